@@ -1,0 +1,96 @@
+# Everything a developer does.  `make` lists the targets.
+#
+# Needed to begin with: Python 3.10 or later with venv, gcc and make.  What a target needs beyond that it installs by
+# apt-get when it runs as root, and names otherwise.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+PG_VERSION ?= 18
+
+# Passed on to the program that a target runs: make test ARGS="-k filter", make demo ARGS="--rows 10000"
+ARGS ?=
+
+# The pins are those of the Python that continuous integration runs.
+PINS := $(shell $(PYTHON) -c 'import sys; print("-c requirements/ci.txt" if sys.version_info[:2] == (3, 11) else "")')
+
+C_FILES := $(wildcard extension/src/*.[ch] extension/src/*/*.[ch] tests/*/*.c)
+KERNEL_FILES := $(wildcard extension/src/core/*.[ch] extension/src/kernels/*.[ch])
+# What a change of makes an installed environment stale.  Python files do not: the installation is editable.
+INSTALL_FILES := pyproject.toml setup.py requirements/ci.txt $(wildcard pytools/pgwinnow/_kernels_build.py) $(KERNEL_FILES)
+
+.PHONY: help env env-embed build demo test test-all lint format asan bench neon dist clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+env: .venv/installed-dev ## make .venv: the project (editable) and the tools to develop it
+
+env-embed: .venv/installed-embed ## the same and a local embedding model (about 1 GB)
+
+.venv/created:
+	@.ci/need gcc:gcc make:make libc6-dev:/usr/include/stdio.h
+	$(PYTHON) -m venv .venv || { rm -rf .venv; .ci/need python3-venv:; $(PYTHON) -m venv .venv; }
+	$(PY) -m pip --version || $(PY) -m ensurepip
+	touch $@
+
+.venv/installed-dev: .venv/created $(INSTALL_FILES)
+	$(PY) -m pip install --quiet $(PINS) --editable '.[dev]'
+	touch $@
+
+.venv/installed-embed: .venv/installed-dev
+	$(PY) -m pip install --quiet $(PINS) --editable '.[embed]'
+	touch $@
+
+build: env ## compile the extension for the embedded server of PG_VERSION (18, 16 or 15)
+	$(PY) -c 'from pgwinnow.server import Server; print(Server(version=$(PG_VERSION)).bin_dir)'
+
+demo: env-embed ## start an embedded server and show what winnow does
+	.venv/bin/pgwinnow demo $(ARGS)
+
+test: env ## run the tests on the embedded server of PG_VERSION
+	WINNOW_PG_VERSION=$(PG_VERSION) $(PY) -m pytest $(ARGS)
+
+test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18
+	@.ci/need postgresql-15:/usr/lib/postgresql/15/bin/postgres \
+		postgresql-server-dev-15:/usr/include/postgresql/15/server/postgres.h
+	WINNOW_PG_VERSION=15 $(PY) -m pytest --ignore=tests/kernels $(ARGS)
+	WINNOW_PG_VERSION=16 $(PY) -m pytest --ignore=tests/kernels $(ARGS)
+	WINNOW_PG_VERSION=18 $(PY) -m pytest $(ARGS)
+
+lint: env ## check formatting, types and warnings
+	@.ci/need clang-format:clang-format
+	$(PYTHON) .ci/c-format --check $(C_FILES)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(MAKE) --no-print-directory -C extension WERROR=1 BUILD=build/lint PG_CONFIG="$$($(PY) -c \
+		'from pgwinnow._server.binaries import private_copy; print(private_copy(18).pg_config)')"
+
+format: env ## format all sources
+	@.ci/need clang-format:clang-format
+	$(PYTHON) .ci/c-format $(C_FILES)
+	$(PY) -m ruff check --fix --exit-zero
+	$(PY) -m ruff format
+
+asan: env ## run the SQL and the differential tests with AddressSanitizer and UndefinedBehaviorSanitizer
+	WINNOW_SANITIZE=1 WINNOW_PG_VERSION=18 $(PY) -m pytest tests/server -k 'regress or differential' $(ARGS)
+
+bench: env ## measure recall and speed under filters
+	.venv/bin/pgwinnow bench run $(ARGS)
+
+neon: ## compile the kernels for ARM and run their checks in an emulator
+	@.ci/need gcc-aarch64-linux-gnu:aarch64-linux-gnu-gcc libc6-dev-arm64-cross:/usr/aarch64-linux-gnu/include/stdio.h \
+		qemu-user:qemu-aarch64
+	mkdir -p build
+	aarch64-linux-gnu-gcc -std=gnu99 -O3 -Wall -Wextra -Werror -static -Iextension/src -o build/check_kernels_neon \
+		tests/kernels/check_kernels.c $(filter %.c,$(KERNEL_FILES)) -lm
+	qemu-aarch64 build/check_kernels_neon
+
+dist: env ## make the archive for PGXN and the Python packages, in dist/
+	mkdir -p dist
+	git archive --format=zip --prefix=winnow-0.1.0/ --output=dist/winnow-0.1.0.zip HEAD
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what the targets made
+	rm -rf build dist extension/build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,100 @@
+/*
+ * compat.h
+ *		Differences between the PostgreSQL versions winnow supports (15 to 18).
+ *
+ * No other file tests PG_VERSION_NUM.
+ */
+#ifndef WINNOW_COMPAT_H
+#define WINNOW_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/pg_locale.h"
+#include "utils/rel.h"
+
+#if PG_VERSION_NUM < 150000
+#error "winnow needs PostgreSQL 15 or later"
+#endif
+
+#ifndef pg_noreturn
+#define pg_noreturn _Noreturn
+#endif
+
+/* A new page at the end of the relation, zeroed, exclusively locked */
+static inline Buffer
+winnow_extend_relation(Relation rel, ForkNumber fork)
+{
+#if PG_VERSION_NUM >= 160000
+	return ExtendBufferedRel(BMR_REL(rel), fork, NULL, EB_LOCK_FIRST);
+#else
+	bool		lock = !RELATION_IS_LOCAL(rel);
+	Buffer		buffer;
+
+	if (lock)
+		LockRelationForExtension(rel, ExclusiveLock);
+	buffer = ReadBufferExtended(rel, fork, P_NEW, RBM_NORMAL, NULL);
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	if (lock)
+		UnlockRelationForExtension(rel, ExclusiveLock);
+	return buffer;
+#endif
+}
+
+/* amcostestimate: paths that must not be used are disabled, not just dear */
+#if PG_VERSION_NUM >= 180000
+#define WINNOW_DISABLE_PATH(path) ((path)->path.disabled_nodes = 2)
+#else
+#define WINNOW_DISABLE_PATH(path) ((void) 0)
+#endif
+
+/* Parameters of ExecutorRun_hook, and how to hand them on */
+#if PG_VERSION_NUM >= 180000
+#define WINNOW_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define WINNOW_RUN_ARGUMENTS query, direction, count
+#else
+#define WINNOW_RUN_PARAMETERS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define WINNOW_RUN_ARGUMENTS query, direction, count, once
+#endif
+
+/* VACUUM's nap */
+#if PG_VERSION_NUM >= 180000
+#define winnow_vacuum_delay() vacuum_delay_point(false)
+#else
+#define winnow_vacuum_delay() vacuum_delay_point()
+#endif
+
+/* "Index Searches" of EXPLAIN ANALYZE */
+#if PG_VERSION_NUM >= 180000
+#define WINNOW_COUNT_SEARCH(scan) \
+	do { if ((scan)->instrument) (scan)->instrument->nsearches++; } while (0)
+#else
+#define WINNOW_COUNT_SEARCH(scan) ((void) 0)
+#endif
+
+/* Input functions report faults through the caller's context, where there is one */
+#if PG_VERSION_NUM < 160000
+#define errsave(context, ...) ereport(ERROR, __VA_ARGS__)
+#endif
+
+/* VARDATA_ANY and its kind moved out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Attributes: does the collation sort strings as memcmp does? */
+static inline bool
+winnow_collation_is_c(Oid collation)
+{
+#if PG_VERSION_NUM >= 180000
+	return pg_newlocale_from_collation(collation)->collate_is_c;
+#else
+	return lc_collate_is_c(collation);
+#endif
+}
+
+#endif							/* WINNOW_COMPAT_H */

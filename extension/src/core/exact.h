@@ -1,0 +1,43 @@
+/*
+ * exact.h
+ *		Exact nearest neighbours by looking at every row: the ground truth
+ *		that recall is measured against.
+ */
+#ifndef WINNOW_EXACT_H
+#define WINNOW_EXACT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the operators of the vector type compute. */
+typedef enum WinnowDistance
+{
+	WINNOW_DISTANCE_L2 = 1,		/* Euclidean */
+	WINNOW_DISTANCE_IP = 2,		/* inner product, negated */
+	WINNOW_DISTANCE_COSINE = 3, /* 1 - cosine; NaN for a zero vector */
+	WINNOW_DISTANCE_L1 = 4		/* sum of absolute differences */
+} WinnowDistance;
+
+/* The distance of two vectors of dim floats. */
+extern float winnow_distance(WinnowDistance kind, const float *a,
+							 const float *b, int dim);
+
+/* out[i] = the distance of query and row i of base, i < n. */
+extern void winnow_distances(WinnowDistance kind, const float *query,
+							 const float *base, int64_t n, int dim, float *out);
+
+/*
+ * The k nearest of n base rows for each of nqueries queries, nearest first,
+ * equal distances by row number.  NaN is farther than anything.
+ *
+ * mask: NULL, or a byte per base row, not zero where the row counts; query q
+ * reads it at mask + q * mask_stride (0: one mask for all).  ids and distances:
+ * nqueries * k out, filled up with -1 and infinity where fewer rows count.
+ */
+extern void winnow_exact_topk(WinnowDistance kind, const float *queries,
+							  int nqueries, const float *base, int64_t n,
+							  int dim, int k, const uint8_t *mask,
+							  size_t mask_stride, int64_t *ids,
+							  float *distances);
+
+#endif							/* WINNOW_EXACT_H */

@@ -1,0 +1,446 @@
+/*
+ * kmeans.c
+ *		k-means clustering, and the balanced split of a list in two; see
+ *		kmeans.h.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../kernels/kernels.h"
+#include "kmeans.h"
+#include "random.h"
+
+/* Rows per centroid that the iterations look at, and that seeds come from. */
+#define SAMPLE_ROWS 64
+#define SEED_ROWS 8
+
+/* Iterations of a split; the cut rarely moves after the first few. */
+#define SPLIT_ITERATIONS 10
+
+/* Floats processed between two ticks: some 2 to 10 ms, by SIMD level. */
+#define TICK_FLOATS (INT64_C(1) << 23)
+
+typedef struct Ticker
+{
+	WinnowTick	tick;
+	void	   *arg;
+	int64_t		floats;			/* processed since the last tick */
+} Ticker;
+
+static void
+count_work(Ticker *t, int64_t floats)
+{
+	t->floats += floats;
+	if (t->floats >= TICK_FLOATS)
+	{
+		t->floats = 0;
+		if (t->tick != NULL)
+			t->tick(t->arg);
+	}
+}
+
+static const float *
+row_at(const float *rows, int row, int dim)
+{
+	return rows + (size_t) row * dim;
+}
+
+/* A distance as a weight: finite, so that sums and comparisons work. */
+static float
+capped(float distance)
+{
+	return distance <= FLT_MAX ? distance : FLT_MAX;
+}
+
+static void
+add_row(double *sum, const float *row, int dim)
+{
+	for (int i = 0; i < dim; i++)
+		sum[i] += row[i];
+}
+
+/* The mean of `count` > 0 rows that add up to sum. */
+static void
+set_mean(float *centroid, const double *sum, int count, int dim)
+{
+	double		share = 1.0 / count;
+
+	for (int i = 0; i < dim; i++)
+		centroid[i] = (float) (sum[i] * share);
+}
+
+void
+winnow_nearest(const float *row, const float *centroids, int k, int dim,
+			   int *best, float *distance, float *scratch)
+{
+	int			nearest = 0;
+
+	winnow_kernels->l2_squared_many(row, centroids, dim, k, dim, scratch);
+	for (int i = 1; i < k; i++)
+		if (scratch[i] < scratch[nearest])
+			nearest = i;
+	*best = nearest;
+	*distance = scratch[nearest];
+}
+
+/*
+ * k-means
+ */
+
+/* The caller's scratch, cut up; the arrays of doubles come first. */
+typedef struct KmeansScratch
+{
+	double	   *sums;			/* k * dim */
+	int32_t    *sample;			/* rows sampled */
+	int32_t    *cluster;		/* of each sampled row */
+	int32_t    *counts;			/* k: sampled rows per cluster */
+	float	   *distances;		/* of each sampled row to its centroid */
+	float	   *to_all;			/* k: one row's distance to every centroid */
+} KmeansScratch;
+
+static int
+sample_size(int n, int k)
+{
+	return n / SAMPLE_ROWS < k ? n : SAMPLE_ROWS * k;
+}
+
+size_t
+winnow_kmeans_scratch_bytes(int n, int dim, int k)
+{
+	size_t		sample = sample_size(n, k);
+
+	return (size_t) k * dim * sizeof(double) +
+		sample * (2 * sizeof(int32_t) + sizeof(float)) +
+		(size_t) k * (sizeof(int32_t) + sizeof(float));
+}
+
+static KmeansScratch
+cut_scratch(void *scratch, int sampled, int dim, int k)
+{
+	KmeansScratch s;
+
+	s.sums = (double *) scratch;
+	s.sample = (int32_t *) (s.sums + (size_t) k * dim);
+	s.cluster = s.sample + sampled;
+	s.counts = s.cluster + sampled;
+	s.distances = (float *) (s.counts + k);
+	s.to_all = s.distances + sampled;
+	return s;
+}
+
+/* Draw `size` different rows of n, in random order. */
+static void
+draw_sample(int32_t *sample, int size, int n, uint64_t *random)
+{
+	int			drawn = 0;
+
+	/* selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S) */
+	for (int row = 0; row < n && drawn < size; row++)
+		if (winnow_random_unit(random) * (n - row) < size - drawn)
+			sample[drawn++] = row;
+
+	for (int i = size - 1; i > 0; i--)
+	{
+		int			j = winnow_random_below(random, i + 1);
+		int32_t		swap = sample[i];
+
+		sample[i] = sample[j];
+		sample[j] = swap;
+	}
+}
+
+/*
+ * Choose k seeds from the first rows of the sample: each with a probability
+ * proportional to its squared distance from the nearest seed so far.
+ */
+static void
+choose_seeds(const float *rows, int dim, int k, const KmeansScratch *s,
+			 int sampled, float *centroids, uint64_t *random, Ticker *ticker)
+{
+	int			candidates = sampled / SEED_ROWS < k ? sampled : SEED_ROWS * k;
+	int			chosen = 0;
+
+	for (int i = 0; i < candidates; i++)
+		s->distances[i] = FLT_MAX;
+
+	for (int c = 0; c < k; c++)
+	{
+		float	   *centroid = centroids + (size_t) c * dim;
+		double		total = 0;
+		double		draw;
+
+		memcpy(centroid, row_at(rows, s->sample[chosen], dim),
+			   (size_t) dim * sizeof(float));
+		for (int i = 0; i < candidates; i++)
+		{
+			float		distance;
+
+			distance = capped(winnow_kernels->l2_squared(row_at(rows, s->sample[i], dim),
+														 centroid, dim));
+			if (distance < s->distances[i])
+				s->distances[i] = distance;
+			total += s->distances[i];
+			count_work(ticker, dim);
+		}
+
+		/* only copies of seeds are left: it does not matter which */
+		chosen = c + 1 < candidates ? c + 1 : 0;
+		if (total > 0)
+		{
+			draw = winnow_random_unit(random) * total;
+			for (chosen = 0; chosen < candidates - 1; chosen++)
+			{
+				draw -= s->distances[chosen];
+				if (draw < 0)
+					break;
+			}
+		}
+	}
+}
+
+/* Assign the sampled rows; returns how many changed their cluster. */
+static int
+assign_sample(const float *rows, int dim, int k, const KmeansScratch *s,
+			  int sampled, const float *centroids, Ticker *ticker)
+{
+	int			changed = 0;
+
+	memset(s->sums, 0, (size_t) k * dim * sizeof(double));
+	memset(s->counts, 0, (size_t) k * sizeof(int32_t));
+	for (int i = 0; i < sampled; i++)
+	{
+		const float *row = row_at(rows, s->sample[i], dim);
+		int			best;
+
+		winnow_nearest(row, centroids, k, dim, &best, &s->distances[i],
+					   s->to_all);
+		changed += best != s->cluster[i];
+		s->cluster[i] = best;
+		s->counts[best]++;
+		add_row(s->sums + (size_t) best * dim, row, dim);
+		count_work(ticker, (int64_t) k * dim);
+	}
+	return changed;
+}
+
+/*
+ * Restart an empty cluster at the sampled row that is farthest from its
+ * centroid, which then counts as near.
+ */
+static void
+restart_cluster(const float *rows, int dim, const KmeansScratch *s,
+				int sampled, float *centroid, Ticker *ticker)
+{
+	int			farthest = 0;
+
+	for (int i = 1; i < sampled; i++)
+		if (s->distances[i] > s->distances[farthest])
+			farthest = i;
+	s->distances[farthest] = 0;
+	memcpy(centroid, row_at(rows, s->sample[farthest], dim),
+		   (size_t) dim * sizeof(float));
+	count_work(ticker, sampled);
+}
+
+void
+winnow_kmeans(const float *rows, int n, int dim, int k, int iterations,
+			  uint64_t seed, float *centroids, int32_t *assign, void *scratch,
+			  WinnowTick tick, void *arg)
+{
+	int			sampled = sample_size(n, k);
+	KmeansScratch s = cut_scratch(scratch, sampled, dim, k);
+	Ticker		ticker = {tick, arg, 0};
+
+	draw_sample(s.sample, sampled, n, &seed);
+	choose_seeds(rows, dim, k, &s, sampled, centroids, &seed, &ticker);
+
+	memset(s.cluster, -1, (size_t) sampled * sizeof(int32_t));
+	for (int i = 0; i < iterations; i++)
+	{
+		if (assign_sample(rows, dim, k, &s, sampled, centroids, &ticker) == 0)
+			break;
+		for (int c = 0; c < k; c++)
+		{
+			float	   *centroid = centroids + (size_t) c * dim;
+
+			if (s.counts[c] > 0)
+				set_mean(centroid, s.sums + (size_t) c * dim, s.counts[c], dim);
+			else
+				restart_cluster(rows, dim, &s, sampled, centroid, &ticker);
+		}
+	}
+
+	for (int row = 0; row < n; row++)
+	{
+		int			best;
+		float		distance;
+
+		winnow_nearest(row_at(rows, row, dim), centroids, k, dim, &best,
+					   &distance, s.to_all);
+		assign[row] = best;
+		count_work(&ticker, (int64_t) k * dim);
+	}
+}
+
+/*
+ * The balanced split
+ */
+
+/* How much nearer a row is to centroid 0 than to centroid 1; less is nearer. */
+typedef struct Leaning
+{
+	float		difference;
+	int32_t		row;
+} Leaning;
+
+size_t
+winnow_split_scratch_bytes(int n, int dim)
+{
+	return (size_t) 2 * dim * sizeof(double) + (size_t) n * sizeof(Leaning);
+}
+
+static int
+compare_leanings(const void *a, const void *b)
+{
+	const Leaning *x = (const Leaning *) a;
+	const Leaning *y = (const Leaning *) b;
+
+	if (x->difference != y->difference)
+		return x->difference < y->difference ? -1 : 1;
+	return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/*
+ * Where to cut n sorted leanings: between those nearer to 0 and those nearer
+ * to 1, rows in the middle shared out so as to balance, and no side short.
+ */
+static int
+balanced_cut(const Leaning *leanings, int n)
+{
+	int			least = (n + 2) / 3;
+	int			nearer_0 = 0;
+	int			not_nearer_1;
+	int			cut = n / 2;
+
+	while (nearer_0 < n && leanings[nearer_0].difference < 0)
+		nearer_0++;
+	not_nearer_1 = nearer_0;
+	while (not_nearer_1 < n && leanings[not_nearer_1].difference == 0)
+		not_nearer_1++;
+
+	if (cut < nearer_0)
+		cut = nearer_0;
+	if (cut > not_nearer_1)
+		cut = not_nearer_1;
+	if (cut < least)
+		cut = least;
+	if (cut > n - least)
+		cut = n - least;
+	return cut;
+}
+
+/* Two seeds: a random row, and one drawn by its squared distance from it. */
+static void
+choose_pair(const float *rows, int n, int dim, uint64_t *random,
+			float *centroids, Leaning *leanings, Ticker *ticker)
+{
+	const float *first = row_at(rows, winnow_random_below(random, n), dim);
+	int			second = n - 1;
+	double		total = 0;
+	double		draw;
+
+	for (int i = 0; i < n; i++)
+	{
+		leanings[i].difference =
+			capped(winnow_kernels->l2_squared(first, row_at(rows, i, dim), dim));
+		total += leanings[i].difference;
+		count_work(ticker, dim);
+	}
+	draw = winnow_random_unit(random) * total;
+	for (int i = 0; i < n - 1; i++)
+	{
+		draw -= leanings[i].difference;
+		if (draw < 0)
+		{
+			second = i;
+			break;
+		}
+	}
+	memcpy(centroids, first, (size_t) dim * sizeof(float));
+	memcpy(centroids + dim, row_at(rows, second, dim), (size_t) dim * sizeof(float));
+}
+
+/* Put each row on a side by the centroids; returns how many changed sides. */
+static int
+assign_sides(const float *rows, int n, int dim, const float *centroids,
+			 uint8_t *side, Leaning *leanings, Ticker *ticker)
+{
+	int			changed = 0;
+	int			cut;
+
+	for (int i = 0; i < n; i++)
+	{
+		float		distances[2];
+
+		winnow_kernels->l2_squared_many(row_at(rows, i, dim), centroids, dim,
+										2, dim, distances);
+		leanings[i].difference = capped(distances[0]) - capped(distances[1]);
+		leanings[i].row = i;
+		count_work(ticker, 2 * dim);
+	}
+	qsort(leanings, n, sizeof(Leaning), compare_leanings);
+	cut = balanced_cut(leanings, n);
+	for (int i = 0; i < n; i++)
+	{
+		uint8_t		new_side = i >= cut;
+
+		changed += side[leanings[i].row] != new_side;
+		side[leanings[i].row] = new_side;
+	}
+	return changed;
+}
+
+/* Make the centroids the means of the sides, each of which has a row. */
+static void
+mean_sides(const float *rows, int n, int dim, const uint8_t *side,
+		   double *sums, float *centroids, Ticker *ticker)
+{
+	int			counts[2] = {0, 0};
+
+	memset(sums, 0, (size_t) 2 * dim * sizeof(double));
+	for (int i = 0; i < n; i++)
+	{
+		counts[side[i]]++;
+		add_row(sums + (size_t) side[i] * dim, row_at(rows, i, dim), dim);
+		count_work(ticker, dim);
+	}
+	for (int s = 0; s < 2; s++)
+		set_mean(centroids + (size_t) s * dim, sums + (size_t) s * dim,
+				 counts[s], dim);
+}
+
+void
+winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
+				 float *centroids, uint8_t *side, void *scratch,
+				 WinnowTick tick, void *arg)
+{
+	double	   *sums = (double *) scratch;
+	Leaning    *leanings = (Leaning *) (sums + (size_t) 2 * dim);
+	Ticker		ticker = {tick, arg, 0};
+
+	choose_pair(rows, n, dim, &seed, centroids, leanings, &ticker);
+	memset(side, 2, n);			/* neither */
+	if (n == 1)
+	{
+		side[0] = 0;
+		return;
+	}
+	for (int i = 0; i < SPLIT_ITERATIONS; i++)
+	{
+		if (assign_sides(rows, n, dim, centroids, side, leanings, &ticker) == 0)
+			break;
+		mean_sides(rows, n, dim, side, sums, centroids, &ticker);
+	}
+}

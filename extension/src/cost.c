@@ -1,0 +1,169 @@
+/*
+ * cost.c
+ *		What a scan costs, for the planner.
+ *
+ * All work is done before the first row comes out.  A search for k rows reads
+ * the lists that are likely to hold them: more lists the fewer of their rows
+ * match.  What a list costs is mostly testing its rows' columns, and
+ * estimating those that pass.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include <math.h>
+
+#include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "utils/float.h"
+#include "utils/lsyscache.h"
+#include "utils/selfuncs.h"
+#include "utils/spccache.h"
+
+/* Rows the search is made for when the plan does not say */
+#define UNKNOWN_LIMIT 10
+
+/*
+ * Relative to cpu_operator_cost: testing one row's columns, estimating a code.
+ * Both are a few nanoseconds, an operator call some tens.
+ */
+#define TEST_COST		0.05
+#define ESTIMATE_COST	0.25
+
+/* Lists read for one row when every row matches, and for each row more */
+#define BASE_LISTS		15.0
+#define LISTS_PER_ROW	0.5
+
+/* Heap rows fetched for each row wanted, and at least */
+#define RERANK_FACTOR	4.0
+#define RERANK_BASE		30.0
+
+/* Does a key ask for rows without a vector?  They are not in the index. */
+static bool
+wants_null_vector(IndexPath *path, int vector_column)
+{
+	ListCell   *cell;
+
+	foreach(cell, path->indexclauses)
+	{
+		IndexClause *clause = lfirst_node(IndexClause, cell);
+
+		if (clause->indexcol == vector_column && IsA(clause->rinfo->clause, NullTest) &&
+			((NullTest *) clause->rinfo->clause)->nulltesttype == IS_NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Which index column is ordered by */
+static int
+vector_column(IndexPath *path)
+{
+	return path->indexorderbycols == NIL ? -1 : linitial_int(path->indexorderbycols);
+}
+
+/* Rows that the scan has to find: the plan's LIMIT before residual filters */
+static double
+rows_wanted(PlannerInfo *root, IndexPath *path, double key_selectivity)
+{
+	RelOptInfo *rel = path->indexinfo->rel;
+	double		matching = Max(rel->tuples * key_selectivity, 1);
+	double		residual = Min(1, Max(rel->rows / matching, 1e-6));
+	double		wanted;
+
+	if (root->limit_tuples > 0)
+		wanted = root->limit_tuples;
+	else if (root->parse->limitCount != NULL)
+		wanted = UNKNOWN_LIMIT;
+	else
+		return matching;
+	return Min(matching, Max(1, wanted / residual));
+}
+
+/*
+ * Chunks that the vectors' storage takes per row, to price their reading: wide
+ * ones are out of line.
+ */
+static double
+vector_fetch_pages(int dims)
+{
+	double		bytes = sizeof(float) * dims;
+
+	return bytes <= 2000 ? 0 : bytes / 2000 * 0.25;
+}
+
+static int
+index_dims(IndexPath *path)
+{
+	int			column = vector_column(path);
+	Oid			type;
+	int32		typmod = -1;
+	Oid			collation;
+
+	get_atttypetypmodcoll(path->indexinfo->indexoid, column + 1, &type, &typmod, &collation);
+	return Max(typmod, 1);
+}
+
+/* amcostestimate */
+void
+winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
+					Cost *startup, Cost *total, Selectivity *selectivity,
+					double *correlation, double *pages)
+{
+	GenericCosts costs = {0};
+	IndexOptInfo *index = path->indexinfo;
+	double		rows = Max(index->tuples, 1);
+	double		nlists;
+	double		probed;
+	double		tested;
+	double		matching;
+	double		wanted;
+	double		reranked;
+	double		pages_read;
+	double		random_page_cost;
+	int			dims;
+
+	*correlation = 0;
+	*pages = index->pages;
+	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)))
+	{
+		/* rows without a vector are missing: only an ordered scan is right */
+		*startup = get_float8_infinity();
+		*total = get_float8_infinity();
+		*selectivity = 0;
+		WINNOW_DISABLE_PATH(path);
+		return;
+	}
+
+	genericcostestimate(root, path, loop_count, &costs);
+	get_tablespace_page_costs(index->reltablespace, &random_page_cost, NULL);
+	dims = index_dims(path);
+	wanted = rows_wanted(root, path, costs.indexSelectivity);
+	matching = Max(rows * costs.indexSelectivity, 1);
+
+	/* lists read: until enough matching rows have been seen around the query */
+	nlists = Max(1, rows / (WINNOW_DEFAULT_LIST_SIZE * 0.6));
+	probed = (BASE_LISTS + LISTS_PER_ROW * wanted) /
+		sqrt(Max(costs.indexSelectivity, 1.0 / rows));
+	if (winnow_recall >= 1 || wanted >= matching)
+		probed = nlists;
+	probed = Min(probed, nlists);
+	tested = rows * probed / nlists;
+	reranked = winnow_recall >= 1 ? matching :
+		Min(matching, RERANK_BASE + RERANK_FACTOR * wanted);
+
+	/* a list's head pages, and data pages if a row passes */
+	pages_read = index_pages_fetched(index->pages * probed / nlists, index->pages,
+									 (double) index->pages, root) +
+		index_pages_fetched(reranked * (1 + vector_fetch_pages(dims)),
+							index->rel->pages, (double) index->pages, root);
+
+	*startup = pages_read * random_page_cost * 0.1 +
+		tested * TEST_COST * cpu_operator_cost +
+		tested * costs.indexSelectivity * (ESTIMATE_COST + dims / 4096.0) * cpu_operator_cost +
+		nlists * ESTIMATE_COST * cpu_operator_cost +
+		reranked * (cpu_tuple_cost + cpu_operator_cost * (2 + dims / 128.0));
+	*total = *startup + wanted * cpu_index_tuple_cost;
+	*selectivity = costs.indexSelectivity;
+}

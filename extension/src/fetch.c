@@ -1,0 +1,121 @@
+/*
+ * fetch.c
+ *		The indexed values of a heap row, given its TID.
+ *
+ * Used to rerank, to split a leaf and to check the index.  Index expressions
+ * are evaluated as the executor would.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "access/tableam.h"
+#include "catalog/index.h"
+#include "executor/executor.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+struct WinnowFetch
+{
+	IndexFetchTableData *heap;
+	TupleTableSlot *slot;
+	AttrNumber	vector_column;	/* of the heap; 0: evaluate everything */
+	int			vector_attno;
+	IndexInfo  *info;
+	EState	   *estate;
+	MemoryContext row_context;	/* reset for every row */
+};
+
+/*
+ * vector_attno is the position of the vector among the index's columns.  If
+ * all_columns is false only that value is filled in.
+ */
+WinnowFetch *
+winnow_fetch_begin(Relation heap, Relation rel, int vector_attno, bool all_columns)
+{
+	WinnowFetch *fetch = palloc0(sizeof(WinnowFetch));
+
+	fetch->heap = table_index_fetch_begin(heap);
+	fetch->slot = table_slot_create(heap, NULL);
+	fetch->vector_attno = vector_attno;
+	fetch->vector_column = rel->rd_index->indkey.values[vector_attno];
+	if (all_columns || fetch->vector_column == 0)
+	{
+		fetch->vector_column = 0;
+		fetch->info = BuildIndexInfo(rel);
+		fetch->estate = CreateExecutorState();
+	}
+	fetch->row_context = AllocSetContextCreate(CurrentMemoryContext, "winnow fetched row",
+											   ALLOCSET_DEFAULT_SIZES);
+	return fetch;
+}
+
+/* Where to do per-row work: it is reset by the next fetch */
+MemoryContext
+winnow_fetch_context(WinnowFetch *fetch)
+{
+	return fetch->row_context;
+}
+
+/*
+ * Fetch the row version at the TID that the snapshot accepts, and fill values
+ * and isnull (of the index's columns).  They are good until the next call.
+ * Returns false if there is no such version.
+ *
+ * With a snapshot that accepts several versions of a HOT chain the last one is
+ * taken: it is the one that an index with broken chains was built from.
+ */
+bool
+winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values,
+				 bool *isnull)
+{
+	ItemPointerData tid;
+	bool		again = false;
+	bool		found = false;
+	MemoryContext old;
+
+	MemoryContextReset(fetch->row_context);
+	winnow_tid_unpack(id, &tid);
+	if (!ItemPointerIsValid(&tid))
+		return false;
+	while (table_index_fetch_tuple(fetch->heap, &tid, snapshot, fetch->slot, &again, NULL))
+	{
+		found = true;
+		if (!again)
+			break;
+	}
+	if (!found)
+		return false;
+
+	if (fetch->vector_column != 0)
+	{
+		values[fetch->vector_attno] = slot_getattr(fetch->slot, fetch->vector_column,
+												   &isnull[fetch->vector_attno]);
+		return true;
+	}
+	old = MemoryContextSwitchTo(fetch->row_context);
+	ResetPerTupleExprContext(fetch->estate);
+	GetPerTupleExprContext(fetch->estate)->ecxt_scantuple = fetch->slot;
+	FormIndexDatum(fetch->info, fetch->slot, fetch->estate, values, isnull);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/* Let go of the heap page held, before control goes back to the executor */
+void
+winnow_fetch_idle(WinnowFetch *fetch)
+{
+	ExecClearTuple(fetch->slot);
+	table_index_fetch_reset(fetch->heap);
+}
+
+void
+winnow_fetch_end(WinnowFetch *fetch)
+{
+	ExecDropSingleTupleTableSlot(fetch->slot);
+	table_index_fetch_end(fetch->heap);
+	if (fetch->estate)
+		FreeExecutorState(fetch->estate);
+	MemoryContextDelete(fetch->row_context);
+	pfree(fetch);
+}

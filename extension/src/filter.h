@@ -1,0 +1,60 @@
+/*
+ * filter.h
+ *		The keys of a scan, compiled to tests of columns.
+ *
+ * A filter is compiled once per (re)scan.  It is then evaluated over the
+ * columns of leaf groups (which rows may match), over those of inner groups
+ * (which children may have a row that matches), and, where a column does not
+ * decide a key, over the values of a heap row (does it match).
+ */
+#ifndef WINNOW_FILTER_H
+#define WINNOW_FILTER_H
+
+#include "attribute.h"
+
+#include "access/skey.h"
+
+typedef struct WinnowFilter WinnowFilter;
+
+/* Words of a row mask: bit r % 64 of word r / 64 stands for row r */
+#define WINNOW_MASK_WORDS(nrows)	(((nrows) + 63) / 64)
+
+extern WinnowFilter *winnow_filter_compile(const WinnowSchema *schema, ScanKey keys,
+										   int nkeys, MemoryContext context);
+
+/* No row at all can match: nothing needs to be read */
+extern bool winnow_filter_never(const WinnowFilter *filter);
+
+/* Rows that pass winnow_filter_rows must be given to winnow_filter_recheck */
+extern bool winnow_filter_lossy(const WinnowFilter *filter);
+
+/*
+ * Clear the bits of rows (children) that cannot match.  The mask comes in
+ * with the rows of interest set.
+ */
+extern void winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf,
+							   uint64 *mask);
+extern void winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner,
+								   uint64 *mask);
+
+/*
+ * Does the row match the keys that its columns could not decide?  values and
+ * isnull are those of the index's columns, in index order.
+ */
+extern bool winnow_filter_recheck(const WinnowFilter *filter, const Datum *values,
+								  const bool *isnull);
+
+/*
+ * Counters since the filter was compiled.  "failed" counts the rows that the
+ * keys on one attribute rejected, of those that earlier attributes passed.
+ */
+typedef struct WinnowFilterCount
+{
+	int			attr;			/* number of the attribute in the schema */
+	uint64		failed;
+} WinnowFilterCount;
+
+extern int	winnow_filter_counts(const WinnowFilter *filter,
+								 const WinnowFilterCount **counts);
+
+#endif							/* WINNOW_FILTER_H */

@@ -1,0 +1,330 @@
+/*
+ * filter_evaluate.c
+ *		Evaluate a compiled filter over columns, and over the values of a row.
+ *
+ * Rows and children are tested a column at a time by the kernels, each of
+ * which clears the bits of those that fail.  Nothing here allocates memory,
+ * but for what the operators do in the recheck.
+ */
+#include "postgres.h"
+
+#include "filter_private.h"
+#include "kernels/kernels.h"
+#include "port/pg_bitutils.h"
+
+/* Words of a mask of as many rows as a page could possibly have */
+#define MASK_WORDS	WINNOW_MASK_WORDS(BLCKSZ)
+
+/*
+ * Sets of more intervals than this are tested by a binary search for each row
+ * that is left, instead of one pass over all rows for each interval.
+ */
+#define MAX_PASSES	16
+
+static bool
+mask_empty(const uint64 *mask, int nwords)
+{
+	for (int i = 0; i < nwords; i++)
+	{
+		if (mask[i] != 0)
+			return false;
+	}
+	return true;
+}
+
+static uint64
+mask_count(const uint64 *mask, int nwords)
+{
+	uint64		count = 0;
+
+	for (int i = 0; i < nwords; i++)
+		count += pg_popcount64(mask[i]);
+	return count;
+}
+
+/* Clear the rows whose code is not in low..high */
+static void
+test_range(const char *column, int width, int nrows, int64 low, int64 high, uint64 *mask)
+{
+	switch (width)
+	{
+		case 1:
+			winnow_kernels->range_int8(column, nrows, low, high, mask);
+			break;
+		case 2:
+			winnow_kernels->range_int16(column, nrows, low, high, mask);
+			break;
+		case 4:
+			winnow_kernels->range_int32(column, nrows, low, high, mask);
+			break;
+		default:
+			winnow_kernels->range_int64(column, nrows, low, high, mask);
+			break;
+	}
+}
+
+/* The first interval that ends at or after a code, or count */
+static int
+find_interval(const CodeSet *set, int64 code)
+{
+	int			first = 0;
+	int			last = set->count;
+
+	while (first < last)
+	{
+		int			middle = first + (last - first) / 2;
+
+		if (set->items[middle].high < code)
+			first = middle + 1;
+		else
+			last = middle;
+	}
+	return first;
+}
+
+/* Clear the rows whose code is not in a set */
+static void
+test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	const CodeRange *items = set->items;
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+
+	if (set->count > 1 && set->count <= MAX_PASSES)
+	{
+		uint64		passed[MASK_WORDS] = {0};
+		uint64		pass[MASK_WORDS];
+
+		for (int i = 0; i < set->count; i++)
+		{
+			memcpy(pass, mask, sizeof(uint64) * nwords);
+			test_range(column, width, nrows, items[i].low, items[i].high, pass);
+			for (int word = 0; word < nwords; word++)
+				passed[word] |= pass[word];
+		}
+		memcpy(mask, passed, sizeof(uint64) * nwords);
+		return;
+	}
+
+	test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);
+	if (set->count == 1)
+		return;
+	for (int word = 0; word < nwords; word++)
+	{
+		for (uint64 left = mask[word]; left != 0; left &= left - 1)
+		{
+			int			row = word * 64 + pg_rightmost_one_pos64(left);
+			int64		code = winnow_load_code(column + row * width, width);
+
+			/* the range test made sure that there is an interval */
+			if (items[find_interval(set, code)].low > code)
+				mask[word] &= ~(left & -left);
+		}
+	}
+}
+
+/* Clear the children whose range of codes does not meet a set */
+static void
+test_overlap(const CodeSet *set, const char *minima, const char *maxima, int width,
+			 int nrows, uint64 *mask)
+{
+	test_range(minima, width, nrows, PG_INT64_MIN, set->items[set->count - 1].high, mask);
+	test_range(maxima, width, nrows, set->items[0].low, PG_INT64_MAX, mask);
+	if (set->count == 1)
+		return;
+	for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
+	{
+		for (uint64 left = mask[word]; left != 0; left &= left - 1)
+		{
+			int			row = word * 64 + pg_rightmost_one_pos64(left);
+			int64		minimum = winnow_load_code(minima + row * width, width);
+			int64		maximum = winnow_load_code(maxima + row * width, width);
+			int			next = find_interval(set, minimum);
+
+			if (next == set->count || set->items[next].low > maximum)
+				mask[word] &= ~(left & -left);
+		}
+	}
+}
+
+/* Clear the rows whose signature (or Bloom filter) has none of the needs */
+static void
+test_bloom(const BloomTest *test, const char *column, int nrows, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		passed[MASK_WORDS] = {0};
+	uint64		pass[MASK_WORDS];
+
+	if (test->count == 1)
+	{
+		winnow_kernels->signature_all(column, nrows, test->needs[0], mask);
+		return;
+	}
+	for (int i = 0; i < test->count; i++)
+	{
+		memcpy(pass, mask, sizeof(uint64) * nwords);
+		winnow_kernels->signature_all(column, nrows, test->needs[i], pass);
+		for (int word = 0; word < nwords; word++)
+			passed[word] |= pass[word];
+	}
+	memcpy(mask, passed, sizeof(uint64) * nwords);
+}
+
+/* Clear the rows of a leaf group that the keys on one attribute reject */
+static void
+test_attr_rows(const AttrTest *test, const WinnowColumns *leaf, uint64 *mask)
+{
+	const char *nulls = leaf->base + leaf->offset[test->number / 8];
+	const uint16 *offset = &leaf->offset[test->attr->leaf_col];
+	int			nrows = leaf->nrows;
+
+	winnow_kernels->bits_uint8((const uint8 *) nulls, nrows, 1 << (test->number % 8),
+							   test->wants_null, mask);
+	if (test->hashes != NULL)
+		test_codes(test->hashes, leaf->base + *offset, sizeof(int64), nrows, mask);
+	if (test->attr->prefix)
+		offset++;
+	if (test->codes != NULL)
+		test_codes(test->codes, leaf->base + *offset,
+				   test->attr->prefix ? sizeof(int64) : test->attr->type->width,
+				   nrows, mask);
+	for (int i = 0; i < test->nsignatures; i++)
+		test_bloom(&test->signatures[i], leaf->base + *offset, nrows, mask);
+}
+
+/* Clear the children of an inner group under which no row passes the keys */
+static void
+test_attr_children(const AttrTest *test, const WinnowColumns *inner, uint64 *mask)
+{
+	const uint16 *offset = &inner->offset[test->attr->summary_col];
+	uint8		flag = test->wants_null ? WINNOW_SUMMARY_HAS_NULL : WINNOW_SUMMARY_HAS_VALUE;
+	int			nrows = inner->nrows;
+
+	winnow_kernels->bits_uint8((const uint8 *) inner->base + *offset, nrows, flag,
+							   true, mask);
+	offset++;
+	if (test->hash_bloom != NULL)
+		test_bloom(test->hash_bloom, inner->base + *offset, nrows, mask);
+	for (int i = 0; i < test->nsignatures; i++)
+		test_bloom(&test->signatures[i], inner->base + *offset, nrows, mask);
+	if (test->attr->prefix)
+		offset++;
+	if (test->codes != NULL)
+		test_overlap(test->codes, inner->base + offset[0], inner->base + offset[1],
+					 test->attr->prefix ? sizeof(int64) : test->attr->type->width,
+					 nrows, mask);
+}
+
+/*
+ * Clear the bits of the rows of a leaf group that cannot match.  The mask
+ * comes in with the rows of interest set; WINNOW_MASK_WORDS(nrows) words.
+ */
+void
+winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(leaf->nrows);
+	uint64		before;
+	uint64		after;
+
+	Assert(leaf->nrows <= BLCKSZ);
+	if (filter->never)
+	{
+		memset(mask, 0, sizeof(uint64) * nwords);
+		return;
+	}
+
+	before = filter->ntests > 0 ? mask_count(mask, nwords) : 0;
+	for (int i = 0; i < filter->ntests && before > 0; i++)
+	{
+		test_attr_rows(&filter->tests[i], leaf, mask);
+		after = mask_count(mask, nwords);
+		filter->counts[i].failed += before - after;
+		before = after;
+	}
+}
+
+/*
+ * Clear the bits of the children of an inner group that no row below can make
+ * match.  The mask comes in as for winnow_filter_rows.
+ */
+void
+winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(inner->nrows);
+
+	Assert(inner->nrows <= BLCKSZ);
+	if (filter->never)
+		memset(mask, 0, sizeof(uint64) * nwords);
+	for (int i = 0; i < filter->ntests && !mask_empty(mask, nwords); i++)
+		test_attr_children(&filter->tests[i], inner, mask);
+}
+
+/* ----------
+ * Recheck
+ * ----------
+ */
+
+/* The first element whose code is not below the given one, or count */
+static int
+find_element(const RecheckKey *key, int64 code)
+{
+	int			first = 0;
+	int			last = key->count;
+
+	while (first < last)
+	{
+		int			middle = first + (last - first) / 2;
+
+		if (key->elements[middle].code < code)
+			first = middle + 1;
+		else
+			last = middle;
+	}
+	return first;
+}
+
+static bool
+recheck_key(RecheckKey *key, Datum value, bool isnull)
+{
+	int64		code = 0;
+	int			first = 0;
+
+	if (key->null_test)
+		return isnull == key->want_null;
+	if (isnull)
+		return false;
+
+	if (key->attr != NULL && key->count > 1)
+	{
+		code = winnow_filter_code(key->attr, value);
+		first = find_element(key, code);
+	}
+	for (int i = first; i < key->count; i++)
+	{
+		if (key->attr != NULL && key->count > 1 && key->elements[i].code != code)
+			break;
+		if (DatumGetBool(FunctionCall2Coll(&key->function, key->collation, value,
+										   key->elements[i].value)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Does a row match the keys that its columns could not decide?  values and
+ * isnull are those of the index's columns, in index order.  The operators
+ * allocate in the current memory context.
+ */
+bool
+winnow_filter_recheck(const WinnowFilter *filter, const Datum *values, const bool *isnull)
+{
+	if (filter->never)
+		return false;
+	for (int i = 0; i < filter->nrechecks; i++)
+	{
+		RecheckKey *key = &filter->rechecks[i];
+
+		if (!recheck_key(key, values[key->index_attno], isnull[key->index_attno]))
+			return false;
+	}
+	return true;
+}

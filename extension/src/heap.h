@@ -1,0 +1,102 @@
+/*
+ * heap.h
+ *		Binary heaps in growing arrays, made by macro for a type and an order.
+ *
+ * WINNOW_HEAP(name, type, before) defines type name_heap with
+ *		name_push(heap, item), name_pop(heap), name_top(heap), and name_add, which
+ *		appends without order, for name_order to put things right in one go.
+ * before(a, b) says that *a leaves the heap before *b.
+ */
+#ifndef WINNOW_HEAP_H
+#define WINNOW_HEAP_H
+
+#include "utils/memutils.h"
+
+#define WINNOW_HEAP(name, type, before) \
+typedef struct name##_heap \
+{ \
+	Size		count; \
+	Size		allocated; \
+	type	   *items; \
+} name##_heap; \
+\
+static inline void \
+name##_add(name##_heap *heap, type item) \
+{ \
+	if (heap->count == heap->allocated) \
+	{ \
+		heap->allocated = heap->allocated ? heap->allocated * 2 : 256; \
+		heap->items = heap->count == 0 ? \
+			palloc_extended(sizeof(type) * heap->allocated, MCXT_ALLOC_HUGE) : \
+			repalloc_huge(heap->items, sizeof(type) * heap->allocated); \
+	} \
+	heap->items[heap->count++] = item; \
+} \
+\
+static inline void \
+name##_sift_up(name##_heap *heap, Size i) \
+{ \
+	type		item = heap->items[i]; \
+\
+	while (i > 0 && before(&item, &heap->items[(i - 1) / 2])) \
+	{ \
+		heap->items[i] = heap->items[(i - 1) / 2]; \
+		i = (i - 1) / 2; \
+	} \
+	heap->items[i] = item; \
+} \
+\
+static inline void \
+name##_sift_down(name##_heap *heap, Size i) \
+{ \
+	type		item = heap->items[i]; \
+\
+	for (;;) \
+	{ \
+		Size		child = 2 * i + 1; \
+\
+		if (child >= heap->count) \
+			break; \
+		if (child + 1 < heap->count && \
+			before(&heap->items[child + 1], &heap->items[child])) \
+			child++; \
+		if (!before(&heap->items[child], &item)) \
+			break; \
+		heap->items[i] = heap->items[child]; \
+		i = child; \
+	} \
+	heap->items[i] = item; \
+} \
+\
+static inline void \
+name##_order(name##_heap *heap) \
+{ \
+	for (Size i = heap->count / 2; i-- > 0;) \
+		name##_sift_down(heap, i); \
+} \
+\
+static inline void \
+name##_push(name##_heap *heap, type item) \
+{ \
+	name##_add(heap, item); \
+	name##_sift_up(heap, heap->count - 1); \
+} \
+\
+static inline type \
+name##_pop(name##_heap *heap) \
+{ \
+	type		item = heap->items[0]; \
+\
+	heap->items[0] = heap->items[--heap->count]; \
+	if (heap->count > 1) \
+		name##_sift_down(heap, 0); \
+	return item; \
+} \
+\
+static inline type * \
+name##_top(name##_heap *heap) \
+{ \
+	return heap->count > 0 ? &heap->items[0] : NULL; \
+}
+
+#endif							/* WINNOW_HEAP_H */

@@ -1,0 +1,228 @@
+/*
+ * index.c
+ *		What a backend knows of an index: meta page, schema, layouts, rotation.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "catalog/pg_am.h"
+#include "commands/defrem.h"
+#include "kernels/kernels.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "vector.h"
+
+#define WINNOW_DEFAULT_SEED UINT64CONST(0x9E3779B97F4A7C15)
+
+/* Recall estimate before anything is known of the data, see recall.c */
+#define WINNOW_DEFAULT_EFFECTIVE_DIM 64
+
+/* Dimensions of the vector column, from its type modifier */
+static int
+vector_dims(Relation rel, int attno)
+{
+	Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), attno);
+
+	if (attr->atttypmod < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("column \"%s\" does not have dimensions", NameStr(attr->attname)),
+				 errhint("Give the type a number of dimensions, as in vector(384), or index an expression with a cast, as in ((%s::vector(384))).",
+						 NameStr(attr->attname))));
+	return attr->atttypmod;
+}
+
+/* Metric of the vector column, from support function 1 of its class */
+static WinnowMetric
+vector_metric(Relation rel, int attno)
+{
+	FmgrInfo   *proc = index_getprocinfo(rel, attno + 1, WINNOW_METRIC_PROC);
+
+	return (WinnowMetric) DatumGetInt32(FunctionCall1(proc, PointerGetDatum(NULL)));
+}
+
+/* The meta page of a new index on the relation; the root is for the caller */
+void
+winnow_meta_fill(Relation rel, WinnowMeta *meta)
+{
+	WinnowOptions *options = (WinnowOptions *) rel->rd_options;
+	WinnowSchema *schema = winnow_schema_create(rel, CurrentMemoryContext);
+
+	memset(meta, 0, sizeof(*meta));
+	meta->magic = WINNOW_MAGIC;
+	meta->version = WINNOW_VERSION;
+	meta->dims = vector_dims(rel, schema->vector_attno);
+	meta->metric = vector_metric(rel, schema->vector_attno);
+	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
+	meta->nattrs = schema->nattrs;
+	meta->seed = WINNOW_DEFAULT_SEED;
+	meta->effective_dim = WINNOW_DEFAULT_EFFECTIVE_DIM;
+	meta->root = InvalidBlockNumber;
+	for (int i = 0; i < schema->nattrs; i++)
+	{
+		meta->attrs[i].kind = schema->attrs[i].type->kind;
+		meta->attrs[i].width = schema->attrs[i].type->width;
+		meta->attrs[i].prefix = schema->attrs[i].prefix;
+		meta->attrs[i].opcintype = schema->attrs[i].opcintype;
+	}
+	pfree(schema);
+}
+
+/* Does what is on the meta page still describe the index's columns? */
+static void
+check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
+{
+	if (meta->magic != WINNOW_MAGIC)
+		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has a wrong magic number.");
+	if (meta->version != WINNOW_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("index \"%s\" has format version %u, this library reads version %u",
+						RelationGetRelationName(rel), meta->version, WINNOW_VERSION),
+				 errhint("Install the library that wrote the index, or rebuild the index with REINDEX.")));
+	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
+		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
+		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
+		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
+		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
+	for (int i = 0; i < schema->nattrs; i++)
+	{
+		const WinnowAttr *attr = &schema->attrs[i];
+
+		if (meta->attrs[i].kind != attr->type->kind ||
+			meta->attrs[i].width != attr->type->width ||
+			meta->attrs[i].prefix != attr->prefix ||
+			meta->attrs[i].opcintype != attr->opcintype)
+			ereport(ERROR,
+					(errcode(ERRCODE_INDEX_CORRUPTED),
+					 errmsg("column %d of index \"%s\" is stored in another way than its operator class says now",
+							attr->index_attno + 1, RelationGetRelationName(rel)),
+					 errhint("Rebuild the index with REINDEX.")));
+	}
+}
+
+static Size
+index_bytes(int dims)
+{
+	return MAXALIGN(sizeof(WinnowIndex)) + winnow_rotation_bytes(dims);
+}
+
+static WinnowRotation *
+index_rotation(WinnowIndex *index)
+{
+	return (WinnowRotation *) ((char *) index + MAXALIGN(sizeof(WinnowIndex)));
+}
+
+/*
+ * Describe the index that the meta page speaks of.  One flat chunk, so that
+ * relcache can keep it.
+ */
+WinnowIndex *
+winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
+{
+	WinnowSchema *schema = winnow_schema_create(rel, CurrentMemoryContext);
+	WinnowIndex *index;
+
+	check_meta(rel, meta, schema);
+	index = MemoryContextAllocZero(context, index_bytes(meta->dims));
+	index->dims = meta->dims;
+	index->metric = (WinnowMetric) meta->metric;
+	index->list_size = meta->list_size;
+	index->effective_dim = meta->effective_dim;
+	index->code_bytes = winnow_code_bytes(meta->dims);
+	index->schema = *schema;
+	pfree(schema);
+	winnow_layout_init(&index->leaf, &index->schema, index->dims, index->list_size, true);
+	winnow_layout_init(&index->inner, &index->schema, index->dims, index->list_size, false);
+	index->rotation = index_rotation(index);
+	winnow_rotation_init(index->rotation, index->dims, meta->seed);
+	return index;
+}
+
+/*
+ * The description of an existing index, as a copy in the given context: an
+ * invalidation may free what relcache keeps at any time.
+ */
+WinnowIndex *
+winnow_index_open(Relation rel, MemoryContext context)
+{
+	WinnowIndex *index;
+	Size		bytes;
+
+	if (rel->rd_amcache == NULL)
+	{
+		Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+											  BUFFER_LOCK_SHARE);
+		WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
+
+		UnlockReleaseBuffer(buffer);
+		rel->rd_amcache = winnow_index_create(rel, &meta, rel->rd_indexcxt);
+	}
+	bytes = index_bytes(((WinnowIndex *) rel->rd_amcache)->dims);
+	index = MemoryContextAlloc(context, bytes);
+	memcpy(index, rel->rd_amcache, bytes);
+	index->rotation = index_rotation(index);
+	return index;
+}
+
+/* Open a relation that must be a winnow index, for the SQL functions */
+Relation
+winnow_index_relation(Oid oid, LOCKMODE lockmode)
+{
+	Relation	rel = relation_open(oid, lockmode);
+
+	if (rel->rd_rel->relkind != RELKIND_INDEX ||
+		rel->rd_rel->relam != get_index_am_oid("winnow", true))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a winnow index", RelationGetRelationName(rel))));
+	if (RELATION_IS_OTHER_TEMP(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot access temporary indexes of other sessions")));
+	if (!rel->rd_index->indisvalid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" is not valid", RelationGetRelationName(rel)),
+				 errhint("Rebuild it with REINDEX, or drop it.")));
+	return rel;
+}
+
+/*
+ * Take a vector into index space: out has dims floats.  Returns false for the
+ * zero vector under cosine, which has no direction; it is placed at the
+ * origin, and its distance to anything is NaN.
+ */
+bool
+winnow_index_vector(const WinnowIndex *index, Datum value, float *out)
+{
+	WinnowVector *vector = DatumGetWinnowVector(value);
+	bool		directed = true;
+
+	if (vector->dim != index->dims)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("expected %d dimensions, not %d", index->dims, vector->dim)));
+	if (index->metric == WINNOW_METRIC_COSINE)
+	{
+		double		norm = 0;
+
+		for (int i = 0; i < index->dims; i++)
+			norm += (double) vector->x[i] * vector->x[i];
+		norm = sqrt(norm);
+		directed = norm > 0;
+		for (int i = 0; i < index->dims; i++)
+			out[i] = directed ? (float) (vector->x[i] / norm) : 0;
+	}
+	else
+		memcpy(out, vector->x, sizeof(float) * index->dims);
+	winnow_rotate(index->rotation, out, out);
+	if ((Pointer) vector != DatumGetPointer(value))
+		pfree(vector);
+	return directed;
+}

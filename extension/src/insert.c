@@ -1,0 +1,154 @@
+/*
+ * insert.c
+ *		Adding a row: descend, widen summaries, append to the leaf.
+ *
+ * DESIGN.md, sections 3 and 5, says which lock covers what.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "utils/memutils.h"
+
+/* Kept for all the rows of a statement */
+typedef struct WinnowInsertState
+{
+	const WinnowIndex *index;
+	WinnowDescent *descent;
+	float	   *vector;
+	float	   *centroid;
+	uint8	   *image;
+	uint8	   *code;
+	MemoryContext row_context;
+} WinnowInsertState;
+
+static WinnowInsertState *
+insert_state(Relation rel, IndexInfo *info)
+{
+	WinnowInsertState *state = info->ii_AmCache;
+
+	if (state == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(info->ii_Context);
+
+		state = palloc0(sizeof(WinnowInsertState));
+		state->index = winnow_index_open(rel, info->ii_Context);
+		state->descent = winnow_descent_begin(rel, state->index);
+		state->vector = palloc(sizeof(float) * state->index->dims);
+		state->centroid = palloc(sizeof(float) * state->index->dims);
+		state->image = palloc0(Max(state->index->leaf.image_bytes, 1));
+		state->code = palloc(state->index->code_bytes);
+		state->row_context = AllocSetContextCreate(info->ii_Context, "winnow insert",
+												   ALLOCSET_DEFAULT_SIZES);
+		MemoryContextSwitchTo(old);
+		info->ii_AmCache = state;
+	}
+	return state;
+}
+
+/*
+ * Make the summaries along the path cover the row.  Returns false if the path
+ * is no longer current.
+ */
+static bool
+widen_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
+		   const uint8 *leaf_image)
+{
+	uint8		image[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	uint8	   *summary = image + sizeof(WinnowChildStats);
+
+	for (int i = 0; i < path->nsteps; i++)
+	{
+		const WinnowStep *step = &path->steps[i];
+		Buffer		first;
+		Buffer		group;
+		bool		covered;
+
+		/* mostly nothing needs to change: look before asking for more */
+		group = winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_SHARE);
+		winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
+		covered = winnow_row_id(&index->inner, BufferGetPage(group), step->slot) == step->child &&
+			winnow_summary_covers_row(&index->schema, summary, leaf_image);
+		UnlockReleaseBuffer(group);
+		if (covered)
+			continue;
+
+		if (!winnow_step_lock(rel, index, step, BUFFER_LOCK_SHARE, &first, &group))
+			return false;
+		winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
+		if (winnow_summary_add_row(&index->schema, summary, leaf_image))
+		{
+			GenericXLogState *xlog = GenericXLogStart(rel);
+			Page		page = GenericXLogRegisterBuffer(xlog, group, 0);
+
+			winnow_row_set_image(&index->inner, page, step->slot, image);
+			GenericXLogFinish(xlog);
+		}
+		winnow_step_unlock(first, group);
+	}
+	return true;
+}
+
+/*
+ * Append the row to the leaf at the end of the path.  Returns false if the
+ * leaf has been split since.  *nlive is the number of live rows it has then.
+ */
+static bool
+append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPointer tid,
+			   int *nlive)
+{
+	const WinnowIndex *index = state->index;
+	Buffer		first = winnow_read_head(index, rel, leaf, 0, BUFFER_LOCK_EXCLUSIVE);
+	WinnowGroup *group = WinnowPageGetGroup(BufferGetPage(first));
+	GenericXLogState *xlog;
+	WinnowRoom	room;
+
+	if (group->flags & WINNOW_RETIRED)
+	{
+		UnlockReleaseBuffer(first);
+		return false;
+	}
+	winnow_centroid_read(rel, index, group->data, group->ndata, state->centroid);
+	winnow_encode(state->vector, state->centroid, index->dims, state->code);
+
+	winnow_room_find(rel, index, first, InvalidBuffer, &room);
+	xlog = GenericXLogStart(rel);
+	winnow_room_register(xlog, &room);
+	winnow_room_fill(index, &room, winnow_tid_pack(tid), state->image, state->code);
+	GenericXLogFinish(xlog);
+	*nlive = room.nlive + 1;
+	winnow_room_release(&room);
+	UnlockReleaseBuffer(first);
+	return true;
+}
+
+/*
+ * aminsert.  Rows without a vector are not indexed.
+ */
+bool
+winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
+			  IndexUniqueCheck unique, bool unchanged, IndexInfo *info)
+{
+	WinnowInsertState *state = insert_state(rel, info);
+	const WinnowIndex *index = state->index;
+	int			vector_attno = index->schema.vector_attno;
+	MemoryContext old;
+	WinnowPath	path;
+	int			nlive;
+
+	if (isnull[vector_attno])
+		return false;
+	old = MemoryContextSwitchTo(state->row_context);
+	winnow_encode_attrs(&index->schema, values, isnull, state->image);
+	winnow_index_vector(index, values[vector_attno], state->vector);
+	do
+	{
+		winnow_descend(state->descent, state->vector, &path);
+	} while (!widen_path(rel, index, &path, state->image) ||
+			 !append_to_leaf(rel, state, path.leaf, tid, &nlive));
+	if (nlive > index->list_size)
+		winnow_split(rel, heap, index, &path);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->row_context);
+	return false;
+}

@@ -1,0 +1,418 @@
+/*
+ * avx512.c
+ *		Kernels for x86-64 with AVX-512 F, BW, DQ and VL; and code_dots once
+ *		more with VPOPCNTDQ, which counts the bits of 64-bit lanes directly.
+ *
+ * Sums of floats use four accumulators of sixteen lanes.  Tails are masked
+ * loads, which touch no memory behind the vector.  Counting bits without
+ * VPOPCNTDQ works as in avx2.c.
+ */
+#include "internal.h"
+
+#ifdef WINNOW_HAVE_X86
+
+#include <immintrin.h>
+
+#define AVX512 \
+	__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,popcnt")))
+#define AVX512_INLINE AVX512 static inline __attribute__((always_inline))
+#define AVX512_VPOPCNT \
+	__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,avx2,fma,popcnt")))
+
+/* The first n of 16 lanes; n may be 0 or less and 16 or more. */
+AVX512_INLINE __mmask16
+avx512_first16(int n)
+{
+	return n >= 16 ? 0xFFFF : n <= 0 ? 0 :
+									   (__mmask16) ((1u << n) - 1);
+}
+
+AVX512_INLINE __mmask8
+avx512_first8(int n)
+{
+	return n >= 8 ? 0xFF : (__mmask8) ((1u << n) - 1);
+}
+
+AVX512_INLINE float
+avx512_sum4(const __m512 s[4])
+{
+	return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s[0], s[1]),
+											  _mm512_add_ps(s[2], s[3])));
+}
+
+AVX512_INLINE __m512
+avx512_add_square(__m512 a, __m512 b, __m512 sum)
+{
+	__m512		d = _mm512_sub_ps(a, b);
+
+	return _mm512_fmadd_ps(d, d, sum);
+}
+
+AVX512_INLINE __m512
+avx512_add_absolute(__m512 a, __m512 b, __m512 sum)
+{
+	return _mm512_add_ps(sum, _mm512_abs_ps(_mm512_sub_ps(a, b)));
+}
+
+/* As AVX2_PAIR_SUM of avx2.c, sixteen terms at a time. */
+#define AVX512_PAIR_SUM(name, ADD) \
+AVX512 static float \
+name(const float *a, const float *b, int dim) \
+{ \
+	__m512		s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), \
+						_mm512_setzero_ps(), _mm512_setzero_ps()}; \
+	int			i = 0; \
+	for (; i + 64 <= dim; i += 64) \
+	{ \
+		s[0] = ADD(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s[0]); \
+		s[1] = ADD(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), s[1]); \
+		s[2] = ADD(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32), s[2]); \
+		s[3] = ADD(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48), s[3]); \
+	} \
+	for (; i + 16 <= dim; i += 16) \
+		s[0] = ADD(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), s[0]); \
+	if (i < dim) \
+	{ \
+		__mmask16	tail = avx512_first16(dim - i); \
+		s[1] = ADD(_mm512_maskz_loadu_ps(tail, a + i), \
+				   _mm512_maskz_loadu_ps(tail, b + i), s[1]); \
+	} \
+	return avx512_sum4(s); \
+}
+
+AVX512_PAIR_SUM(avx512_l2_squared, avx512_add_square)
+AVX512_PAIR_SUM(avx512_inner_product, _mm512_fmadd_ps)
+AVX512_PAIR_SUM(avx512_l1, avx512_add_absolute)
+
+AVX512 static void
+avx512_cosine_terms(const float *a, const float *b, int dim,
+					float *ab, float *aa, float *bb)
+{
+	__m512		s[6];
+
+	for (int j = 0; j < 6; j++)
+		s[j] = _mm512_setzero_ps();
+	for (int i = 0; i < dim; i += 32)
+	{
+		__mmask16	first = avx512_first16(dim - i);
+		__mmask16	second = avx512_first16(dim - i - 16);
+		__m512		a0 = _mm512_maskz_loadu_ps(first, a + i);
+		__m512		b0 = _mm512_maskz_loadu_ps(first, b + i);
+		__m512		a1 = _mm512_maskz_loadu_ps(second, a + i + 16);
+		__m512		b1 = _mm512_maskz_loadu_ps(second, b + i + 16);
+
+		s[0] = _mm512_fmadd_ps(a0, b0, s[0]);
+		s[1] = _mm512_fmadd_ps(a0, a0, s[1]);
+		s[2] = _mm512_fmadd_ps(b0, b0, s[2]);
+		s[3] = _mm512_fmadd_ps(a1, b1, s[3]);
+		s[4] = _mm512_fmadd_ps(a1, a1, s[4]);
+		s[5] = _mm512_fmadd_ps(b1, b1, s[5]);
+	}
+	*ab = _mm512_reduce_add_ps(_mm512_add_ps(s[0], s[3]));
+	*aa = _mm512_reduce_add_ps(_mm512_add_ps(s[1], s[4]));
+	*bb = _mm512_reduce_add_ps(_mm512_add_ps(s[2], s[5]));
+}
+
+AVX512 static void
+avx512_l2_squared_many(const float *query, const float *base,
+					   size_t stride_floats, int count, int dim, float *out)
+{
+	int			row = 0;
+
+	/* four rows at a time share the loads of the query */
+	for (; row + 4 <= count; row += 4)
+	{
+		const float *b = base + row * stride_floats;
+		__m512		s[4];
+		int			i = 0;
+
+		for (int j = 0; j < 4; j++)
+			s[j] = _mm512_setzero_ps();
+		for (; i + 16 <= dim; i += 16)
+		{
+			__m512		q = _mm512_loadu_ps(query + i);
+
+			for (int j = 0; j < 4; j++)
+				s[j] = avx512_add_square(q, _mm512_loadu_ps(b + j * stride_floats + i),
+										 s[j]);
+		}
+		if (i < dim)
+		{
+			__mmask16	tail = avx512_first16(dim - i);
+			__m512		q = _mm512_maskz_loadu_ps(tail, query + i);
+
+			for (int j = 0; j < 4; j++)
+				s[j] = avx512_add_square(q,
+										 _mm512_maskz_loadu_ps(tail,
+															   b + j * stride_floats + i),
+										 s[j]);
+		}
+		for (int j = 0; j < 4; j++)
+			out[row + j] = _mm512_reduce_add_ps(s[j]);
+	}
+	for (; row < count; row++)
+		out[row] = avx512_l2_squared(query, base + row * stride_floats, dim);
+}
+
+AVX512 static float
+avx512_residual(const float *a, const float *b, int dim,
+				float *out, float *low, float *high)
+{
+	__m512		smallest = _mm512_set1_ps(__builtin_inff());
+	__m512		largest = _mm512_set1_ps(-__builtin_inff());
+
+	for (int i = 0; i < dim; i += 16)
+	{
+		__mmask16	some = avx512_first16(dim - i);
+		__m512		d = _mm512_sub_ps(_mm512_maskz_loadu_ps(some, a + i),
+									  _mm512_maskz_loadu_ps(some, b + i));
+
+		_mm512_mask_storeu_ps(out + i, some, d);
+		smallest = _mm512_mask_min_ps(smallest, some, d, smallest);
+		largest = _mm512_mask_max_ps(largest, some, d, largest);
+	}
+	*low = _mm512_reduce_min_ps(smallest);
+	*high = _mm512_reduce_max_ps(largest);
+	return avx512_inner_product(out, out, dim);
+}
+
+/* Per byte: the bits set, as table[nibble] of both nibbles. */
+AVX512_INLINE __m512i
+avx512_count(__m512i v, __m512i table)
+{
+	__m512i		nibble = _mm512_set1_epi8(15);
+
+	return _mm512_add_epi8(_mm512_shuffle_epi8(table, _mm512_and_si512(v, nibble)),
+						   _mm512_shuffle_epi8(table,
+											   _mm512_and_si512(_mm512_srli_epi16(v, 4),
+																nibble)));
+}
+
+AVX512 static void
+avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
+				 int nrows, const uint64_t *planes, int nwords,
+				 uint32_t *dots, uint32_t *ones)
+{
+	__m512i		table[4];
+
+	table[0] = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3,
+													1, 2, 2, 3, 2, 3, 3, 4));
+	for (int p = 1; p < 4; p++)
+		table[p] = _mm512_add_epi8(table[p - 1], table[p - 1]);
+
+	for (int i = 0; i < nrows; i++)
+	{
+		const uint8_t *code = codes + (size_t) rows[i] * stride;
+		__m512i		sum = _mm512_setzero_si512();
+		uint64_t	total;
+
+		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
+		for (int w = 0; w < nwords; w += 8)
+		{
+			__mmask8	some = avx512_first8(nwords - w);
+			__m512i		word = _mm512_maskz_loadu_epi64(some, code + (size_t) w * 8);
+			__m512i		count = _mm512_setzero_si512();
+			__m512i		one = _mm512_sad_epu8(avx512_count(word, table[0]),
+											  _mm512_setzero_si512());
+
+			for (int p = 0; p < 4; p++)
+			{
+				__m512i		plane = _mm512_maskz_loadu_epi64(some, planes +
+															 (size_t) p * nwords + w);
+
+				count = _mm512_add_epi8(count,
+										avx512_count(_mm512_and_si512(word, plane),
+													 table[p]));
+			}
+			/* the dot in the low half of each 64-bit lane, ones in the high */
+			count = _mm512_sad_epu8(count, _mm512_setzero_si512());
+			sum = _mm512_add_epi64(sum, _mm512_or_si512(count,
+														_mm512_slli_epi64(one, 32)));
+		}
+		total = (uint64_t) _mm512_reduce_add_epi64(sum);
+		dots[i] = (uint32_t) total;
+		ones[i] = (uint32_t) (total >> 32);
+	}
+}
+
+AVX512_VPOPCNT static void
+avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
+						 const uint16_t *rows, int nrows,
+						 const uint64_t *planes, int nwords,
+						 uint32_t *dots, uint32_t *ones)
+{
+	for (int i = 0; i < nrows; i++)
+	{
+		const uint8_t *code = codes + (size_t) rows[i] * stride;
+		__m512i		sum = _mm512_setzero_si512();
+		uint64_t	total;
+
+		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
+		for (int w = 0; w < nwords; w += 8)
+		{
+			__mmask8	some = avx512_first8(nwords - w);
+			__m512i		word = _mm512_maskz_loadu_epi64(some, code + (size_t) w * 8);
+			__m512i		one = _mm512_popcnt_epi64(word);
+
+			sum = _mm512_add_epi64(sum, _mm512_slli_epi64(one, 32));
+			for (int p = 0; p < 4; p++)
+			{
+				__m512i		plane = _mm512_maskz_loadu_epi64(some, planes +
+															 (size_t) p * nwords + w);
+				__m512i		count = _mm512_popcnt_epi64(_mm512_and_si512(word, plane));
+
+				sum = _mm512_add_epi64(sum, _mm512_slli_epi64(count, p));
+			}
+		}
+		total = (uint64_t) _mm512_reduce_add_epi64(sum);
+		dots[i] = (uint32_t) total;
+		ones[i] = (uint32_t) (total >> 32);
+	}
+}
+
+AVX512_INLINE void
+avx512_butterfly(float *v, int half)
+{
+	__m512		a = _mm512_loadu_ps(v);
+	__m512		b = _mm512_loadu_ps(v + half);
+
+	_mm512_storeu_ps(v, _mm512_add_ps(a, b));
+	_mm512_storeu_ps(v + half, _mm512_sub_ps(a, b));
+}
+
+/* The first four levels, within a register: other + v, other - v by lane. */
+AVX512_INLINE __m512
+avx512_hadamard16(__m512 v)
+{
+	__m512		other;
+
+	other = _mm512_permute_ps(v, _MM_SHUFFLE(2, 3, 0, 1));
+	v = _mm512_mask_sub_ps(_mm512_add_ps(other, v), 0xAAAA, other, v);
+	other = _mm512_permute_ps(v, _MM_SHUFFLE(1, 0, 3, 2));
+	v = _mm512_mask_sub_ps(_mm512_add_ps(other, v), 0xCCCC, other, v);
+	other = _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(2, 3, 0, 1));
+	v = _mm512_mask_sub_ps(_mm512_add_ps(other, v), 0xF0F0, other, v);
+	other = _mm512_shuffle_f32x4(v, v, _MM_SHUFFLE(1, 0, 3, 2));
+	return _mm512_mask_sub_ps(_mm512_add_ps(other, v), 0xFF00, other, v);
+}
+
+AVX512 static void
+avx512_hadamard(float *v, int n)
+{
+	if (n < 16)
+	{
+		winnow_kernels_scalar.hadamard(v, n);
+		return;
+	}
+	for (int i = 0; i < n; i += 16)
+		_mm512_storeu_ps(v + i, avx512_hadamard16(_mm512_loadu_ps(v + i)));
+	for (int half = 16; half < n; half *= 2)
+		for (int start = 0; start < n; start += 2 * half)
+			for (int i = start; i < start + half; i += 16)
+				avx512_butterfly(v + i, half);
+}
+
+AVX512_INLINE void
+avx512_planes64(const float *v, float low, float inv_step, uint64_t out[4])
+{
+	for (int i = 0; i < 64; i += 16)
+	{
+		__m512		x = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(v + i),
+													_mm512_set1_ps(low)),
+									  _mm512_set1_ps(inv_step));
+		__m512i		u;
+
+		/* max gives its second operand for NaN */
+		x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()),
+						  _mm512_set1_ps(15));
+		u = _mm512_cvtps_epi32(x);
+		for (int p = 0; p < 4; p++)
+			out[p] |= (uint64_t)
+						  _mm512_test_epi32_mask(u, _mm512_set1_epi32(1 << p))
+					  << i;
+	}
+}
+
+AVX512_INLINE uint64_t
+avx512_greater64(const float *a, const float *b)
+{
+	uint64_t	bits = 0;
+
+	for (int i = 0; i < 64; i += 16)
+		bits |= (uint64_t) _mm512_cmp_ps_mask(_mm512_loadu_ps(a + i),
+											  _mm512_loadu_ps(b + i), _CMP_GT_OQ)
+				<< i;
+	return bits;
+}
+
+/* low <= v <= high over vectors of `lanes` integers of `bits` bits */
+#define AVX512_KEEP_INT(bits, lanes, SET1) \
+AVX512_INLINE uint64_t \
+avx512_keep_int##bits(const unsigned char *rows, int##bits##_t low, \
+					  int##bits##_t high) \
+{ \
+	__m512i		l = SET1(low); \
+	__m512i		h = SET1(high); \
+	uint64_t	keep = 0; \
+	for (int i = 0; i < 64; i += lanes) \
+	{ \
+		__m512i		v = _mm512_loadu_si512(rows + i * (bits / 8)); \
+		keep |= (uint64_t) \
+			_mm512_mask_cmple_epi##bits##_mask(_mm512_cmple_epi##bits##_mask(l, v), \
+														   v, h) \
+					<< i; \
+	} \
+	return keep; \
+}
+
+AVX512_KEEP_INT(8, 64, _mm512_set1_epi8)
+AVX512_KEEP_INT(16, 32, _mm512_set1_epi16)
+AVX512_KEEP_INT(32, 16, _mm512_set1_epi32)
+AVX512_KEEP_INT(64, 8, _mm512_set1_epi64)
+
+AVX512_INLINE uint64_t
+avx512_keep_bits(const unsigned char *rows, uint8_t bits)
+{
+	return _mm512_test_epi8_mask(_mm512_loadu_si512(rows),
+								 _mm512_set1_epi8((char) bits));
+}
+
+AVX512_INLINE uint64_t
+avx512_keep_signature(const unsigned char *rows, uint64_t need0,
+					  uint64_t need1)
+{
+	__m512i		need = _mm512_broadcast_i64x2(_mm_set_epi64x((long long) need1,
+															 (long long) need0));
+	uint64_t	keep = 0;
+
+	for (int i = 0; i < 64; i += 8)
+	{
+		/* one bit per uint64: rows i .. i + 3 in has0, the next four in has1 */
+		__m512i		v0 = _mm512_and_si512(_mm512_loadu_si512(rows + i * 16), need);
+		__m512i		v1 = _mm512_and_si512(_mm512_loadu_si512(rows + i * 16 + 64), need);
+		uint32_t	has0 = _mm512_cmpeq_epi64_mask(v0, need);
+		uint32_t	has1 = _mm512_cmpeq_epi64_mask(v1, need);
+		uint32_t	has = has0 | has1 << 8;
+
+		has &= has >> 1;		/* both words of a row, in its even bit */
+		for (int row = 0; row < 8; row++)
+			keep |= (uint64_t) (has >> (2 * row) & 1) << (i + row);
+	}
+	return keep;
+}
+
+WINNOW_BLOCK_KERNELS(AVX512, avx512)
+
+const WinnowKernels winnow_kernels_avx512 = {
+	.level = WINNOW_SIMD_AVX512,
+	.name = "avx512",
+	.code_dots = avx512_code_dots,
+	WINNOW_KERNEL_MEMBERS(avx512)};
+
+const WinnowKernels winnow_kernels_avx512_vpopcnt = {
+	.level = WINNOW_SIMD_AVX512_VPOPCNT,
+	.name = "avx512_vpopcnt",
+	.code_dots = avx512_vpopcnt_code_dots,
+	WINNOW_KERNEL_MEMBERS(avx512)};
+
+#endif							/* WINNOW_HAVE_X86 */

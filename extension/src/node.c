@@ -1,0 +1,357 @@
+/*
+ * node.c
+ *		Nodes: written from rows in memory, read one row group at a time.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "kernels/kernels.h"
+#include "miscadmin.h"
+#include "port/pg_bitutils.h"
+
+/* Room for a node's description, with its centroid and its parent's row */
+WinnowNode *
+winnow_node_alloc(const WinnowIndex *index)
+{
+	WinnowNode *node = palloc0(sizeof(WinnowNode));
+
+	node->centroid = palloc0(sizeof(float) * index->dims);
+	node->image = palloc0(index->inner.image_bytes);
+	return node;
+}
+
+/* The mean of the rows' vectors; the origin if there are none */
+static void
+mean_vector(const WinnowIndex *index, const WinnowRows *rows, float *mean)
+{
+	double	   *sum = palloc0(sizeof(double) * index->dims);
+
+	for (int i = 0; i < rows->count; i++)
+	{
+		const float *vector = rows->vectors + (Size) i * index->dims;
+
+		for (int d = 0; d < index->dims; d++)
+			sum[d] += vector[d];
+	}
+	for (int d = 0; d < index->dims; d++)
+		mean[d] = rows->count > 0 ? (float) (sum[d] / rows->count) : 0;
+	pfree(sum);
+}
+
+/*
+ * What the parent will say of a node: rows below, their mean squared distance
+ * to the centroid, summary.
+ */
+static void
+describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
+			  WinnowNode *node)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+	WinnowChildStats stats = {0, 0};
+	double		weight = 0;
+	double		radius2 = 0;
+	uint8	   *summary = node->image + sizeof(WinnowChildStats);
+
+	winnow_summary_reset(&index->schema, summary);
+	for (int i = 0; i < rows->count; i++)
+	{
+		const uint8 *image = rows->images + (Size) i * layout->image_bytes;
+		WinnowChildStats below = {1, 0};
+
+		if (level == 0)
+			winnow_summary_add_row(&index->schema, summary, image);
+		else
+		{
+			memcpy(&below, image, sizeof(below));
+			winnow_summary_add_summary(&index->schema, summary,
+									   image + sizeof(WinnowChildStats));
+		}
+		stats.rows += below.rows;
+		weight += below.rows;
+		radius2 += below.rows *
+			(below.radius2 +
+			 winnow_kernels->l2_squared(rows->vectors + (Size) i * index->dims,
+										node->centroid, index->dims));
+	}
+	stats.radius2 = weight > 0 ? (float) (radius2 / weight) : 0;
+	memcpy(node->image, &stats, sizeof(stats));
+}
+
+/* Put a finished page image into its block */
+static void
+write_page(Relation rel, ForkNumber fork, BlockNumber block, Page image, bool logged)
+{
+	Buffer		buffer = ReadBufferExtended(rel, fork, block, RBM_NORMAL, NULL);
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	if (logged)
+	{
+		GenericXLogState *state = GenericXLogStart(rel);
+
+		memcpy(GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE),
+			   image, BLCKSZ);
+		GenericXLogFinish(state);
+	}
+	else
+	{
+		memcpy(BufferGetPage(buffer), image, BLCKSZ);
+		MarkBufferDirty(buffer);
+	}
+	UnlockReleaseBuffer(buffer);
+}
+
+/* The data pages of one group: centroid (first group), then codes */
+static void
+write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool first,
+				 const float *centroid, const float *vectors, int nrows,
+				 const BlockNumber *blocks, int nblocks, bool logged)
+{
+	PGAlignedBlock image;
+	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
+	const char *centroid_from = (const char *) centroid;
+	int			slot = 0;
+
+	for (int p = 0; p < nblocks; p++)
+	{
+		Size		part = Min(centroid_left, WINNOW_PAGE_USABLE);
+
+		winnow_page_init(image.data, WINNOW_PAGE_DATA);
+		if (part > 0)
+		{
+			memcpy(PageGetContents(image.data), centroid_from, part);
+			winnow_data_set_end(image.data, part);
+			centroid_from += part;
+			centroid_left -= part;
+		}
+		while (slot < nrows)
+		{
+			int			page;
+			int			offset;
+
+			winnow_code_place(index->dims, first, slot, &page, &offset);
+			if (page != p)
+				break;
+			winnow_encode(vectors + (Size) slot * index->dims, centroid, index->dims,
+						  (uint8 *) PageGetContents(image.data) + offset);
+			winnow_data_set_end(image.data, offset + index->code_bytes);
+			slot++;
+		}
+		write_page(rel, fork, blocks[p], image.data, logged);
+	}
+	Assert(slot == nrows);
+}
+
+/*
+ * Write a node of the given rows to new pages, and describe it.  Nothing
+ * points to it yet.  The centroid is the mean of the rows.
+ */
+void
+winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
+				  const WinnowRows *rows, bool logged, WinnowNode *node)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+	int			ngroups = Max(1, (rows->count + layout->capacity - 1) / layout->capacity);
+	int			stride = 1 + layout->max_data;
+	BlockNumber *blocks = palloc(sizeof(BlockNumber) * stride * ngroups);
+	PGAlignedBlock image;
+
+	mean_vector(index, rows, node->centroid);
+	describe_node(index, level, rows, node);
+
+	/* all blocks first: pages name one another */
+	for (int g = 0; g < ngroups; g++)
+	{
+		int			nrows = Min(layout->capacity, rows->count - g * layout->capacity);
+		int			npages = 1 + winnow_data_pages(index->dims, g == 0, nrows);
+
+		for (int p = 0; p < npages; p++)
+		{
+			Buffer		buffer = winnow_extend_relation(rel, fork);
+
+			blocks[g * stride + p] = BufferGetBlockNumber(buffer);
+			UnlockReleaseBuffer(buffer);
+		}
+	}
+	node->block = blocks[0];
+
+	for (int g = 0; g < ngroups; g++)
+	{
+		BlockNumber *mine = blocks + g * stride;
+		int			start = g * layout->capacity;
+		int			nrows = Min(layout->capacity, rows->count - start);
+		WinnowGroup *group;
+
+		CHECK_FOR_INTERRUPTS();
+		winnow_head_init(image.data, level, mine[0], blocks[0]);
+		group = WinnowPageGetGroup(image.data);
+		group->next = g + 1 < ngroups ? mine[stride] : InvalidBlockNumber;
+		group->ndata = winnow_data_pages(index->dims, g == 0, nrows);
+		memcpy(group->data, mine + 1, sizeof(BlockNumber) * group->ndata);
+		for (int i = 0; i < nrows; i++)
+			winnow_row_store(layout, image.data, i, rows->ids[start + i],
+							 rows->images + (Size) (start + i) * layout->image_bytes);
+		write_data_pages(rel, fork, index, g == 0, node->centroid,
+						 rows->vectors + (Size) start * index->dims, nrows,
+						 group->data, group->ndata, logged);
+		write_page(rel, fork, mine[0], image.data, logged);
+	}
+	pfree(blocks);
+}
+
+/*
+ * Read a node's centroid, given the data pages of its first group.
+ */
+void
+winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *data,
+					 int ndata, float *centroid)
+{
+	Size		left = sizeof(float) * index->dims;
+	char	   *to = (char *) centroid;
+
+	for (int p = 0; left > 0; p++)
+	{
+		Size		part = Min(left, WINNOW_PAGE_USABLE);
+		Buffer		buffer;
+
+		if (p >= ndata)
+			winnow_corrupted(rel, InvalidBlockNumber, "A node has no centroid.");
+		buffer = winnow_read_page(rel, data[p], WINNOW_PAGE_DATA, BUFFER_LOCK_SHARE);
+		memcpy(to, PageGetContents(BufferGetPage(buffer)), part);
+		UnlockReleaseBuffer(buffer);
+		to += part;
+		left -= part;
+	}
+}
+
+WinnowView *
+winnow_view_alloc(const WinnowIndex *index)
+{
+	WinnowView *view = palloc0(sizeof(WinnowView));
+	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
+
+	view->data = palloc(sizeof(BlockNumber) *
+						Max(index->leaf.max_data, index->inner.max_data));
+	view->selected = palloc(sizeof(uint16) * capacity);
+	view->ids = palloc(sizeof(uint64) * capacity);
+	view->stats = palloc(sizeof(WinnowChildStats) * capacity);
+	return view;
+}
+
+void
+winnow_view_free(WinnowView *view)
+{
+	pfree(view->data);
+	pfree(view->selected);
+	pfree(view->ids);
+	pfree(view->stats);
+	pfree(view);
+}
+
+/*
+ * Read one head page: which of its live rows pass the filter (NULL: all), and
+ * what is needed to go on from there.  TIDs and columns are read under one
+ * lock, so that they belong together.
+ */
+void
+winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int level,
+				 const WinnowFilter *filter, WinnowView *view)
+{
+	Buffer		buffer = winnow_read_head(index, rel, block, level, BUFFER_LOCK_SHARE);
+	Page		page = BufferGetPage(buffer);
+	WinnowGroup *group = WinnowPageGetGroup(page);
+	const WinnowLayout *layout = winnow_layout(index, group->level);
+	int			nwords = WINNOW_MASK_WORDS(group->nrows);
+	uint64		mask[WINNOW_MASK_MAX];
+
+	view->block = block;
+	view->level = group->level;
+	view->first = group->first == block;
+	view->next = group->next;
+	view->ndata = group->ndata;
+	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
+
+	memcpy(mask, winnow_live_bits(layout, page), sizeof(uint64) * nwords);
+	if (group->nrows % 64 != 0)
+		mask[nwords - 1] &= (UINT64CONST(1) << (group->nrows % 64)) - 1;
+	view->nlive = 0;
+	for (int w = 0; w < nwords; w++)
+		view->nlive += pg_popcount64(mask[w]);
+	if (filter != NULL)
+	{
+		WinnowColumns columns = {page, layout->page_offset + layout->schema_column, group->nrows};
+
+		if (group->level == 0)
+			winnow_filter_rows(filter, &columns, mask);
+		else
+			winnow_filter_children(filter, &columns, mask);
+	}
+
+	view->nselected = 0;
+	for (int w = 0; w < nwords; w++)
+	{
+		uint64		bits = mask[w];
+
+		for (; bits != 0; bits &= bits - 1)
+		{
+			int			slot = w * 64 + pg_rightmost_one_pos64(bits);
+
+			if (group->level > 0)
+			{
+				WinnowChildStats *stats = &view->stats[view->nselected];
+
+				memcpy(&stats->rows, page + layout->page_offset[0] + sizeof(uint32) * slot,
+					   sizeof(uint32));
+				memcpy(&stats->radius2, page + layout->page_offset[1] + sizeof(float) * slot,
+					   sizeof(float));
+			}
+			view->ids[view->nselected] = winnow_row_id(layout, page, slot);
+			view->selected[view->nselected++] = slot;
+		}
+	}
+	UnlockReleaseBuffer(buffer);
+}
+
+/*
+ * Estimate the scores of a view's selected rows, and lower bounds of them.
+ * The query must have been prepared for the node's centroid.  Only data pages
+ * that hold a selected row's code are read.
+ */
+void
+winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *view,
+					 const WinnowQueryCode *query, float epsilon,
+					 float *estimate, float *lower)
+{
+	uint16		rows[WINNOW_MAX_LIST_SIZE];
+	int			i = 0;
+
+	while (i < view->nselected)
+	{
+		int			page;
+		int			base;
+		int			n = 0;
+		Buffer		buffer;
+
+		/* the run of selected rows whose codes are on the same page */
+		winnow_code_place(index->dims, view->first, view->selected[i], &page, &base);
+		while (i + n < view->nselected)
+		{
+			int			p;
+			int			offset;
+
+			winnow_code_place(index->dims, view->first, view->selected[i + n], &p, &offset);
+			if (p != page)
+				break;
+			rows[n++] = (offset - base) / index->code_bytes;
+		}
+		if (page >= view->ndata)
+			winnow_corrupted(rel, view->block, "A row has no code.");
+		buffer = winnow_read_page(rel, view->data[page], WINNOW_PAGE_DATA,
+								  BUFFER_LOCK_SHARE);
+		winnow_estimate(query,
+						(const uint8 *) PageGetContents(BufferGetPage(buffer)) + base,
+						index->code_bytes, rows, n, epsilon, estimate + i, lower + i);
+		UnlockReleaseBuffer(buffer);
+		i += n;
+	}
+}

@@ -1,0 +1,306 @@
+/*
+ * page.c
+ *		Pages: where things are, reading and writing rows, checks on the way in.
+ *
+ * Nothing about the layout is stored: it follows from the dimensions, the list
+ * size and the attribute columns (DESIGN.md, section 2).
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "miscadmin.h"
+
+/* Bytes of the centroid, rounded so that the codes behind it are aligned */
+static int
+centroid_bytes(int dims)
+{
+	return MAXALIGN(sizeof(float) * dims);
+}
+
+/*
+ * Where the code of a slot lies: which of the group's data pages, and the
+ * offset from the start of that page's contents.  The first group of a node
+ * has the centroid in front of the codes.
+ */
+void
+winnow_code_place(int dims, bool first, int slot, int *page, int *offset)
+{
+	int			code = winnow_code_bytes(dims);
+	int			per_page = WINNOW_PAGE_USABLE / code;
+	int			front = first ? centroid_bytes(dims) : 0;
+	int			shared = front % WINNOW_PAGE_USABLE;
+	int			on_shared = (WINNOW_PAGE_USABLE - shared) / code;
+
+	*page = front / WINNOW_PAGE_USABLE;
+	if (slot < on_shared)
+		*offset = shared + slot * code;
+	else
+	{
+		slot -= on_shared;
+		*page += 1 + slot / per_page;
+		*offset = (slot % per_page) * code;
+	}
+}
+
+/* Data pages that a group of nrows rows needs */
+int
+winnow_data_pages(int dims, bool first, int nrows)
+{
+	int			page;
+	int			offset;
+
+	if (nrows == 0)
+		return first ? (centroid_bytes(dims) + WINNOW_PAGE_USABLE - 1) / WINNOW_PAGE_USABLE : 0;
+	winnow_code_place(dims, first, nrows - 1, &page, &offset);
+	return page + 1;
+}
+
+/* Bytes of a head page that a group of the given capacity takes */
+static int
+head_bytes(const WinnowLayout *layout, int dims, int capacity)
+{
+	int			bytes = offsetof(WinnowGroup, data);
+
+	bytes += sizeof(BlockNumber) * winnow_data_pages(dims, true, capacity);
+	bytes = MAXALIGN(bytes);
+	bytes += sizeof(uint64) * WINNOW_MASK_WORDS(capacity);
+	return bytes + (layout->id_width + layout->image_bytes) * capacity;
+}
+
+/* Take one column into the row image */
+static void
+add_column(WinnowLayout *layout, int width)
+{
+	layout->width[layout->ncolumns] = width;
+	layout->image_offset[layout->ncolumns] = layout->image_bytes;
+	layout->image_bytes += width;
+	layout->ncolumns++;
+}
+
+/*
+ * Work out the layout of a level.  A group takes as many rows as its head
+ * page has room for, but no more than a node is meant to hold.
+ */
+void
+winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
+				   int list_size, bool leaf)
+{
+	int			offset;
+
+	memset(layout, 0, sizeof(*layout));
+	layout->id_width = leaf ? sizeof(ItemPointerData) : sizeof(BlockNumber);
+	if (!leaf)
+	{
+		add_column(layout, sizeof(uint32));
+		add_column(layout, sizeof(float));
+	}
+	layout->schema_column = layout->ncolumns;
+	for (int i = 0; i < (leaf ? schema->nleaf : schema->ninner); i++)
+		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
+
+	layout->capacity = list_size;
+	while (layout->capacity > 1 &&
+		   head_bytes(layout, dims, layout->capacity) > WINNOW_PAGE_USABLE)
+		layout->capacity--;
+	layout->max_data = winnow_data_pages(dims, true, layout->capacity);
+
+	offset = MAXALIGN(SizeOfPageHeaderData);
+	offset += MAXALIGN(offsetof(WinnowGroup, data) + sizeof(BlockNumber) * layout->max_data);
+	layout->live_offset = offset;
+	offset += sizeof(uint64) * WINNOW_MASK_WORDS(layout->capacity);
+	layout->id_offset = offset;
+	offset += layout->id_width * layout->capacity;
+	for (int i = 0; i < layout->ncolumns; i++)
+	{
+		layout->page_offset[i] = offset;
+		offset += layout->width[i] * layout->capacity;
+	}
+	Assert(offset <= (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))));
+}
+
+void
+winnow_page_init(Page page, WinnowPageKind kind)
+{
+	WinnowPageOpaque *opaque;
+
+	PageInit(page, BLCKSZ, sizeof(WinnowPageOpaque));
+	opaque = WinnowPageGetOpaque(page);
+	opaque->kind = kind;
+	opaque->page_id = WINNOW_PAGE_ID;
+}
+
+/*
+ * An empty head page.  It has no hole: columns reach over the whole page.
+ */
+void
+winnow_head_init(Page page, int level, BlockNumber self, BlockNumber first)
+{
+	WinnowGroup *group;
+
+	winnow_page_init(page, WINNOW_PAGE_HEAD);
+	((PageHeader) page)->pd_lower = ((PageHeader) page)->pd_upper;
+	group = WinnowPageGetGroup(page);
+	group->level = level;
+	group->first = BlockNumberIsValid(first) ? first : self;
+	group->next = InvalidBlockNumber;
+}
+
+/* Contents of a data page now reach to the given offset at least */
+void
+winnow_data_set_end(Page page, int end)
+{
+	PageHeader	header = (PageHeader) page;
+	int			lower = MAXALIGN(SizeOfPageHeaderData) + end;
+
+	if (header->pd_lower < lower)
+		header->pd_lower = lower;
+}
+
+/* Put a code where winnow_code_place says */
+void
+winnow_code_store(const WinnowIndex *index, Page page, int offset, const uint8 *code)
+{
+	memcpy(PageGetContents(page) + offset, code, index->code_bytes);
+	winnow_data_set_end(page, offset + index->code_bytes);
+}
+
+/* Put a row into a slot of a head page, and make it live */
+void
+winnow_row_store(const WinnowLayout *layout, Page page, int slot, uint64 id,
+				 const uint8 *image)
+{
+	WinnowGroup *group = WinnowPageGetGroup(page);
+	char	   *to = (char *) page + layout->id_offset + layout->id_width * slot;
+
+	Assert(slot < layout->capacity);
+	if (layout->id_width == sizeof(ItemPointerData))
+	{
+		ItemPointerData tid;
+
+		winnow_tid_unpack(id, &tid);
+		memcpy(to, &tid, sizeof(tid));
+	}
+	else
+	{
+		BlockNumber child = (BlockNumber) id;
+
+		memcpy(to, &child, sizeof(child));
+	}
+	winnow_row_set_image(layout, page, slot, image);
+	winnow_bit_set(winnow_live_bits(layout, page), slot);
+	if (group->nrows <= slot)
+		group->nrows = slot + 1;
+}
+
+uint64
+winnow_row_id(const WinnowLayout *layout, Page page, int slot)
+{
+	const char *from = (char *) page + layout->id_offset + layout->id_width * slot;
+
+	if (layout->id_width == sizeof(ItemPointerData))
+	{
+		ItemPointerData tid;
+
+		memcpy(&tid, from, sizeof(tid));
+		return winnow_tid_pack(&tid);
+	}
+	else
+	{
+		BlockNumber child;
+
+		memcpy(&child, from, sizeof(child));
+		return child;
+	}
+}
+
+/* Gather the column values of a row, and scatter them */
+void
+winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image)
+{
+	for (int i = 0; i < layout->ncolumns; i++)
+		memcpy(image + layout->image_offset[i],
+			   (char *) page + layout->page_offset[i] + layout->width[i] * slot,
+			   layout->width[i]);
+}
+
+void
+winnow_row_set_image(const WinnowLayout *layout, Page page, int slot, const uint8 *image)
+{
+	for (int i = 0; i < layout->ncolumns; i++)
+		memcpy((char *) page + layout->page_offset[i] + layout->width[i] * slot,
+			   image + layout->image_offset[i],
+			   layout->width[i]);
+}
+
+void
+winnow_corrupted(Relation rel, BlockNumber block, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INDEX_CORRUPTED),
+			 errmsg("index \"%s\" is corrupted at block %u",
+					RelationGetRelationName(rel), block),
+			 errdetail_internal("%s", detail),
+			 errhint("Rebuild the index with REINDEX.")));
+}
+
+/*
+ * Read and lock a page, which must be of the given kind.
+ */
+Buffer
+winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockmode)
+{
+	Buffer		buffer;
+	Page		page;
+
+	/* also where long walks over the index notice a cancel */
+	CHECK_FOR_INTERRUPTS();
+
+	/*
+	 * Relation extension happens under other backends' locks, so a block that
+	 * a page names exists; reading past the end would report a storage fault.
+	 */
+	if (!BlockNumberIsValid(block))
+		winnow_corrupted(rel, block, "A page names a block that does not exist.");
+	buffer = ReadBuffer(rel, block);
+	LockBuffer(buffer, lockmode);
+	page = BufferGetPage(buffer);
+	if (PageIsNew(page) ||
+		PageGetSpecialSize(page) != MAXALIGN(sizeof(WinnowPageOpaque)) ||
+		WinnowPageGetOpaque(page)->page_id != WINNOW_PAGE_ID)
+		winnow_corrupted(rel, block, "It is not a page of a winnow index.");
+	if (WinnowPageGetOpaque(page)->kind != kind)
+		winnow_corrupted(rel, block, "Its kind is not the one expected where it is named.");
+	return buffer;
+}
+
+/*
+ * Read and lock a head page.  level is what the page must say, or -1.  After
+ * this everything that indexes into the page by nrows or ndata is in bounds.
+ */
+Buffer
+winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int level,
+				 int lockmode)
+{
+	Buffer		buffer = winnow_read_page(rel, block, WINNOW_PAGE_HEAD, lockmode);
+	WinnowGroup *group = WinnowPageGetGroup(BufferGetPage(buffer));
+	const WinnowLayout *layout = winnow_layout(index, group->level);
+
+	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
+		winnow_corrupted(rel, block, "Its level is not the one expected.");
+	if (group->nrows > layout->capacity || group->ndata > layout->max_data)
+		winnow_corrupted(rel, block, "It claims more rows than fit.");
+	return buffer;
+}
+
+/* The root's first head page */
+BlockNumber
+winnow_read_root(Relation rel)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_SHARE);
+	BlockNumber root = WinnowPageGetMeta(BufferGetPage(buffer))->root;
+
+	UnlockReleaseBuffer(buffer);
+	return root;
+}

@@ -1,0 +1,192 @@
+/*
+ * room.c
+ *		Changing a node: the row of a child, and room for one more row.
+ *
+ * Both the insertion of a row into a leaf and that of a child into its parent
+ * go through here.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "port/pg_bitutils.h"
+
+/*
+ * Lock the head page that has a child's row, exclusively, and its node's first
+ * head page in the given mode, if the step is still current.  Returns false,
+ * with nothing locked, if not.  *group may be the same buffer as *first.
+ */
+bool
+winnow_step_lock(Relation rel, const WinnowIndex *index, const WinnowStep *step,
+				 int first_mode, Buffer *first, Buffer *group)
+{
+	bool		same = step->group == step->node;
+	Page		page;
+
+	*first = winnow_read_head(index, rel, step->node, -1,
+							  same ? BUFFER_LOCK_EXCLUSIVE : first_mode);
+	*group = same ? *first :
+		winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_EXCLUSIVE);
+	page = BufferGetPage(*group);
+	if ((WinnowPageGetGroup(BufferGetPage(*first))->flags & WINNOW_RETIRED) == 0 &&
+		winnow_bit_get(winnow_live_bits(&index->inner, page), step->slot) &&
+		winnow_row_id(&index->inner, page, step->slot) == step->child)
+		return true;
+	winnow_step_unlock(*first, *group);
+	return false;
+}
+
+void
+winnow_step_unlock(Buffer first, Buffer group)
+{
+	if (group != first)
+		UnlockReleaseBuffer(group);
+	UnlockReleaseBuffer(first);
+}
+
+/* First slot of a head page that no live row has, or -1 */
+static int
+free_slot(const WinnowLayout *layout, Page page)
+{
+	WinnowGroup *group = WinnowPageGetGroup(page);
+	const uint64 *live = winnow_live_bits(layout, page);
+
+	for (int slot = 0; slot < group->nrows; slot += 64)
+	{
+		uint64		dead = ~live[slot / 64];
+
+		if (dead != 0)
+		{
+			slot += pg_rightmost_one_pos64(dead);
+			if (slot < group->nrows)
+				return slot;
+			break;
+		}
+	}
+	return group->nrows < layout->capacity ? group->nrows : -1;
+}
+
+static int
+count_live(const WinnowLayout *layout, Page page)
+{
+	int			nrows = WinnowPageGetGroup(page)->nrows;
+	int			count = 0;
+
+	for (int w = 0; w < WINNOW_MASK_WORDS(nrows); w++)
+		count += pg_popcount64(winnow_live_bits(layout, page)[w]);
+	return count;
+}
+
+/* Chain an empty group behind the last one, which is locked */
+static Buffer
+add_group(Relation rel, Buffer last)
+{
+	Buffer		buffer = winnow_extend_relation(rel, MAIN_FORKNUM);
+	GenericXLogState *xlog = GenericXLogStart(rel);
+	WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, last, 0));
+	Page		page = GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE);
+
+	winnow_head_init(page, group->level, BufferGetBlockNumber(buffer), group->first);
+	group->next = BufferGetBlockNumber(buffer);
+	GenericXLogFinish(xlog);
+	return buffer;
+}
+
+/*
+ * Find room for one more row in a node whose first head page is exclusively
+ * locked.  On return the head page with the free slot and the data page for
+ * its code are exclusively locked too.  "held" is a head page of the node that
+ * the caller has locked besides (or InvalidBuffer).
+ */
+void
+winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer held,
+				 WinnowRoom *room)
+{
+	Page		page = BufferGetPage(first);
+	const WinnowLayout *layout = winnow_layout(index, WinnowPageGetGroup(page)->level);
+	Buffer		buffer = first;
+	WinnowGroup *group;
+	int			data_page;
+
+	memset(room, 0, sizeof(*room));
+	room->first = first;
+	room->held = held;
+	room->group = InvalidBuffer;
+	for (;;)
+	{
+		Buffer		next;
+
+		page = BufferGetPage(buffer);
+		group = WinnowPageGetGroup(page);
+		room->nlive += count_live(layout, page);
+		if (room->group == InvalidBuffer)
+		{
+			room->slot = free_slot(layout, page);
+			if (room->slot >= 0)
+				room->group = buffer;
+		}
+		if (BlockNumberIsValid(group->next))
+		{
+			if (BufferIsValid(held) && BufferGetBlockNumber(held) == group->next)
+				next = held;
+			else
+				next = winnow_read_head(index, rel, group->next, group->level,
+										BUFFER_LOCK_EXCLUSIVE);
+		}
+		else if (room->group == InvalidBuffer)
+			next = add_group(rel, buffer);
+		else
+			next = InvalidBuffer;
+		if (buffer != first && buffer != held && buffer != room->group)
+			UnlockReleaseBuffer(buffer);
+		if (next == InvalidBuffer)
+			break;
+		buffer = next;
+	}
+
+	page = BufferGetPage(room->group);
+	group = WinnowPageGetGroup(page);
+	winnow_code_place(index->dims, group->first == BufferGetBlockNumber(room->group),
+					  room->slot, &data_page, &room->offset);
+	if (data_page > group->ndata || data_page >= layout->max_data)
+		winnow_corrupted(rel, BufferGetBlockNumber(room->group), "A row has no code.");
+	room->new_data = data_page == group->ndata;
+	room->data = room->new_data ? winnow_extend_relation(rel, MAIN_FORKNUM) :
+		winnow_read_page(rel, group->data[data_page], WINNOW_PAGE_DATA,
+						 BUFFER_LOCK_EXCLUSIVE);
+	room->layout = layout;
+}
+
+/* Take the two pages into a WAL record */
+void
+winnow_room_register(GenericXLogState *xlog, WinnowRoom *room)
+{
+	room->head_image = GenericXLogRegisterBuffer(xlog, room->group, 0);
+	room->data_image = GenericXLogRegisterBuffer(xlog, room->data,
+												 room->new_data ? GENERIC_XLOG_FULL_IMAGE : 0);
+}
+
+/* Put a row there, within the record */
+void
+winnow_room_fill(const WinnowIndex *index, WinnowRoom *room, uint64 id,
+				 const uint8 *image, const uint8 *code)
+{
+	WinnowGroup *group = WinnowPageGetGroup(room->head_image);
+
+	if (room->new_data)
+	{
+		winnow_page_init(room->data_image, WINNOW_PAGE_DATA);
+		group->data[group->ndata++] = BufferGetBlockNumber(room->data);
+	}
+	winnow_row_store(room->layout, room->head_image, room->slot, id, image);
+	winnow_code_store(index, room->data_image, room->offset, code);
+}
+
+/* Unlock what winnow_room_find locked; not the first head page, nor "held" */
+void
+winnow_room_release(WinnowRoom *room)
+{
+	UnlockReleaseBuffer(room->data);
+	if (room->group != room->first && room->group != room->held)
+		UnlockReleaseBuffer(room->group);
+}

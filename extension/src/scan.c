@@ -1,0 +1,122 @@
+/*
+ * scan.c
+ *		The executor's side of a scan.
+ */
+#include "postgres.h"
+
+#include "search.h"
+
+#include "access/relscan.h"
+#include "pgstat.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+typedef struct WinnowScan
+{
+	WinnowIndex *index;
+	WinnowFetch *fetch;			/* begun with the first row asked for */
+	bool		fetch_lossy;	/* it fetches what lossy keys need */
+	WinnowFilter *filter;
+	WinnowSearch *search;
+	MemoryContext context;		/* of the filter and the search */
+} WinnowScan;
+
+/* ambeginscan */
+IndexScanDesc
+winnow_beginscan(Relation rel, int nkeys, int norderbys)
+{
+	IndexScanDesc scan = RelationGetIndexScan(rel, nkeys, norderbys);
+	WinnowScan *state = palloc0(sizeof(WinnowScan));
+
+	state->index = winnow_index_open(rel, CurrentMemoryContext);
+	state->context = AllocSetContextCreate(CurrentMemoryContext, "winnow search",
+										   ALLOCSET_DEFAULT_SIZES);
+	scan->opaque = state;
+	memset(&winnow_scan_counters, 0, sizeof(winnow_scan_counters));
+	return scan;
+}
+
+/* amrescan */
+void
+winnow_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys)
+{
+	WinnowScan *state = scan->opaque;
+
+	if (keys && scan->numberOfKeys > 0)
+		memmove(scan->keyData, keys, scan->numberOfKeys * sizeof(ScanKeyData));
+	if (orderbys && scan->numberOfOrderBys > 0)
+		memmove(scan->orderByData, orderbys, scan->numberOfOrderBys * sizeof(ScanKeyData));
+	MemoryContextReset(state->context);
+	state->filter = NULL;
+	state->search = NULL;
+}
+
+/* Compile the keys and do the first round of the search */
+static void
+start_search(IndexScanDesc scan)
+{
+	WinnowScan *state = scan->opaque;
+	Relation	rel = scan->indexRelation;
+	MemoryContext context = GetMemoryChunkContext(state);
+	bool		lossy;
+
+	if (!IsMVCCSnapshot(scan->xs_snapshot))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("winnow indexes can only be scanned with an MVCC snapshot")));
+	pgstat_count_index_scan(rel);
+	WINNOW_COUNT_SEARCH(scan);
+	winnow_scan_counters.searches++;
+
+	state->filter = winnow_filter_compile(&state->index->schema, scan->keyData,
+										  scan->numberOfKeys, state->context);
+	lossy = winnow_filter_lossy(state->filter);
+	if (state->fetch != NULL && lossy && !state->fetch_lossy)
+	{
+		winnow_fetch_end(state->fetch);
+		state->fetch = NULL;
+	}
+	if (state->fetch == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		state->fetch = winnow_fetch_begin(scan->heapRelation, rel,
+										  state->index->schema.vector_attno, lossy);
+		state->fetch_lossy = lossy;
+		MemoryContextSwitchTo(old);
+	}
+	state->search = winnow_search_begin(scan, state->index, state->filter, state->fetch,
+										winnow_recall, winnow_limit_of(scan));
+}
+
+/* amgettuple */
+bool
+winnow_gettuple(IndexScanDesc scan, ScanDirection direction)
+{
+	WinnowScan *state = scan->opaque;
+	MemoryContext old = MemoryContextSwitchTo(state->context);
+	bool		found;
+
+	Assert(ScanDirectionIsForward(direction));
+	if (state->search == NULL)
+		start_search(scan);
+	found = winnow_search_next(state->search, &scan->xs_heaptid);
+	scan->xs_recheck = false;
+	scan->xs_recheckorderby = false;
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+/* amendscan */
+void
+winnow_endscan(IndexScanDesc scan)
+{
+	WinnowScan *state = scan->opaque;
+
+	if (state->fetch != NULL)
+		winnow_fetch_end(state->fetch);
+	MemoryContextDelete(state->context);
+	pfree(state->index);
+	pfree(state);
+	scan->opaque = NULL;
+}

@@ -1,0 +1,405 @@
+/*
+ * search.c
+ *		The walk over the tree for one query: probe, estimate, rerank, stop.
+ *
+ * DESIGN.md, section 4.  A search can be deepened any number of times; it goes
+ * on from where it stopped.
+ */
+#include "postgres.h"
+
+#include "search.h"
+
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/float.h"
+#include "utils/memutils.h"
+
+/* The first goal where the number of rows wanted is not known */
+#define FIRST_GOAL 10
+
+/* A row known by its code */
+typedef struct Candidate
+{
+	float		lower;			/* lower bound of its score */
+	uint64		id;
+} Candidate;
+
+#define candidate_before(a, b) ((a)->lower < (b)->lower)
+WINNOW_HEAP(candidates, Candidate, candidate_before)
+
+/* A row known by its distances, one per ORDER BY key; NaN sorts last */
+typedef struct Found
+{
+	double		distance;
+	double	   *more;			/* of the further keys */
+	uint64		id;
+	int			nmore;
+} Found;
+
+static int
+compare_distance(double a, double b)
+{
+	if (isnan(a) || isnan(b))
+		return (isnan(a) ? 1 : 0) - (isnan(b) ? 1 : 0);
+	return a < b ? -1 : a > b;
+}
+
+static inline bool
+result_before(const Found *a, const Found *b)
+{
+	int			order = compare_distance(a->distance, b->distance);
+
+	for (int i = 0; order == 0 && i < a->nmore; i++)
+		order = compare_distance(a->more[i], b->more[i]);
+	return order < 0;
+}
+
+WINNOW_HEAP(results, Found, result_before)
+
+#define score_before(a, b) (*(a) > *(b))
+WINNOW_HEAP(scores, double, score_before)
+
+struct WinnowSearch
+{
+	IndexScanDesc scan;
+	Relation	rel;
+	const WinnowIndex *index;
+	const WinnowFilter *filter;
+	WinnowFetch *fetch;
+	WinnowRecall recall;
+
+	float	   *query;			/* index space */
+	bool		directed;		/* false: every row is as good as another */
+	WinnowQueryCode *code;
+	float	   *centroid;
+	float	   *estimate;
+	float	   *lower;
+	WinnowView *view;
+	BlockNumber *first_data;	/* data pages of a node's first group */
+
+	queue_heap	queue;			/* nodes not yet read */
+	candidates_heap active;		/* candidates that were good enough when found */
+	candidates_heap pool;		/* the others, without order */
+	results_heap results;		/* reranked, not returned */
+	scores_heap best;			/* worst on top: as many as the goal lacks */
+
+	int64		goal;			/* k: rows to find before returning any */
+	int64		nfound;			/* rows reranked that match */
+	int64		nreturned;
+	Size		wanted;			/* scores that best should hold */
+	uint64		nprobed;
+	uint64		ntested;
+	uint64		npassed;
+	float		magnitude;		/* of the scores seen, for rounding slack */
+};
+
+/* The score of an operator's distance; what is NaN comes last */
+static double
+score_of(const WinnowSearch *search, double distance)
+{
+	if (isnan(distance))
+		return INFINITY;
+	switch (search->index->metric)
+	{
+		case WINNOW_METRIC_L2:
+			return distance * distance;
+		case WINNOW_METRIC_COSINE:
+			return 2 * distance;
+		default:
+			return distance;
+	}
+}
+
+/*
+ * Candidates above this cannot be among the k best.  The slack covers the
+ * rounding of the operators' own float sums.
+ */
+static double
+threshold(const WinnowSearch *search)
+{
+	double		top;
+
+	if (search->best.count < search->wanted)
+		return INFINITY;
+	top = search->best.items[0];
+	return top + 1e-5 * (fabs(top) + search->magnitude);
+}
+
+static void
+best_offer(WinnowSearch *search, double score)
+{
+	if (search->best.count < search->wanted)
+		scores_push(&search->best, score);
+	else if (search->wanted > 0 && score < search->best.items[0])
+	{
+		search->best.items[0] = score;
+		scores_sift_down(&search->best, 0);
+	}
+}
+
+/* Set a new goal: what counts is the k-th best of all rows found */
+static void
+set_goal(WinnowSearch *search, int64 goal)
+{
+	search->goal = goal;
+	search->wanted = goal - search->nreturned;
+	search->best.count = 0;
+	for (Size i = 0; i < search->results.count; i++)
+		best_offer(search, score_of(search, search->results.items[i].distance));
+	search->recall.next_check = 0;
+
+	/* what was not good enough for the last goal may be now */
+	for (Size i = 0; i < search->pool.count; i++)
+		candidates_add(&search->active, search->pool.items[i]);
+	search->pool.count = 0;
+	candidates_order(&search->active);
+}
+
+/* Fetch a candidate's heap row; if it matches, it becomes a result */
+static void
+rerank(WinnowSearch *search, uint64 id)
+{
+	IndexScanDesc scan = search->scan;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	Found		result = {get_float8_nan(), NULL, id, 0};
+	MemoryContext old;
+
+	CHECK_FOR_INTERRUPTS();
+	winnow_scan_counters.reranked++;
+	if (!winnow_fetch_row(search->fetch, id, scan->xs_snapshot, values, isnull))
+	{
+		winnow_scan_counters.invisible++;
+		return;
+	}
+	if (scan->numberOfOrderBys > 1)
+	{
+		result.nmore = scan->numberOfOrderBys - 1;
+		result.more = palloc(sizeof(double) * result.nmore);
+	}
+	old = MemoryContextSwitchTo(winnow_fetch_context(search->fetch));
+	if (!winnow_filter_recheck(search->filter, values, isnull))
+	{
+		winnow_scan_counters.rechecked_out++;
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	for (int i = 0; i < scan->numberOfOrderBys; i++)
+	{
+		ScanKey		key = &scan->orderByData[i];
+		double		distance = get_float8_nan();
+
+		if (!(key->sk_flags & SK_ISNULL) && !isnull[key->sk_attno - 1])
+			distance = DatumGetFloat8(FunctionCall2Coll(&key->sk_func, key->sk_collation,
+														values[key->sk_attno - 1],
+														key->sk_argument));
+		if (i == 0)
+			result.distance = distance;
+		else
+			result.more[i - 1] = distance;
+	}
+	MemoryContextSwitchTo(old);
+	results_push(&search->results, result);
+	best_offer(search, score_of(search, result.distance));
+	search->nfound++;
+}
+
+/* Rerank, best first, whatever may be among the k best */
+static void
+rerank_active(WinnowSearch *search)
+{
+	while (search->active.count > 0 &&
+		   search->active.items[0].lower <= threshold(search))
+		rerank(search, candidates_pop(&search->active).id);
+}
+
+/* Queue the children of an inner node that the filter cannot rule out */
+static void
+expand(WinnowSearch *search, const WinnowQueueItem *node)
+{
+	const WinnowIndex *index = search->index;
+	WinnowView *view = search->view;
+	BlockNumber block = node->block;
+	bool		prepared = false;
+
+	winnow_scan_counters.inner_nodes++;
+	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
+	{
+		winnow_view_read(search->rel, index, block, node->level, search->filter, view);
+		if (first)
+			memcpy(search->first_data, view->data, sizeof(BlockNumber) * view->ndata);
+		winnow_scan_counters.lists_pruned += view->nlive - view->nselected;
+		if (view->nselected == 0)
+			continue;
+		if (!prepared)
+		{
+			winnow_centroid_read(search->rel, index, search->first_data,
+								 index->inner.max_data, search->centroid);
+			winnow_query_prepare(search->code, index->metric, search->query,
+								 search->centroid, index->dims);
+			prepared = true;
+		}
+		winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
+							 search->lower);
+		for (int i = 0; i < view->nselected; i++)
+		{
+			WinnowQueueItem item = {0};
+
+			winnow_recall_item(&search->recall, index->metric, search->estimate[i],
+							   (float) search->code->span, &view->stats[i], &item);
+			item.block = (BlockNumber) view->ids[i];
+			item.level = node->level - 1;
+			queue_push(&search->queue, item);
+		}
+	}
+}
+
+/* Read a list: rows that pass the filter become candidates */
+static void
+probe(WinnowSearch *search, const WinnowQueueItem *list)
+{
+	const WinnowIndex *index = search->index;
+	WinnowView *view = search->view;
+	BlockNumber block = list->block;
+	bool		prepared = false;
+	double		limit = threshold(search);
+
+	search->nprobed++;
+	winnow_scan_counters.lists_probed++;
+	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
+	{
+		winnow_view_read(search->rel, index, block, 0, search->filter, view);
+		if (first)
+			memcpy(search->first_data, view->data, sizeof(BlockNumber) * view->ndata);
+		search->ntested += view->nlive;
+		search->npassed += view->nselected;
+		winnow_scan_counters.rows_tested += view->nlive;
+		winnow_scan_counters.rows_passed += view->nselected;
+		if (view->nselected == 0)
+			continue;
+		if (!prepared)
+		{
+			winnow_centroid_read(search->rel, index, search->first_data,
+								 index->leaf.max_data, search->centroid);
+			winnow_query_prepare(search->code, index->metric, search->query,
+								 search->centroid, index->dims);
+			search->magnitude = Max(search->magnitude,
+									(float) fabs(search->code->centroid_score));
+			prepared = true;
+		}
+		winnow_view_estimate(search->rel, index, view, search->code,
+							 search->recall.epsilon, search->estimate, search->lower);
+		winnow_scan_counters.codes_estimated += view->nselected;
+		for (int i = 0; i < view->nselected; i++)
+		{
+			Candidate	candidate = {search->lower[i], view->ids[i]};
+
+			if (candidate.lower <= limit)
+				candidates_push(&search->active, candidate);
+			else
+				candidates_add(&search->pool, candidate);
+		}
+	}
+}
+
+static bool
+reached(WinnowSearch *search)
+{
+	double		pass_rate;
+
+	if (search->nfound < search->goal)
+		return false;
+	if (!search->directed)
+		return true;
+	pass_rate = (search->npassed + 1.0) / (search->ntested + 1.0);
+	return winnow_recall_reached(&search->recall, search->queue.items, search->queue.count,
+								 threshold(search), pass_rate, search->goal, search->nprobed);
+}
+
+/* Find the k best rows, k being the goal */
+static void
+search_to_goal(WinnowSearch *search)
+{
+	winnow_scan_counters.rounds++;
+	rerank_active(search);
+	while (search->queue.count > 0 && !reached(search))
+	{
+		WinnowQueueItem item = queue_pop(&search->queue);
+
+		if (item.level > 0)
+			expand(search, &item);
+		else
+		{
+			probe(search, &item);
+			rerank_active(search);
+		}
+	}
+	winnow_fetch_idle(search->fetch);
+}
+
+/*
+ * Start a search.  limit is the number of rows that will be asked for, or 0 if
+ * that is not known.  The query is the first ORDER BY key's; without one, or
+ * with a null, rows come in no particular order.
+ */
+WinnowSearch *
+winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
+					const WinnowFilter *filter, WinnowFetch *fetch, double target,
+					int64 limit)
+{
+	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
+	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
+	WinnowQueueItem root = {0};
+
+	search->scan = scan;
+	search->rel = scan->indexRelation;
+	search->index = index;
+	search->filter = filter;
+	search->fetch = fetch;
+	winnow_recall_init(&search->recall, target, index->effective_dim);
+	search->query = palloc0(sizeof(float) * index->dims);
+	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))
+		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
+											   search->query);
+	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
+		search->magnitude = 1;
+	search->code = palloc(winnow_query_bytes(index->dims));
+	search->centroid = palloc(sizeof(float) * index->dims);
+	search->estimate = palloc(sizeof(float) * capacity);
+	search->lower = palloc(sizeof(float) * capacity);
+	search->view = winnow_view_alloc(index);
+	search->first_data = palloc(sizeof(BlockNumber) *
+								Max(index->leaf.max_data, index->inner.max_data));
+	set_goal(search, limit > 0 ? limit : FIRST_GOAL);
+
+	if (!winnow_filter_never(filter))
+	{
+		root.block = winnow_read_root(search->rel);
+		winnow_view_read(search->rel, index, root.block, -1, NULL, search->view);
+		root.level = search->view->level;
+		queue_push(&search->queue, root);
+	}
+	search_to_goal(search);
+	return search;
+}
+
+/*
+ * The next best row.  Returns false when every matching row has been returned.
+ */
+bool
+winnow_search_next(WinnowSearch *search, ItemPointer tid)
+{
+	while (search->nreturned >= search->goal || search->results.count == 0)
+	{
+		if (search->queue.count == 0 && search->active.count == 0 &&
+			search->pool.count == 0 && search->results.count == 0)
+			return false;
+		set_goal(search, search->goal + Max(search->goal / 2, 1));
+		search_to_goal(search);
+	}
+	search->nreturned++;
+	winnow_scan_counters.returned++;
+	winnow_tid_unpack(results_pop(&search->results).id, tid);
+	return true;
+}

@@ -1,0 +1,375 @@
+/*
+ * winnow.h
+ *		The winnow index: pages, nodes, and what the files of the access method
+ *		share.  ../DESIGN.md is the contract behind it.
+ */
+#ifndef WINNOW_H
+#define WINNOW_H
+
+#include "compat.h"
+
+#include "access/amapi.h"
+#include "access/generic_xlog.h"
+#include "access/reloptions.h"
+#include "nodes/execnodes.h"
+#include "nodes/pathnodes.h"
+#include "storage/bufpage.h"
+
+#include "attribute.h"
+#include "core/quantize.h"
+#include "core/rotate.h"
+#include "filter.h"
+
+#define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
+#define WINNOW_VERSION		1
+#define WINNOW_META_BLOCK	0
+
+/* Page id in the last bytes of the special space, as other index types do */
+#define WINNOW_PAGE_ID		0xFF8D
+
+typedef enum WinnowPageKind
+{
+	WINNOW_PAGE_META = 1,
+	WINNOW_PAGE_HEAD,
+	WINNOW_PAGE_DATA
+} WinnowPageKind;
+
+typedef struct WinnowPageOpaque
+{
+	uint32		unused;
+	uint16		kind;
+	uint16		page_id;
+} WinnowPageOpaque;
+
+#define WinnowPageGetOpaque(page) \
+	((WinnowPageOpaque *) PageGetSpecialPointer(page))
+
+/* Bytes of a page between header and special space */
+#define WINNOW_PAGE_USABLE \
+	((int) (BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(WinnowPageOpaque))))
+
+/* Build options, and their limits */
+#define WINNOW_DEFAULT_LIST_SIZE	512
+#define WINNOW_MIN_LIST_SIZE		8
+#define WINNOW_MAX_LIST_SIZE		4096
+
+typedef struct WinnowOptions
+{
+	int32		vl_len_;		/* varlena header (do not touch directly!) */
+	int			list_size;		/* rows a node holds before it splits */
+} WinnowOptions;
+
+/* What an attribute column was when the index was built */
+typedef struct WinnowStoredAttr
+{
+	uint8		kind;
+	uint8		width;
+	uint8		prefix;
+	uint8		unused;
+	Oid			opcintype;
+} WinnowStoredAttr;
+
+/* The meta page */
+typedef struct WinnowMeta
+{
+	uint32		magic;
+	uint32		version;
+	uint16		dims;
+	uint16		metric;			/* WinnowMetric */
+	uint16		list_size;
+	uint16		nattrs;
+	uint64		seed;			/* of the rotation */
+	float		effective_dim;	/* for the recall estimate, see recall.c */
+	BlockNumber root;			/* first head page of the root */
+	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
+} WinnowMeta;
+
+#define WinnowPageGetMeta(page) ((WinnowMeta *) PageGetContents(page))
+
+/* Head page of a row group; live bits and columns follow */
+#define WINNOW_RETIRED		0x0001	/* the node was split: nothing may be added */
+
+typedef struct WinnowGroup
+{
+	uint16		level;			/* 0 = leaf */
+	uint16		flags;
+	uint16		nrows;			/* row slots ever used */
+	uint16		ndata;			/* entries of data[] in use */
+	BlockNumber first;			/* first head page of the node */
+	BlockNumber next;			/* next group of the node */
+	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages */
+} WinnowGroup;
+
+#define WinnowPageGetGroup(page) ((WinnowGroup *) PageGetContents(page))
+
+/* Inner rows start their image with what is known of the child */
+typedef struct WinnowChildStats
+{
+	uint32		rows;			/* heap rows below, when it was written */
+	float		radius2;		/* their mean squared distance to its centroid */
+} WinnowChildStats;
+
+/*
+ * Where things are on the head pages of a level.  Columns are those of the
+ * row image, in order: for inner rows the two of WinnowChildStats, then the
+ * schema's.
+ */
+#define WINNOW_STATS_COLUMNS	2
+#define WINNOW_LAYOUT_COLUMNS	(WINNOW_MAX_COLUMNS + WINNOW_STATS_COLUMNS)
+
+typedef struct WinnowLayout
+{
+	int			capacity;		/* rows per group */
+	int			max_data;		/* data pages of a full first group */
+	uint16		live_offset;	/* live bits, from the start of the page */
+	uint16		id_offset;		/* TIDs, or blocks of children */
+	uint16		id_width;
+	int			ncolumns;
+	int			schema_column;	/* first column that is the schema's */
+	uint16		width[WINNOW_LAYOUT_COLUMNS];	/* bytes per row */
+	uint16		image_offset[WINNOW_LAYOUT_COLUMNS];
+	uint16		page_offset[WINNOW_LAYOUT_COLUMNS];
+	int			image_bytes;
+} WinnowLayout;
+
+/* What a backend knows of an index; a copy of what relcache keeps */
+typedef struct WinnowIndex
+{
+	int			dims;
+	WinnowMetric metric;
+	int			list_size;
+	float		effective_dim;
+	int			code_bytes;
+	WinnowLayout leaf;
+	WinnowLayout inner;
+	WinnowSchema schema;
+	WinnowRotation *rotation;	/* behind the struct, in the same chunk */
+} WinnowIndex;
+
+#define winnow_layout(index, level) ((level) == 0 ? &(index)->leaf : &(index)->inner)
+
+#define WINNOW_MASK_MAX		WINNOW_MASK_WORDS(WINNOW_MAX_LIST_SIZE)
+
+/* page.c */
+extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
+							   int dims, int list_size, bool leaf);
+extern void winnow_code_place(int dims, bool first, int slot, int *page, int *offset);
+extern int	winnow_data_pages(int dims, bool first, int nrows);
+extern void winnow_page_init(Page page, WinnowPageKind kind);
+extern void winnow_head_init(Page page, int level, BlockNumber self, BlockNumber first);
+extern void winnow_data_set_end(Page page, int end);
+extern void winnow_code_store(const WinnowIndex *index, Page page, int offset,
+							  const uint8 *code);
+extern void winnow_row_store(const WinnowLayout *layout, Page page, int slot,
+							 uint64 id, const uint8 *image);
+extern uint64 winnow_row_id(const WinnowLayout *layout, Page page, int slot);
+extern void winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image);
+extern void winnow_row_set_image(const WinnowLayout *layout, Page page, int slot,
+								 const uint8 *image);
+extern Buffer winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind,
+							   int lockmode);
+extern Buffer winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block,
+							   int level, int lockmode);
+extern BlockNumber winnow_read_root(Relation rel);
+pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
+										 const char *detail);
+
+#define winnow_live_bits(layout, page) \
+	((uint64 *) ((char *) (page) + (layout)->live_offset))
+
+static inline bool
+winnow_bit_get(const uint64 *bits, int i)
+{
+	return (bits[i / 64] >> (i % 64)) & 1;
+}
+
+static inline void
+winnow_bit_set(uint64 *bits, int i)
+{
+	bits[i / 64] |= UINT64CONST(1) << (i % 64);
+}
+
+static inline void
+winnow_bit_clear(uint64 *bits, int i)
+{
+	bits[i / 64] &= ~(UINT64CONST(1) << (i % 64));
+}
+
+static inline uint64
+winnow_tid_pack(const ItemPointerData *tid)
+{
+	return ((uint64) ItemPointerGetBlockNumberNoCheck(tid) << 16) |
+		ItemPointerGetOffsetNumberNoCheck(tid);
+}
+
+static inline void
+winnow_tid_unpack(uint64 id, ItemPointerData *tid)
+{
+	ItemPointerSet(tid, (BlockNumber) (id >> 16), (OffsetNumber) (id & 0xFFFF));
+}
+
+/* index.c */
+extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,
+										MemoryContext context);
+extern WinnowIndex *winnow_index_open(Relation rel, MemoryContext context);
+extern void winnow_meta_fill(Relation rel, WinnowMeta *meta);
+extern Relation winnow_index_relation(Oid oid, LOCKMODE lockmode);
+extern bool winnow_index_vector(const WinnowIndex *index, Datum value, float *out);
+
+/* node.c: nodes in memory */
+typedef struct WinnowRows
+{
+	int			count;
+	uint64	   *ids;			/* packed TIDs, or blocks of children */
+	uint8	   *images;			/* image_bytes each */
+	float	   *vectors;		/* dims each, index space */
+} WinnowRows;
+
+typedef struct WinnowNode
+{
+	BlockNumber block;			/* first head page */
+	float	   *centroid;		/* dims */
+	uint8	   *image;			/* its row in the parent: stats and summary */
+} WinnowNode;
+
+extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
+extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
+							  int level, const WinnowRows *rows, bool logged,
+							  WinnowNode *node);
+extern void winnow_centroid_read(Relation rel, const WinnowIndex *index,
+								 const BlockNumber *data, int ndata, float *centroid);
+
+/* What a reader takes from one head page */
+typedef struct WinnowView
+{
+	BlockNumber block;
+	int			level;
+	bool		first;			/* first group of its node */
+	BlockNumber next;
+	int			nlive;			/* live rows */
+	int			ndata;
+	BlockNumber *data;			/* room for max_data of either layout */
+	int			nselected;		/* live rows that the filter lets pass */
+	uint16	   *selected;		/* their slots */
+	uint64	   *ids;			/* and ids */
+	WinnowChildStats *stats;	/* inner nodes: of the selected */
+} WinnowView;
+
+extern WinnowView *winnow_view_alloc(const WinnowIndex *index);
+extern void winnow_view_free(WinnowView *view);
+extern void winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block,
+							 int level, const WinnowFilter *filter, WinnowView *view);
+extern void winnow_view_estimate(Relation rel, const WinnowIndex *index,
+								 const WinnowView *view, const WinnowQueryCode *query,
+								 float epsilon, float *estimate, float *lower);
+
+/* fetch.c: vectors and keys from the heap */
+typedef struct WinnowFetch WinnowFetch;
+
+extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_attno,
+									   bool all_columns);
+extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
+extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot,
+							 Datum *values, bool *isnull);
+extern void winnow_fetch_idle(WinnowFetch *fetch);
+extern void winnow_fetch_end(WinnowFetch *fetch);
+
+/* build.c */
+extern IndexBuildResult *winnow_build(Relation heap, Relation rel, IndexInfo *info);
+extern void winnow_build_empty(Relation rel);
+extern char *winnow_build_phase(int64 phase);
+
+/* insert.c */
+extern bool winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid,
+						  Relation heap, IndexUniqueCheck unique, bool unchanged,
+						  IndexInfo *info);
+
+/* descend.c: the way from the root to a leaf */
+typedef struct WinnowStep
+{
+	BlockNumber node;			/* first head page of the inner node */
+	BlockNumber group;			/* head page that has the child's row */
+	int			slot;
+	BlockNumber child;
+} WinnowStep;
+
+#define WINNOW_MAX_LEVELS	16
+
+typedef struct WinnowPath
+{
+	int			nsteps;
+	WinnowStep	steps[WINNOW_MAX_LEVELS];	/* from the root down */
+	BlockNumber leaf;
+} WinnowPath;
+
+typedef struct WinnowDescent WinnowDescent;
+
+extern WinnowDescent *winnow_descent_begin(Relation rel, const WinnowIndex *index);
+extern void winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path);
+
+/* room.c: changing a node */
+typedef struct WinnowRoom
+{
+	const WinnowLayout *layout;
+	Buffer		first;			/* the node's first head page */
+	Buffer		held;			/* another head page the caller has locked */
+	Buffer		group;			/* head page with the free slot */
+	int			slot;
+	Buffer		data;			/* data page for its code */
+	bool		new_data;
+	int			offset;			/* of the code, in the page's contents */
+	int			nlive;			/* live rows of the node */
+	Page		head_image;		/* within a WAL record */
+	Page		data_image;
+} WinnowRoom;
+
+extern bool winnow_step_lock(Relation rel, const WinnowIndex *index, const WinnowStep *step,
+							 int first_mode, Buffer *first, Buffer *group);
+extern void winnow_step_unlock(Buffer first, Buffer group);
+extern void winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first,
+							 Buffer held, WinnowRoom *room);
+extern void winnow_room_register(GenericXLogState *xlog, WinnowRoom *room);
+extern void winnow_room_fill(const WinnowIndex *index, WinnowRoom *room, uint64 id,
+							 const uint8 *image, const uint8 *code);
+extern void winnow_room_release(WinnowRoom *room);
+
+/* split.c */
+extern void winnow_split(Relation rel, Relation heap, const WinnowIndex *index,
+						 const WinnowPath *path);
+
+/* scan.c */
+extern IndexScanDesc winnow_beginscan(Relation rel, int nkeys, int norderbys);
+extern void winnow_rescan(IndexScanDesc scan, ScanKey keys, int nkeys,
+						  ScanKey orderbys, int norderbys);
+extern bool winnow_gettuple(IndexScanDesc scan, ScanDirection direction);
+extern void winnow_endscan(IndexScanDesc scan);
+
+/* vacuum.c */
+extern IndexBulkDeleteResult *winnow_bulkdelete(IndexVacuumInfo *info,
+												IndexBulkDeleteResult *stats,
+												IndexBulkDeleteCallback callback,
+												void *state);
+extern IndexBulkDeleteResult *winnow_vacuumcleanup(IndexVacuumInfo *info,
+												   IndexBulkDeleteResult *stats);
+
+/* cost.c */
+extern void winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
+								Cost *startup, Cost *total, Selectivity *selectivity,
+								double *correlation, double *pages);
+
+/* options.c */
+extern double winnow_recall;
+extern void winnow_options_init(void);
+extern bytea *winnow_options(Datum reloptions, bool validate);
+
+/* limit.c */
+extern void winnow_limit_init(void);
+extern int64 winnow_limit_of(IndexScanDesc scan);
+
+/* The structure lock (DESIGN.md, section 3) */
+#define winnow_structure_lock(rel) LockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
+#define winnow_structure_try_lock(rel) \
+	ConditionalLockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
+#define winnow_structure_unlock(rel) UnlockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
+
+#endif							/* WINNOW_H */

@@ -1,0 +1,133 @@
+"""What the commands share: options, output, progress bars, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from ._errors import WinnowError
+
+OK, FAILED, INTERRUPTED = 0, 1, 130  # 2 is wrong usage, from typer
+
+Dsn = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn",
+        metavar="DSN",
+        help="Database, as libpq connection string or URI. Default: libpq's environment (PGHOST, PGDATABASE, PGSERVICE,"
+        " ...), else the running embedded server.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+TableName = Annotated[
+    str, typer.Option("--table", "-t", metavar="TABLE", help="Table, as in SQL: items, shop.items, '\"Items\"'.")
+]
+VectorName = Annotated[str, typer.Option("--vector", metavar="COLUMN", help="Vector column.")]
+
+
+class Group(TyperGroup):
+    """Prints the errors people can cause as a message and its way out, and ends with their exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        import psycopg
+
+        try:
+            return super().invoke(ctx)
+        except WinnowError as error:
+            print_error(str(error), error.hint)
+        except psycopg.Error as error:
+            print_error(str(error.diag.message_primary or error), error.diag.message_hint)
+        except KeyboardInterrupt:
+            print_error("interrupted", None)
+            raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(FAILED)
+
+
+def print_error(message: str, hint: str | None) -> None:
+    """The error on standard error, or with --json as an object on standard output."""
+    if "--json" in sys.argv:
+        print_json({"error": message, "hint": hint})
+        return
+    typer.secho(f"error: {message}", fg="red", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """``value`` on standard output; what JSON does not know (dates, uuids, decimals) as text, arrays as lists."""
+    typer.echo(json.dumps(value, default=lambda item: item.tolist() if hasattr(item, "tolist") else str(item)))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; NULL is left empty."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, title_justify="left")
+    for column in columns:
+        table.add_column(Text(column))
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def split_names(names: str | None) -> list[str] | None:
+    """``a,b,c`` as a list."""
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+
+
+ProgressT = TypeVar("ProgressT")
+
+
+@contextmanager
+def progress_bar(
+    read: Callable[[ProgressT], tuple[str, int, int | None]], unit: str
+) -> Iterator[Callable[[ProgressT], None]]:
+    """A bar on standard error, when that is a terminal; ``read`` gives an event's label, done and total."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        tasks: dict[str, Any] = {}
+
+        def show(event: ProgressT) -> None:
+            label, done, total = read(event)
+            if label not in tasks:
+                tasks[label] = bar.add_task(label, total=total)
+            bar.update(tasks[label], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,97 @@
+"""The commands ``pgwinnow server start|stop|status|psql``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgwinnow._errors import WinnowError
+from pgwinnow.server import Server
+
+app = typer.Typer(help="Run an embedded PostgreSQL server with winnow installed.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the cluster; by default one per user and version.", show_default=False),
+]
+Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version: 18, 16, or Debian's 15.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Database = Annotated[str, typer.Option("--dbname", "-d", help="Database to connect to.")]
+
+
+@app.command()
+def start(
+    data_dir: DataDir = None,
+    version: Version = 18,
+    port: Annotated[
+        int | None, typer.Option(help="Also listen on localhost at this port, where a password is needed.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A server setting; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start the server, after installing PostgreSQL and building the extension when that is needed."""
+    server = Server(data_dir, version=version, port=port, settings=_parse_settings(setting or []))
+    server.start()
+    _report(server, as_json)
+
+
+@app.command()
+def stop(
+    data_dir: DataDir = None,
+    version: Version = 18,
+    mode: Annotated[str, typer.Option(help="smart, fast or immediate, as for pg_ctl.")] = "fast",
+    as_json: Json = False,
+) -> None:
+    """Stop the server; does nothing when it does not run."""
+    server = Server(data_dir, version=version)
+    server.stop(mode)
+    _report(server, as_json)
+
+
+@app.command()
+def status(data_dir: DataDir = None, version: Version = 18, as_json: Json = False) -> None:
+    """Show whether the server runs and how to connect to it; exit status 3 when it does not run."""
+    server = Server(data_dir, version=version)
+    _report(server, as_json)
+    if server.status != "running":
+        raise typer.Exit(3)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(
+    context: typer.Context, data_dir: DataDir = None, version: Version = 18, dbname: Database = "postgres"
+) -> None:
+    """Open psql on the server, starting it first; further arguments go to psql."""
+    server = Server(data_dir, version=version)
+    server.start()
+    raise typer.Exit(server.psql(*context.args, dbname=dbname))
+
+
+def _parse_settings(settings: list[str]) -> dict[str, str]:
+    parsed = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise WinnowError(f"--set {setting!r} is not of the form NAME=VALUE, for example --set work_mem=64MB")
+        parsed[name.strip()] = value.strip()
+    return parsed
+
+
+def _report(server: Server, as_json: bool) -> None:
+    facts = {
+        "status": server.status,
+        "version": server.version,
+        "dsn": server.dsn(),
+        "data_dir": str(server.data_dir),
+        "log": str(server.log_path),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:<9} {value}")

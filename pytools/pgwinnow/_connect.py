@@ -1,0 +1,42 @@
+"""Which database is meant, and connections to it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import psycopg
+
+from ._errors import ConnectionFailed
+
+_LIBPQ = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE")
+
+
+def resolve_dsn(dsn: str | None) -> str:
+    """``dsn`` if given; else "" (libpq's environment) if that names a database; else the running embedded server.
+
+    ConnectionFailed where none of the three does.
+    """
+    if dsn is not None:
+        return dsn
+    if any(name in os.environ for name in _LIBPQ):
+        return ""
+    from .server import Server
+
+    server = Server()
+    if server.status == "running":
+        return server.dsn()
+    raise ConnectionFailed(
+        "no database was named and the embedded server is not running",
+        "Give --dsn 'host=... dbname=...', set PGHOST and PGDATABASE, or run: pgwinnow server start",
+    )
+
+
+def connect(dsn: str, *, autocommit: bool = True) -> psycopg.Connection[Any]:
+    """A connection that calls itself pgwinnow and speaks UTF-8."""
+    try:
+        return psycopg.connect(dsn, autocommit=autocommit, application_name="pgwinnow", client_encoding="utf8")
+    except psycopg.OperationalError as error:
+        raise ConnectionFailed(
+            f"cannot connect: {error}".rstrip(), "Check --dsn, PGHOST, PGPORT and PGUSER."
+        ) from error

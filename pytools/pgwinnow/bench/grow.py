@@ -1,0 +1,117 @@
+"""Grow a real set of embeddings to any number of rows without leaving its manifold.
+
+Every extra row lies between a real row and one of its nearest neighbours, with a little noise, scaled back to unit
+length. The real rows come first, unchanged. Some rows are held out as queries and never mixed into the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pgwinnow.bench.datasets import ATTRIBUTES, BASE, EMBEDDINGS, DataError, Vectors, is_source, write_dataset
+
+NEIGHBOURS = 10
+LARGEST_SHARE = 0.5  # of the neighbour in a mixed row
+NOISE = 0.02  # standard deviation per component before scaling back
+SIZE_JITTER = (0.8, 1.25)  # factor on the first wide number, so that copies of a row differ in it
+BUCKETS = 1000
+BLOCK = 50_000
+
+Progress = Callable[[str, int, int], None]  # step, done, total
+
+
+def grow(
+    source: Path,
+    out: Path,
+    rows: int,
+    *,
+    held_out: int = 1000,
+    seed: int = 7,
+    jitter: str | None = None,
+    progress: Progress = lambda step, done, total: None,
+) -> int:
+    """Write a data set of at least ``rows`` rows to ``out`` and return how many it has.
+
+    ``source`` holds ``embeddings.f16.npy`` (any float type) and ``attributes.parquet``. The attributes of a mixed row
+    are those of its real row, except for the integer column ``jitter``, which is scaled at random, and a new column
+    ``bucket``, uniform in 0..999 and independent of the vector. The same arguments give the same rows (up to the
+    last bit of float arithmetic between machines). Raises DataError when the folder does not fit.
+    """
+    if not is_source(source):
+        raise DataError(f"{source} must hold {EMBEDDINGS} and {ATTRIBUTES}")
+    vectors = unit(np.load(source / EMBEDDINGS).astype(np.float32))
+    table = pq.read_table(source / ATTRIBUTES)
+    if len(table) != len(vectors):
+        raise DataError(f"{source}: {len(vectors)} vectors but {len(table)} rows of attributes")
+    if len(vectors) <= held_out + NEIGHBOURS:
+        raise DataError(f"{source}: {len(vectors)} rows are too few to hold out {held_out} queries", "lower --queries")
+    if "id" in table.column_names:
+        table = table.drop_columns(["id"])
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(vectors))
+    query_rows, real_rows = order[:held_out], order[held_out:]
+    real = vectors[real_rows]
+    rows = max(rows, len(real))
+    origin = np.concatenate([np.arange(len(real)), rng.integers(0, len(real), rows - len(real))])
+
+    out.mkdir(parents=True, exist_ok=True)
+    base = np.lib.format.open_memmap(out / BASE, "w+", np.float32, (rows, real.shape[1]))
+    base[: len(real)] = real
+    if rows > len(real):
+        near = nearest(real, NEIGHBOURS, progress)
+        for start in range(len(real), rows, BLOCK):
+            part = origin[start : start + BLOCK]
+            partner = near[part, rng.integers(0, NEIGHBOURS, len(part))]
+            share = rng.uniform(0.0, LARGEST_SHARE, (len(part), 1)).astype(np.float32)
+            mixed = real[part] * (1 - share) + real[partner] * share
+            mixed += rng.standard_normal(mixed.shape, dtype=np.float32) * NOISE
+            base[start : start + len(part)] = unit(mixed)
+            progress("rows", start + len(part), rows)
+    base.flush()
+
+    grown = table.take(pa.array(real_rows[origin]))
+    if jitter is not None:
+        grown = with_jitter(grown, jitter, rng)
+    if "bucket" not in grown.column_names:
+        grown = grown.append_column("bucket", pa.array(rng.integers(0, BUCKETS, rows, dtype=np.int32)))
+    write_dataset(out, queries=vectors[query_rows], attributes=grown, query_attributes=table.take(pa.array(query_rows)))
+    return rows
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Scale rows to length one, in place; rows of zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+    return vectors
+
+
+def nearest(vectors: Vectors, count: int, progress: Progress) -> npt.NDArray[np.int64]:
+    """The ``count`` nearest other rows of every row of unit vectors, in no particular order: n x count."""
+    block = max(1, 200_000_000 // (4 * len(vectors)))  # about 200 MB of similarities at a time
+    found = np.empty((len(vectors), count), dtype=np.int64)
+    for start in range(0, len(vectors), block):
+        part = slice(start, min(start + block, len(vectors)))
+        similarity = vectors[part] @ vectors.T
+        similarity[np.arange(part.stop - start), np.arange(start, part.stop)] = -np.inf
+        found[part] = np.argpartition(similarity, -count, axis=1)[:, -count:]
+        progress("neighbours", part.stop, len(vectors))
+    return found
+
+
+def with_jitter(table: pa.Table, name: str, rng: np.random.Generator) -> pa.Table:
+    """Scale an integer column by random factors, so that rows grown from one row differ in it; NULLs stay."""
+    place = table.column_names.index(name)
+    kind = table.schema.field(name).type
+    if not pa.types.is_integer(kind):
+        raise DataError(f"column {name} is {kind}; only integer columns can be jittered")
+    empty = np.asarray(table[name].is_null())
+    values = np.asarray(table[name].fill_null(0)).astype(np.float64)
+    scaled = np.rint(values * rng.uniform(*SIZE_JITTER, len(values))).astype(np.int64)
+    return table.set_column(place, name, pa.array(scaled, type=kind, mask=empty))

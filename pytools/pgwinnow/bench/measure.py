@@ -1,0 +1,238 @@
+"""Timing searches: both sides in one run, alternating query by query, at the same recall.
+
+First each side looks for its least effort that reaches the recall on some of the queries, which also warms the
+caches; then every query is asked of both sides in turn, the first one changing from query to query.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from pgwinnow.bench.prepared import Call, Statement, vector_call
+from pgwinnow.bench.rivals import Effort, Side, plan_kind
+from pgwinnow.bench.truth import Exact, Score, Truth
+from pgwinnow.bench.workloads import Workload
+
+TUNING_QUERIES = 50
+LOOKED_AT = 10  # queries whose plans and counters are recorded
+
+Progress = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One workload answered by one side."""
+
+    workload: str
+    side: str
+    k: int
+    effort: str
+    reached: bool  # whether some effort reached the recall on the tuning queries
+    matching: float  # share of rows that pass the filter, mean over queries
+    recall: float
+    worst_decile: float  # mean recall of the worst tenth of the queries
+    returned: int
+    expected: int
+    wrong: int
+    milliseconds: Mapping[str, float]  # mean, p50, p95, p99
+    pages: float  # 8 kB pages touched, mean
+    plans: Mapping[str, int]
+    counters: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+class Contestant:
+    """A side with its connection, on which one workload at a time is prepared."""
+
+    def __init__(self, side: Side, connection: psycopg.Connection) -> None:
+        self.side = side
+        self.connection = connection
+        self.calls: list[Call] = []
+        self.statements: list[Statement] = []
+        self.effort: Effort = side.efforts()[0]
+
+    def prepare(self, workload: Workload, exact: Exact) -> None:
+        """Prepare each distinct SQL text of the workload once."""
+        self.connection.execute("DEALLOCATE ALL")
+        made: dict[str, Statement] = {}
+        self.calls, self.statements = [], []
+        for i, wanted in enumerate(workload.filters):
+            sql, values = self.side.search_sql(wanted, exact.k if workload.limited else None)
+            if sql not in made:
+                made[sql] = Statement(self.connection, sql)
+            self.statements.append(made[sql])
+            self.calls.append(vector_call(exact.dataset.queries[i], values))
+
+    def ask(self, query: int) -> tuple[np.ndarray, float]:
+        """Run one query: ids and seconds."""
+        return self.statements[query].run(self.calls[query])
+
+    def apply(self, effort: Effort) -> None:
+        """Search with this effort from now on."""
+        self.side.apply(self.connection, effort)
+        self.effort = effort
+
+    def choose_effort(self, workload: Workload, exact: Exact, truth: Truth, target: float) -> bool:
+        """Apply the quickest effort whose mean recall reaches the target, or the one of highest recall; tell which."""
+        queries = range(min(TUNING_QUERIES, len(self.calls)))
+        efforts = self.side.efforts()
+        self.apply(efforts[0])
+        for i in queries:  # warms the caches, so that the first effort is not charged for it
+            self.ask(i)
+        tried: list[tuple[float, float, Effort]] = []
+        for effort in efforts:
+            self.apply(effort)
+            answers = [self.ask(i) for i in queries]
+            scores = [exact.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
+            tried.append((mean_recall(scores), sum(seconds for _, seconds in answers), effort))
+            if len(tried) >= 2 and target <= tried[-2][0] and target <= tried[-1][0] and tried[-2][1] <= tried[-1][1]:
+                break  # enough recall already before this step, and it only cost time
+        good = [each for each in tried if each[0] >= target]
+        best = min(good, key=lambda each: each[1]) if good else max(tried, key=lambda each: (each[0], -each[1]))
+        self.apply(best[2])
+        return bool(good)
+
+    def look(self, queries: Sequence[int]) -> tuple[dict[str, float], float, Counter[str]]:
+        """Counters (mean), pages touched (mean) and plans of some queries; nothing here is timed."""
+        counted: dict[str, list[float]] = {}
+        pages, plans = [], Counter[str]()
+        for query in queries:
+            self.ask(query)
+            for name, value in self.side.counters(self.connection).items():
+                counted.setdefault(name, []).append(value)
+            kind, touched = plan_kind(self.statements[query].explain(self.calls[query]))
+            plans[kind] += 1
+            pages.append(touched)
+        return {name: float(np.mean(values)) for name, values in counted.items()}, float(np.mean(pages)), plans
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    workload: Workload,
+    exact: Exact,
+    truth: Truth,
+    *,
+    target: float,
+    rounds: int,
+    progress: Progress = lambda: None,
+) -> list[Answer]:
+    """Measure one workload on all sides in turn, each at the least effort that reaches ``target`` recall."""
+    reached = []
+    for contestant in contestants:
+        contestant.prepare(workload, exact)
+        reached.append(contestant.choose_effort(workload, exact, truth, target))
+        progress()
+
+    count = len(workload.filters)
+    scores: list[list[Score]] = [[] for _ in contestants]
+    seconds: list[list[float]] = [[] for _ in contestants]
+    for i in range(count):  # one round to warm the caches with every query, which gives the recall
+        for place, contestant in enumerate(contestants):
+            ids, _ = contestant.ask(i)
+            scores[place].append(exact.score(workload, truth, i, ids))
+    progress()
+    for turn in range(rounds):
+        for i in range(count):
+            order = range(len(contestants)) if (turn + i) % 2 == 0 else reversed(range(len(contestants)))
+            for place in order:
+                seconds[place].append(contestants[place].ask(i)[1])
+        progress()
+
+    matching = float(truth.matching.mean() / len(exact.dataset.base))
+    answers = []
+    for place, contestant in enumerate(contestants):
+        counters, pages, plans = contestant.look(range(min(LOOKED_AT, count)))
+        answers.append(
+            Answer(
+                workload=workload.name,
+                side=contestant.side.name,
+                k=exact.k,
+                effort=contestant.effort.label,
+                reached=reached[place],
+                matching=matching,
+                recall=mean_recall(scores[place]),
+                worst_decile=worst_decile(scores[place]),
+                returned=sum(score.returned for score in scores[place]),
+                expected=sum(score.expected for score in scores[place]),
+                wrong=sum(score.wrong for score in scores[place]),
+                milliseconds=latencies(seconds[place]),
+                pages=pages,
+                plans=dict(plans),
+                counters=counters,
+            )
+        )
+    return answers
+
+
+def steps(contestants: int, rounds: int) -> int:
+    """How often ``measure`` reports progress for one workload."""
+    return contestants + 1 + rounds
+
+
+def mean_recall(scores: Sequence[Score]) -> float:
+    """Mean recall over the queries that have an answer; 1 when none has one and none was given."""
+    known = [score.recall for score in scores if not math.isnan(score.recall)]
+    return float(np.mean(known)) if known else float(all(score.returned == 0 for score in scores))
+
+
+def worst_decile(scores: Sequence[Score]) -> float:
+    """Mean recall of the tenth of the queries (at least one) that fared worst."""
+    known = sorted(score.recall for score in scores if not math.isnan(score.recall))
+    return float(np.mean(known[: max(1, len(known) // 10)])) if known else float("nan")
+
+
+def latencies(seconds: Sequence[float]) -> dict[str, float]:
+    """Mean and percentiles in milliseconds."""
+    milliseconds = np.asarray(seconds) * 1000
+    p50, p95, p99 = np.percentile(milliseconds, (50, 95, 99))
+    return {"mean": float(milliseconds.mean()), "p50": float(p50), "p95": float(p95), "p99": float(p99)}
+
+
+def throughput(contestants: Sequence[Contestant], seconds: float) -> float:
+    """Queries per second of several connections at once, every one prepared and set already."""
+    stop = time.perf_counter() + seconds
+    done = [0] * len(contestants)
+    failures: list[Exception] = []
+
+    def client(place: int) -> None:
+        query = place
+        try:
+            while time.perf_counter() < stop:
+                contestants[place].ask(query % len(contestants[place].calls))
+                query += len(contestants)
+                done[place] += 1
+        except Exception as error:  # reported by the caller's thread
+            failures.append(error)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=client, args=(place,)) for place in range(len(contestants))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return sum(done) / (time.perf_counter() - started)
+
+
+def memory_bandwidth() -> float:
+    """Bytes per second that one core reads from memory, the limit that pages touched are held against."""
+    block = np.ones(1 << 26, dtype=np.float32)
+    best = math.inf
+    for _ in range(4):
+        start = time.perf_counter()
+        block.sum()
+        best = min(best, time.perf_counter() - start)
+    return block.nbytes / best

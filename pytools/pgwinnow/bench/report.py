@@ -1,0 +1,255 @@
+"""Results as tables on the screen and as JSON in a file.
+
+A ratio is pgvector's mean time over winnow's, at the recall that both were asked for: above one winnow is quicker.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pgwinnow.bench.measure import Answer
+from pgwinnow.bench.tables import Build
+from pgwinnow.bench.writes import InsertCost, VacuumCost
+
+PAGE = 8192
+
+
+@dataclass
+class Results:
+    """Everything one run found."""
+
+    environment: dict[str, Any]
+    builds: list[Build] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    throughput: list[dict[str, Any]] = field(default_factory=list)  # workload, side, clients, queries_per_second
+    inserts: list[InsertCost] = field(default_factory=list)
+    vacuums: list[VacuumCost] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "environment": self.environment,
+            "builds": [each.as_json() for each in self.builds],
+            "answers": [each.as_json() for each in self.answers],
+            "throughput": self.throughput,
+            "inserts": [each.as_json() for each in self.inserts],
+            "vacuums": [each.as_json() for each in self.vacuums],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the results to a JSON file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
+
+
+def show(results: Results, console: Console) -> None:
+    """Print every part that the run has."""
+    console.print(environment_table(results.environment))
+    if results.builds:
+        console.print(builds_table(results.builds))
+    if results.answers:
+        target = float(results.environment["recall"])
+        console.print(answers_table(results.answers, target))
+        console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
+        for line in verdict(results.answers, target):
+            console.print(line)
+    if results.throughput:
+        console.print(throughput_table(results.throughput))
+    if results.inserts:
+        console.print(inserts_table(results.inserts))
+    if results.vacuums:
+        console.print(vacuums_table(results.vacuums))
+
+
+def environment_table(environment: Mapping[str, Any]) -> Table:
+    """What the run was made with."""
+    table = Table(title="Run", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in environment.items():
+        shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, Mapping) else value
+        table.add_row(
+            name.replace("_", " "), f"{shown:,.0f}" if isinstance(shown, float) and shown > 100 else str(shown)
+        )
+    return table
+
+
+def builds_table(builds: Sequence[Build]) -> Table:
+    """Every index, and each side's sum."""
+    table = Table(title="Indexes")
+    for name in ("side", "index", "build", "size", "peak memory", "maintenance_work_mem", "workers"):
+        table.add_column(name, justify="left" if name in ("side", "index") else "right")
+    for side, group in groupby(builds, key=lambda each: each.side):
+        listed = list(group)
+        for each in listed:
+            table.add_row(
+                side,
+                each.index,
+                f"{each.seconds:.1f} s",
+                size(each.size_bytes),
+                "-" if each.peak_bytes is None else size(each.peak_bytes),
+                *each.settings.values(),
+            )
+        if len(listed) > 1:
+            seconds, total = sum(each.seconds for each in listed), sum(each.size_bytes for each in listed)
+            table.add_row(side, "all", f"{seconds:.1f} s", size(total), "", "", "", style="bold")
+        table.add_section()
+    return table
+
+
+def answers_table(answers: Sequence[Answer], target: float) -> Table:
+    """Each workload with one line for each side."""
+    table = Table(title=f"Searches at recall {target:g} (worst: mean recall of the worst tenth of the queries)")
+    numbers = ("recall", "worst", "rows", "mean ms", "p50", "p95", "p99", "ratio")
+    for name in ("workload", "matching", "side", *numbers, "effort"):
+        table.add_column(name, justify="right" if name in (*numbers, "matching") else "left", no_wrap=name != "effort")
+    for (workload, k), row in by_workload(answers):
+        for answer in row:
+            first = answer is row[0]
+            table.add_row(
+                f"{workload} (k {k})" if first else "",
+                f"{answer.matching:.2%}" if first else "",
+                answer.side,
+                *answer_cells(answer, target),
+                ratio_text(row) if answer is row[-1] else "",
+                answer.effort if answer.reached else f"[red]never reaches it[/], best: {answer.effort}",
+            )
+        table.add_section()
+    return table
+
+
+def answer_cells(answer: Answer, target: float) -> list[str]:
+    """Recall, rows and times; red where the recall is missed, rows are missing or wrong."""
+    recall = f"{answer.recall:.3f}" if answer.recall >= target else f"[red]{answer.recall:.3f}[/]"
+    rows = "all" if answer.returned == answer.expected else f"[red]{answer.returned / max(1, answer.expected):.1%}[/]"
+    if answer.wrong:
+        rows = f"[bold red]{answer.wrong} wrong[/]"
+    worst = "-" if math.isnan(answer.worst_decile) else f"{answer.worst_decile:.2f}"
+    return [recall, worst, rows, *(f"{answer.milliseconds[name]:.2f}" for name in ("mean", "p50", "p95", "p99"))]
+
+
+def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Table:
+    """What each side touched, and how far that is from reading the same bytes at the speed of memory."""
+    table = Table(title="Where the time goes (means over some queries)")
+    for name in ("workload", "side", "plan", "pages", "MB", "mean ms", "x memory limit", "counters"):
+        table.add_column(name, justify="right" if name in ("pages", "MB", "mean ms", "x memory limit") else "left")
+    for (workload, k), row in by_workload(answers):
+        for answer in row:
+            touched = answer.pages * PAGE
+            limit = touched / bytes_per_second * 1000 if bytes_per_second else 0.0
+            table.add_row(
+                f"{workload} (k {k})",
+                answer.side,
+                ", ".join(f"{plan} {count}" for plan, count in answer.plans.items()),
+                f"{answer.pages:.0f}",
+                f"{touched / 1e6:.2f}",
+                f"{answer.milliseconds['mean']:.2f}",
+                f"{answer.milliseconds['mean'] / limit:.1f}" if limit else "-",
+                ", ".join(f"{name} {value:g}" for name, value in answer.counters.items() if value),
+            )
+        table.add_section()
+    return table
+
+
+def verdict(answers: Sequence[Answer], target: float) -> list[str]:
+    """The run in a few sentences, losses as plainly as wins."""
+    lines = []
+    for side in dict.fromkeys(answer.side for answer in answers):
+        own = [answer for answer in answers if answer.side == side]
+        missed = [answer.workload for answer in own if answer.recall < target]
+        short = [answer.workload for answer in own if answer.returned < answer.expected]
+        lines.append(
+            f"{side}: recall {target:g} on {len(own) - len(missed)} of {len(own)} workloads"
+            + (f" (missed: {', '.join(missed)})" if missed else "")
+            + (f"; too few rows on: {', '.join(short)}" if short else "")
+        )
+    pairs = [(workload, row) for (workload, _), row in by_workload(answers) if len(row) == 2]
+    same = [(workload, ratio(row)) for workload, row in pairs if all(answer.recall >= target for answer in row)]
+    if same:
+        mean = math.exp(sum(math.log(value) for _, value in same) / len(same))
+        lost = [f"{workload} ({value:.2f})" for workload, value in same if value < 1]
+        lines.append(
+            f"where both reach it ({len(same)} workloads) the geometric mean of the ratios is {mean:.2f}"
+            + (f"; pgvector is quicker on: {', '.join(lost)}" if lost else "; winnow is quicker on every one")
+        )
+    return lines
+
+
+def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
+    """Queries per second with several clients, a column for each side."""
+    sides = list(dict.fromkeys(each["side"] for each in measured))
+    table = Table(title=f"Throughput of {measured[0]['clients']} clients, queries per second")
+    table.add_column("workload")
+    for side in sides:
+        table.add_column(side, justify="right")
+    rates: dict[tuple[str, int], dict[str, float]] = {}
+    for each in measured:
+        rates.setdefault((each["workload"], each["k"]), {})[each["side"]] = each["queries_per_second"]
+    for (workload, k), row in rates.items():
+        table.add_row(f"{workload} (k {k})", *(f"{row[side]:,.0f}" for side in sides))
+    return table
+
+
+def inserts_table(costs: Iterable[InsertCost]) -> Table:
+    """WAL and speed of single-row inserts."""
+    table = Table(title="INSERT, one row a statement (WAL counted from a CHECKPOINT, with full-page images)")
+    for name in ("side", "rows", "rows/s", "rows/s without indexes", "WAL/row", "without indexes", "indexes' own"):
+        table.add_column(name, justify="left" if name == "side" else "right")
+    for cost in costs:
+        table.add_row(
+            cost.side,
+            f"{cost.rounds} x {cost.rows:,}",
+            f"{cost.rows_per_second:,.0f}",
+            f"{cost.plain_rows_per_second:,.0f}",
+            size(cost.wal_bytes_per_row),
+            size(cost.plain_wal_bytes_per_row),
+            size(cost.index_wal_bytes_per_row),
+        )
+    return table
+
+
+def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
+    """VACUUM after random deletions."""
+    table = Table(title="VACUUM after deleting rows at random")
+    for name in ("side", "deleted", "time", "WAL"):
+        table.add_column(name, justify="left" if name == "side" else "right")
+    for cost in costs:
+        table.add_row(cost.side, f"{cost.deleted:,}", f"{cost.seconds:.2f} s", size(cost.wal_bytes))
+    return table
+
+
+def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int], list[Answer]]]:
+    """Answers grouped by workload and k, in the order they were measured."""
+    groups: dict[tuple[str, int], list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault((answer.workload, answer.k), []).append(answer)
+    return list(groups.items())
+
+
+def ratio(row: Sequence[Answer]) -> float:
+    """Pgvector's mean time over winnow's."""
+    times = {answer.side: answer.milliseconds["mean"] for answer in row}
+    return times["pgvector"] / times["winnow"]
+
+
+def ratio_text(row: Sequence[Answer]) -> str:
+    """The ratio, or a dash where one side is missing."""
+    return f"{ratio(row):.2f}" if {answer.side for answer in row} >= {"winnow", "pgvector"} else "-"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -1,0 +1,206 @@
+"""The two sides of the comparison: how each makes its table and indexes, is asked, and is made to try harder.
+
+Both keep a table of their own with equal contents in one database of one server. winnow has one index over the
+vector and the filter columns; pgvector has HNSW plus a B-tree (GIN for sets) on every filter column, and the planner
+chooses.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+import pyarrow as pa
+
+from pgwinnow.bench.datasets import Dataset, postgres_type
+from pgwinnow.bench.filters import Filter, to_sql
+from pgwinnow.types import Metric
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Settings that trade time for recall."""
+
+    label: str
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Index:
+    """One index of a side: its name and the statement that makes it."""
+
+    name: str
+    sql: str
+
+
+class Side(ABC):
+    """One contestant."""
+
+    name: ClassVar[str]
+    schema: ClassVar[str]  # of the vector type
+    library: ClassVar[str]  # the extension's shared library, loaded so that its settings are checked
+
+    def __init__(self, metric: Metric, recall: float) -> None:
+        self.metric = metric
+        self.recall = recall
+
+    @property
+    def table(self) -> str:
+        """The side's table."""
+        return f"{self.name}_items"
+
+    @property
+    def opclass(self) -> str:
+        """The operator class of the metric, qualified."""
+        return f"{self.schema}.{self.metric.opclass}"
+
+    @property
+    def operator(self) -> str:
+        """The operator of the metric, qualified."""
+        return f"OPERATOR({self.schema}.{self.metric.operator})"
+
+    @abstractmethod
+    def create_extension(self, connection: psycopg.Connection) -> None:
+        """Make the vector type and the access method known in the database."""
+
+    @abstractmethod
+    def indexes(self, dataset: Dataset) -> list[Index]:
+        """The vector index first, then the indexes on filter columns."""
+
+    @abstractmethod
+    def efforts(self) -> list[Effort]:
+        """From the least to the most effort."""
+
+    def table_sql(self, dataset: Dataset, table: str) -> str:
+        """CREATE TABLE for the rows of the data set."""
+        columns = [f"{each.name} {postgres_type(each.type)}" for each in dataset.attributes.schema]
+        vector = f"embedding {self.schema}.vector({dataset.dimensions})"
+        return f"CREATE TABLE {table} (id bigint PRIMARY KEY, {', '.join([*columns, vector])})"
+
+    def search_sql(self, wanted: Filter | None, k: int | None) -> tuple[str, list[str]]:
+        """The search as SQL with $1 for the vector, and the values of the filter's parameters from $2 on."""
+        values: list[str] = []
+        where = "" if wanted is None else f" WHERE {to_sql(wanted, values)}"
+        limit = "" if k is None else f" LIMIT {k}"
+        order = f"ORDER BY embedding {self.operator} $1"
+        return f"SELECT id FROM {self.table}{where} {order}{limit}", values  # noqa: S608 (names and filters are ours)
+
+    def apply(self, connection: psycopg.Connection, effort: Effort) -> None:
+        """Make the effort the session's."""
+        for name, value in effort.settings.items():
+            connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+    def counters(self, connection: psycopg.Connection) -> dict[str, float]:
+        """What the session's last search did, where the side tells."""
+        return {}
+
+
+class Winnow(Side):
+    """winnow: one index, one knob."""
+
+    name = "winnow"
+    schema = "public"
+    library = "$libdir/winnow"
+
+    def create_extension(self, connection: psycopg.Connection) -> None:
+        """Create extension winnow in schema public."""
+        connection.execute("CREATE EXTENSION IF NOT EXISTS winnow SCHEMA public")
+
+    def indexes(self, dataset: Dataset) -> list[Index]:
+        """One index over the vector and every filter column."""
+        columns = ", ".join([f"embedding {self.opclass}", *dataset.roles.indexed])
+        return [Index("winnow_index", f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns})")]
+
+    def efforts(self) -> list[Effort]:
+        """The recall that is asked for, and no other knob."""
+        return [Effort(f"recall {self.recall:g}", {"winnow.recall": f"{self.recall:g}"})]
+
+    def counters(self, connection: psycopg.Connection) -> dict[str, float]:
+        """What ``winnow_last_scan()`` tells."""
+        cursor = connection.execute("SELECT * FROM winnow_last_scan()")
+        names = [column.name for column in cursor.description or ()]
+        return numbers_of(names, cursor.fetchall())
+
+
+class Pgvector(Side):
+    """pgvector's HNSW with its iterative scan, beside ordinary indexes on the filter columns."""
+
+    name = "pgvector"
+    schema = "pgvector"
+    library = "$libdir/vector"
+
+    def create_extension(self, connection: psycopg.Connection) -> None:
+        """Create extension vector in schema pgvector, out of the way of winnow's type of the same name."""
+        connection.execute("CREATE SCHEMA IF NOT EXISTS pgvector")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA pgvector")
+
+    def indexes(self, dataset: Dataset) -> list[Index]:
+        """HNSW on the vector, a B-tree on every filter column, GIN on sets."""
+        found = [
+            Index("pgvector_hnsw", f"CREATE INDEX pgvector_hnsw ON {self.table} USING hnsw (embedding {self.opclass})")
+        ]
+        for column in dataset.roles.indexed:
+            kind = dataset.attributes.schema.field(column).type
+            method = "gin" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "btree"
+            name = f"pgvector_{column}"
+            found.append(Index(name, f"CREATE INDEX {name} ON {self.table} USING {method} ({column})"))
+        return found
+
+    def efforts(self) -> list[Effort]:
+        """Iterative scans as pgvector's documentation advises: a larger ef_search, then more tuples and memory."""
+        steps = [
+            (40, "relaxed_order", 20_000, 1),
+            (100, "relaxed_order", 20_000, 1),
+            (200, "relaxed_order", 20_000, 1),
+            (200, "strict_order", 20_000, 1),
+            (400, "relaxed_order", 20_000, 1),
+            (1000, "relaxed_order", 20_000, 1),
+            (100, "relaxed_order", 200_000, 4),
+            (400, "relaxed_order", 200_000, 4),
+            (1000, "relaxed_order", 200_000, 4),
+            (1000, "relaxed_order", 1_000_000, 16),
+        ]
+        return [
+            Effort(
+                f"ef {ef}, {order.removesuffix('_order')}, {tuples // 1000}k tuples",
+                {
+                    "hnsw.ef_search": str(ef),
+                    "hnsw.iterative_scan": order,
+                    "hnsw.max_scan_tuples": str(tuples),
+                    "hnsw.scan_mem_multiplier": str(memory),
+                },
+            )
+            for ef, order, tuples, memory in steps
+        ]
+
+
+def numbers_of(names: list[str], rows: list[tuple[Any, ...]]) -> dict[str, float]:
+    """Counters from one row of named columns, or from rows of (name, value); what is not a number is left out."""
+    pairs: list[tuple[str, Any]]
+    if len(names) == 2 and all(isinstance(row[0], str) for row in rows):
+        pairs = [(row[0], row[1]) for row in rows]
+    else:
+        pairs = [(name, value) for row in rows[:1] for name, value in zip(names, row, strict=True)]
+    return {
+        name: float(value) for name, value in pairs if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def plan_kind(explained: str) -> tuple[str, int]:
+    """What answers a query, by index name or scan, and the 8 kB pages it touched, from EXPLAIN in JSON."""
+    plan = json.loads(explained)[0]["Plan"]
+    pages = plan.get("Shared Hit Blocks", 0) + plan.get("Shared Read Blocks", 0)
+    names: list[str] = []
+    stack = [plan]
+    while stack:
+        node = stack.pop()
+        if "Index Name" in node:
+            names.append(node["Index Name"])
+        elif node["Node Type"] == "Seq Scan":
+            names.append("seq scan")
+        stack.extend(node.get("Plans", ()))
+    return " + ".join(sorted(set(names))) or "no scan", int(pages)

@@ -1,0 +1,185 @@
+"""What an index costs to keep: WAL and time for each inserted row, and VACUUM after deletions.
+
+The cost of the indexes alone is the table's cost with its indexes less that of an equal table which has only its
+primary key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg import sql
+
+from pgwinnow.bench.datasets import Dataset
+from pgwinnow.bench.filters import array_text, scalar_text
+from pgwinnow.bench.prepared import BINARY, TEXT, check
+from pgwinnow.bench.rivals import Side
+from pgwinnow.bench.tables import mark_changed
+from pgwinnow.types import to_binary
+
+Progress = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class InsertCost:
+    """Single-row INSERTs, one transaction per round, the WAL of a round counted from a CHECKPOINT."""
+
+    side: str
+    rows: int
+    rounds: int
+    rows_per_second: float
+    wal_bytes_per_row: float
+    plain_rows_per_second: float  # into the table without indexes
+    plain_wal_bytes_per_row: float
+
+    @property
+    def index_wal_bytes_per_row(self) -> float:
+        """WAL that the side's indexes add to a row."""
+        return self.wal_bytes_per_row - self.plain_wal_bytes_per_row
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**asdict(self), "index_wal_bytes_per_row": self.index_wal_bytes_per_row}
+
+
+@dataclass(frozen=True)
+class VacuumCost:
+    """VACUUM after deleting rows at random."""
+
+    side: str
+    deleted: int
+    seconds: float
+    wal_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def insert_costs(
+    connections: Sequence[tuple[Side, psycopg.Connection]],
+    dataset: Dataset,
+    *,
+    rows: int,
+    rounds: int,
+    seed: int,
+    progress: Progress = lambda: None,
+) -> list[InsertCost]:
+    """Insert ``rounds`` x ``rows`` rows on every side, in turns, with and without the side's indexes.
+
+    The new rows are near rows of the data set, drawn with ``seed``, and stay in the tables.
+    """
+    rng = np.random.default_rng(seed)
+    seconds: dict[str, float] = {}
+    wal: dict[str, int] = {}
+    for side, connection in connections:
+        mark_changed(connection, side)
+        connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
+        connection.execute(side.table_sql(dataset, plain(side)))
+    for turn in range(rounds):
+        parameters = new_rows(dataset, rng, rows, first_id=len(dataset.base) + turn * rows)
+        for side, connection in connections if turn % 2 == 0 else list(reversed(connections)):
+            for table in (plain(side), side.table):
+                took, written = insert(connection, dataset, table, parameters)
+                seconds[table] = seconds.get(table, 0.0) + took
+                wal[table] = wal.get(table, 0) + written
+                progress()
+    total = rows * rounds
+    for side, connection in connections:
+        connection.execute(f"DROP TABLE {plain(side)}")
+    return [
+        InsertCost(
+            side=side.name,
+            rows=rows,
+            rounds=rounds,
+            rows_per_second=total / seconds[side.table],
+            wal_bytes_per_row=wal[side.table] / total,
+            plain_rows_per_second=total / seconds[plain(side)],
+            plain_wal_bytes_per_row=wal[plain(side)] / total,
+        )
+        for side, _ in connections
+    ]
+
+
+def plain(side: Side) -> str:
+    """Name of the side's table that has no indexes but its key."""
+    return f"{side.name}_plain"
+
+
+def new_rows(dataset: Dataset, rng: np.random.Generator, count: int, first_id: int) -> list[tuple[bytes | None, ...]]:
+    """Parameters of INSERTs: rows of the data set with slightly turned vectors and new ids."""
+    places = np.sort(rng.choice(len(dataset.base), count, replace=False))
+    vectors = dataset.base[places] + rng.standard_normal((count, dataset.dimensions), dtype=np.float32) * 0.02
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    columns = [column.to_pylist() for column in dataset.attributes.take(places).columns]
+    return [
+        (str(first_id + place).encode(), *(encoded(value) for value in values), to_binary(vector))
+        for place, (vector, *values) in enumerate(zip(vectors, *columns, strict=True))
+    ]
+
+
+def encoded(value: Any) -> bytes | None:
+    """An attribute as a text parameter."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return array_text(value).encode()
+    return scalar_text(value).encode()
+
+
+def insert(
+    connection: psycopg.Connection, dataset: Dataset, table: str, rows: Sequence[tuple[bytes | None, ...]]
+) -> tuple[float, int]:
+    """Insert rows one statement each in one transaction after a CHECKPOINT: seconds and WAL bytes."""
+    width = len(dataset.attributes.column_names) + 2
+    formats = [*[TEXT] * (width - 1), BINARY]
+    places = ", ".join(f"${n}" for n in range(1, width + 1))
+    statement = f"INSERT INTO {table} VALUES ({places})"  # noqa: S608 (the name is ours)
+    link = connection.pgconn
+    connection.execute("DEALLOCATE ALL")
+    check(link.prepare(b"bench_insert", statement.encode()), statement)
+    connection.execute("CHECKPOINT")
+    before = wal_position(connection)
+    start = time.perf_counter()
+    with connection.transaction():
+        for row in rows:
+            # NULL is None, which libpq takes and the annotation forgets.
+            check(link.exec_prepared(b"bench_insert", row, formats, TEXT), statement)  # type: ignore[arg-type]
+    seconds = time.perf_counter() - start
+    return seconds, wal_position(connection) - before
+
+
+def vacuum_costs(
+    connections: Sequence[tuple[Side, psycopg.Connection]],
+    dataset: Dataset,
+    *,
+    share: float,
+    seed: int,
+    progress: Progress = lambda: None,
+) -> list[VacuumCost]:
+    """Delete a share of the data set's rows at random on every side, then VACUUM, timed."""
+    count = round(len(dataset.base) * share)
+    doomed = np.random.default_rng(seed).choice(len(dataset.base), count, replace=False).tolist()
+    costs = []
+    for side, connection in connections:
+        mark_changed(connection, side)
+        connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY (%s)").format(sql.Identifier(side.table)), (doomed,))
+        connection.execute("CHECKPOINT")
+        before = wal_position(connection)
+        start = time.perf_counter()
+        connection.execute(f"VACUUM (INDEX_CLEANUP ON) {side.table}")
+        seconds = time.perf_counter() - start
+        costs.append(VacuumCost(side.name, count, seconds, wal_position(connection) - before))
+        progress()
+    return costs
+
+
+def wal_position(connection: psycopg.Connection) -> int:
+    """Bytes of WAL written since the server was created."""
+    row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,208 @@
+"""Building a winnow index, watching it grow, and checking it.
+
+create_index("dbname=shop", "items", "embedding", metric="cosine", columns=["category", "price"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from . import _tables
+from ._connect import connect
+from ._errors import ExtensionMissing, IndexBuildError, UnknownName
+from ._tables import Column, Table
+from .types import Metric
+
+__all__ = ["BuildProgress", "CheckResult", "check_index", "create_index"]
+
+_POLL_SECONDS = 0.2
+_NAME_BYTES = 63
+
+
+@dataclass(frozen=True)
+class BuildProgress:
+    """One look at ``pg_stat_progress_create_index``; ``total`` is 0 while the phase has nothing to count."""
+
+    phase: str
+    done: int
+    total: int
+    unit: str
+    """``rows`` or ``blocks``."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What ``winnow_check`` returned, column names and rows."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def create_index(
+    dsn: str,
+    table: str,
+    vector: str = "embedding",
+    *,
+    metric: str = "cosine",
+    columns: Sequence[str] = (),
+    name: str | None = None,
+    concurrently: bool = False,
+    with_: Mapping[str, str | int | float | bool] | None = None,
+    on_progress: Callable[[BuildProgress], None] | None = None,
+    method: str = "winnow",
+) -> str:
+    """CREATE INDEX over ``vector`` and the attribute ``columns`` that searches filter by; returns the index's name.
+
+    metric: l2, ip, cosine or l1 (ValueError for another).
+    name: by default made of the table's and the columns' names, as PostgreSQL does.
+    concurrently: let writes go on meanwhile; the build is slower.
+    with_: storage parameters.
+    on_progress: called some times a second from this thread, while another one waits for the server.
+    method: the access method.
+
+    Raises UnknownName, ExtensionMissing, IndexBuildError. An interrupt (Ctrl-C) cancels the build on the server.
+    """
+    chosen = Metric.named(metric)
+    with connect(dsn) as connection, connect(dsn) as watcher:
+        found = _tables.get_table(connection, table)
+        known = _tables.get_columns(connection, found)
+        column = _tables.pick_vector(known, vector, found)
+        for attribute in columns:
+            _tables.pick_column(known, attribute, found)
+        index = name or _default_name(connection, found, [vector, *columns])
+        statement = sql.SQL("CREATE INDEX {concurrently} {name} ON {table} USING {method} ({columns}) {with_}").format(
+            concurrently=sql.SQL("CONCURRENTLY" if concurrently else ""),
+            name=sql.Identifier(index),
+            table=found.identifier,
+            method=sql.Identifier(method),
+            columns=sql.SQL(", ").join(
+                [
+                    sql.SQL("{} {}").format(sql.Identifier(vector), _opclass(connection, chosen, column, method)),
+                    *map(sql.Identifier, columns),
+                ]
+            ),
+            with_=_storage_parameters(with_ or {}),
+        )
+        try:
+            _watch(connection, watcher, statement, on_progress or (lambda progress: None))
+        except psycopg.Error as error:
+            raise IndexBuildError(
+                f"index {index} on {found} was not built: {error.diag.message_primary or error}",
+                _way_out(watcher, found, index, error),
+            ) from error
+    return index
+
+
+def check_index(dsn: str, index: str) -> CheckResult:
+    """Run ``winnow_check`` on an index, named as in SQL. IndexBuildError if it finds the index damaged."""
+    with connect(dsn) as connection:
+        try:
+            cursor = connection.execute("SELECT * FROM winnow_check(%s::regclass)", [index])
+        except psycopg.errors.UndefinedFunction as error:
+            raise ExtensionMissing(
+                "this database has no function winnow_check", "Run CREATE EXTENSION winnow."
+            ) from error
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
+            raise UnknownName(f"there is no index {index} in this database", "Qualify it with its schema.") from error
+        return CheckResult(tuple(column.name for column in cursor.description or ()), cursor.fetchall())
+
+
+def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column, method: str) -> sql.Identifier:
+    """The operator class, schema-qualified: with two vector types in a database, the name alone may mean another's."""
+    row = connection.execute(
+        "SELECT nspname, opcname FROM pg_opclass JOIN pg_am ON pg_am.oid = opcmethod"
+        " JOIN pg_namespace n ON n.oid = opcnamespace WHERE amname = %s AND opcname = %s AND opcintype = %s",
+        [method, metric.opclass, column.type_oid],
+    ).fetchone()
+    if row is None:
+        raise ExtensionMissing(
+            f"this database has no operator class {metric.opclass} for access method {method}"
+            f" and type {column.type_schema}.{column.type_name}",
+            "Run CREATE EXTENSION winnow (for columns of pgvector's type: CREATE EXTENSION winnow_pgvector).",
+        )
+    return sql.Identifier(*row)
+
+
+def _storage_parameters(parameters: Mapping[str, str | int | float | bool]) -> sql.Composable:
+    if not parameters:
+        return sql.SQL("")
+    pairs = [sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value)) for key, value in parameters.items()]
+    return sql.SQL("WITH ({})").format(sql.SQL(", ").join(pairs))
+
+
+def _default_name(connection: psycopg.Connection[Any], table: Table, columns: Sequence[str]) -> str:
+    """A free name like the one PostgreSQL would choose."""
+    base = "_".join([table.name, *columns]).encode()[: _NAME_BYTES - 8].decode(errors="ignore")
+    rows = connection.execute(
+        "SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = %s AND starts_with(relname, %s)",
+        [table.schema, base],
+    )
+    taken = {name for (name,) in rows}
+    number = 0
+    while (name := f"{base}_idx{number or ''}") in taken:
+        number += 1
+    return name
+
+
+def _watch(
+    connection: psycopg.Connection[Any],
+    watcher: psycopg.Connection[Any],
+    statement: sql.Composed,
+    on_progress: Callable[[BuildProgress], None],
+) -> None:
+    """Run ``statement`` on one connection and report its progress from the other until it ends."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        build: Future[object] = pool.submit(connection.execute, statement)
+        try:
+            while True:
+                try:
+                    build.result(timeout=_POLL_SECONDS)
+                    return
+                except StillRunning:
+                    if build.done():  # the build itself timed out
+                        raise
+                progress = _progress(watcher, connection.info.backend_pid)
+                if progress is not None:
+                    on_progress(progress)
+        except BaseException:
+            if not build.done():
+                connection.cancel_safe()
+            raise
+
+
+def _progress(watcher: psycopg.Connection[Any], pid: int) -> BuildProgress | None:
+    row = watcher.execute(
+        "SELECT phase, tuples_done, tuples_total, blocks_done, blocks_total FROM pg_stat_progress_create_index"
+        " WHERE pid = %s",
+        [pid],
+    ).fetchone()
+    if row is None:
+        return None
+    phase, tuples_done, tuples_total, blocks_done, blocks_total = row
+    if tuples_total or not blocks_total:
+        return BuildProgress(phase, tuples_done, tuples_total, "rows")
+    return BuildProgress(phase, blocks_done, blocks_total, "blocks")
+
+
+def _way_out(watcher: psycopg.Connection[Any], table: Table, index: str, error: psycopg.Error) -> str | None:
+    """The server's hint; before it, how to clear away what a failed CONCURRENTLY leaves."""
+    hint = error.diag.message_hint
+    if watcher.closed or watcher.broken:
+        return hint
+    left = watcher.execute(
+        "SELECT 1 FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+        " WHERE indrelid = %s AND relname = %s AND NOT indisvalid",
+        [table.oid, index],
+    ).fetchone()
+    if left is None:
+        return hint
+    drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(table.schema, index)).as_string(watcher)
+    return " ".join(filter(None, [f"An invalid index is left over: {drop};", hint]))

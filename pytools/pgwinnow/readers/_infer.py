@@ -1,0 +1,68 @@
+"""Types of columns that come as text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SAMPLE_ROWS = 10_000
+"""Rows read to infer types from; later rows that do not fit are refused."""
+
+_INTEGER = r"^-?(0|[1-9]\d{0,18})$"  # 007 is an identifier, not a number
+_REAL = r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?$|^-?\d+\.$"
+_DATE = r"^\d{4}-\d\d-\d\d$"
+_TIME_OF_DAY = r"\d\d:\d\d(:\d\d(\.\d{1,9})?)?"
+_TIMESTAMP = rf"^\d{{4}}-\d\d-\d\d[ T]{_TIME_OF_DAY}$"
+_TIMESTAMP_ZONE = rf"^\d{{4}}-\d\d-\d\d[ T]{_TIME_OF_DAY}(Z|[-+]\d\d(:?\d\d)?)$"
+_UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+
+_NUMBERS = [
+    (r"^(true|false)$", pa.bool_()),
+    (_INTEGER, pa.int64()),
+    (_REAL, pa.float64()),
+]
+_OTHERS = [
+    (_DATE, pa.date32()),
+    (_TIMESTAMP, pa.timestamp("us")),
+    (_TIMESTAMP_ZONE, pa.timestamp("us", "UTC")),
+    (_UUID, pa.uuid()),
+]
+
+
+def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
+    """The narrowest type all of ``values`` (strings) are written in: a date, a timestamp, a uuid, or else text.
+
+    With ``numbers`` (in CSV, where all is text) also bool, bigint, double precision, and arrays written as JSON.
+    """
+    present = values.drop_null()
+    if len(present) == 0:
+        return pa.string()
+    for pattern, arrow_type in (_NUMBERS if numbers else []) + _OTHERS:
+        if pc.all(pc.match_substring_regex(present, pattern)).as_py() and _casts(present, arrow_type):
+            return arrow_type
+    if numbers and pc.all(pc.starts_with(present, "[")).as_py():
+        return _json_list(present.to_pylist())
+    return pa.string()
+
+
+def _casts(values: pa.Array, arrow_type: pa.DataType) -> bool:
+    """Whether text of the right form is also in range: 2024-02-31 is not a date."""
+    if isinstance(arrow_type, pa.UuidType) or pa.types.is_timestamp(arrow_type):
+        return True
+    try:
+        pc.cast(values, arrow_type)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _json_list(texts: list[str]) -> pa.DataType:
+    try:
+        lists: list[Any] = [json.loads(text) for text in texts]
+        inferred = pa.array(lists).type
+    except (ValueError, TypeError, pa.ArrowException):
+        return pa.string()
+    return inferred if pa.types.is_list(inferred) else pa.string()

@@ -1,0 +1,107 @@
+"""Rows of a JSONL file: one JSON object per line, a missing key is NULL."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .._errors import FileFormatError, ValueRefused
+from ._infer import SAMPLE_ROWS, infer_text
+
+
+class JsonlReader:
+    """Keys are columns. Each line is parsed on its own, so that what is wrong with one can be told."""
+
+    rows: int | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Keys and types of the first rows; objects, and values of several types, are JSON."""
+        sample = [row for _, row in islice(self._lines(), SAMPLE_ROWS)]
+        names = dict.fromkeys(name for row in sample for name in row)
+        return pa.schema([(name, _infer([row.get(name) for row in sample])) for name in names])
+
+    def batches(self, columns: Sequence[str], json_columns: Collection[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Up to ``size`` lines at a time, each column of the type its values have there."""
+        known = set(self.schema.names)
+        lines = self._lines()
+        first = 1
+        while block := list(islice(lines, size)):
+            for number, row in block:
+                if not known.issuperset(row):
+                    key = next(key for key in row if key not in known)
+                    raise FileFormatError(
+                        f"{self.path}: line {number} has the key {key!r}, which the first {SAMPLE_ROWS:,} lines do not",
+                        "Put a line that has every key among the first ones.",
+                    )
+            arrays = []
+            for name in columns:
+                values = [row.get(name) for _, row in block]
+                if name in json_columns:
+                    values = [None if value is None else json.dumps(value) for value in values]
+                arrays.append(self._array(name, values, first))
+            yield pa.record_batch(arrays, names=list(columns))
+            first += len(block)
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Line numbers and objects; blank lines are passed over."""
+        try:
+            with self.path.open(encoding="utf-8-sig") as file:
+                for number, line in enumerate(file, 1):
+                    if line.isspace():
+                        continue
+                    yield number, self._parse(number, line)
+        except UnicodeDecodeError as error:
+            raise FileFormatError(f"{self.path}: not UTF-8: {error}", "Convert it to UTF-8 first.") from error
+
+    def _parse(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise FileFormatError(f"{self.path}: line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise FileFormatError(
+                f"{self.path}: line {number} is not a JSON object but {line.strip()[:40]}",
+                'Each line is one row: {"id": 1, "embedding": [0.1, 0.2]}.',
+            )
+        return row
+
+    def _array(self, name: str, values: list[Any], first: int) -> pa.Array:
+        """``values`` as an Arrow array; ValueRefused where they have no common type. ``first`` is their first row."""
+        try:
+            return pa.array(values)
+        except (pa.ArrowException, OverflowError) as error:
+            bad = bisect_left(range(1, len(values) + 1), True, key=lambda length: not _is_array(values[:length]))
+            raise ValueRefused(
+                f"{self.path}: row {first + bad}, column {name!r}: {values[bad]!r} is of another type than the values"
+                " before it",
+                "Values of one key have one type in all lines (or null); json and jsonb columns take any.",
+            ) from error
+
+
+def _infer(values: list[Any]) -> pa.DataType:
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return pa.json_()
+    if pa.types.is_struct(array.type):
+        return pa.json_()
+    return infer_text(array, numbers=False) if pa.types.is_string(array.type) else array.type
+
+
+def _is_array(values: list[Any]) -> bool:
+    try:
+        pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True

@@ -1,0 +1,167 @@
+"""SQLAlchemy: the column type ``Vector``, its distances, its reflection, and ``winnow_index``.
+
+    items = Table(
+        "items", metadata,
+        Column("id", BigInteger, primary_key=True),
+        Column("embedding", Vector(384)),
+        Column("category", Text),
+    )
+    winnow_index("items_embedding_idx", items.c.embedding, items.c.category, metric="cosine")
+
+    select(items).where(items.c.category == "shoes").order_by(items.c.embedding.cosine_distance(query)).limit(10)
+
+Values come back as float32 numpy arrays. For Alembic, name ``alembic_render_item`` as ``render_item`` in env.py, and
+migrations import what they use. Reflection gives ``Vector`` unless another library (pgvector's Python package) has
+registered its own class for the type name before: then that class stays, and works as it does without this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from ._errors import MissingExtra
+
+try:
+    from sqlalchemy import ColumnElement, Dialect, Float, Index
+except ModuleNotFoundError as missing:
+    raise MissingExtra("sqlalchemy", "sqlalchemy") from missing
+from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.types import UserDefinedType
+
+from . import types
+from .types import Metric, VectorLike
+
+__all__ = ["Vector", "alembic_render_item", "winnow_index"]
+
+
+class VectorComparator(UserDefinedType.Comparator[npt.NDArray[np.float32]]):
+    """Distances as SQL expressions; sort by one of them to use an index for that metric."""
+
+    def l2_distance(self, other: Any) -> ColumnElement[float]:
+        """Euclidean distance, ``<->``."""
+        return self._distance(Metric.L2, other)
+
+    def cosine_distance(self, other: Any) -> ColumnElement[float]:
+        """1 minus the cosine of the angle, ``<=>``."""
+        return self._distance(Metric.COSINE, other)
+
+    def max_inner_product(self, other: Any) -> ColumnElement[float]:
+        """The inner product negated, ``<#>``, so that the greatest comes first."""
+        return self._distance(Metric.IP, other)
+
+    def l1_distance(self, other: Any) -> ColumnElement[float]:
+        """Taxicab distance, ``<+>``."""
+        return self._distance(Metric.L1, other)
+
+    def _distance(self, metric: Metric, other: Any) -> ColumnElement[float]:
+        return cast("ColumnElement[float]", self.op(metric.operator, return_type=Float())(other))
+
+
+class Vector(UserDefinedType[npt.NDArray[np.float32]]):
+    """The type ``vector(dim)``; without ``dim``, ``vector`` of any dimensions.
+
+    Takes anything numpy makes a 1-d array of numbers from.
+    """
+
+    cache_ok = True
+    render_bind_cast = True  # a bound value has no type of its own: $1::VECTOR(384)
+
+    def __init__(self, dim: int | None = None) -> None:
+        if dim is not None and not 1 <= dim <= types.MAX_DIMENSIONS:
+            raise ValueError(f"a vector has 1 to {types.MAX_DIMENSIONS} dimensions, not {dim}")
+        self.dim = dim
+
+    def get_col_spec(self, **_: Any) -> str:
+        """The type in DDL and casts."""
+        return "VECTOR" if self.dim is None else f"VECTOR({self.dim})"
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[VectorLike | None], Any]:
+        """Binary through psycopg 3, text through any other driver."""
+        write: Callable[[VectorLike], Any] = types.to_text
+        if dialect.driver in ("psycopg", "psycopg_async"):
+            write = _Packed
+        return lambda value: None if value is None else write(value)
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[VectorLike], str]:
+        """The value inside the statement's text."""
+        return lambda value: f"'{types.to_text(value)}'"
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Arrays, from text or from whatever a registered adapter has made of it."""
+
+        def read(value: Any) -> npt.NDArray[np.float32] | None:
+            if value is None:
+                return None
+            if isinstance(value, str):
+                return types.from_text(value)
+            # pgvector's own adapters give objects with to_numpy().
+            return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value, dtype=np.float32)
+
+        return read
+
+    comparator_factory = VectorComparator
+
+
+def winnow_index(
+    name: str | None,
+    vector: ColumnElement[Any],
+    *attributes: Any,
+    metric: str = "cosine",
+    with_: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Index:
+    """An index ``USING winnow`` over a vector column and the attribute columns its searches filter by.
+
+    ``metric`` is l2, ip, cosine or l1; ``with_`` holds storage parameters; ``options`` go to ``sqlalchemy.Index``
+    (``postgresql_where``, ``postgresql_concurrently``, ...). ValueError for an unknown metric.
+    """
+    opclass = Metric.named(metric).opclass
+    return Index(
+        name,
+        vector,
+        *attributes,
+        postgresql_using="winnow",
+        postgresql_ops={vector.key: opclass},
+        postgresql_with=dict(with_ or {}),
+        **options,
+    )
+
+
+def alembic_render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:
+    """Alembic's ``render_item`` hook: writes ``Vector`` columns with the import they need."""
+    if kind == "type" and isinstance(item, Vector):
+        autogen_context.imports.add("import pgwinnow.sqlalchemy")
+        return f"pgwinnow.sqlalchemy.{item!r}"
+    return False
+
+
+class _Packed:
+    """A vector on its way to psycopg: it takes the type from the cast around it, so no type has to be looked up."""
+
+    def __init__(self, value: VectorLike) -> None:
+        self.array = types.as_vector(value)
+
+
+class _PackedDumper(Dumper):
+    def dump(self, obj: _Packed) -> Buffer:
+        return types.to_text(obj.array).encode()
+
+
+class _PackedBinaryDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: _Packed) -> Buffer:
+        return types.to_binary(obj.array)
+
+
+psycopg.adapters.register_dumper(_Packed, _PackedDumper)
+psycopg.adapters.register_dumper(_Packed, _PackedBinaryDumper)  # registered last: what %s takes
+ischema_names.setdefault("vector", Vector)

@@ -1,0 +1,221 @@
+"""RaBitQ codes: estimates without bias, bounds that hold as often as they promise, and one that always holds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pgwinnow import _kernels
+
+Floats = NDArray[np.float32]
+METRICS: list[_kernels.Metric] = ["l2", "ip"]
+
+
+def true_scores(rows: Floats, query: Floats, metric: str) -> NDArray[np.float64]:
+    wide, q = rows.astype(np.float64), query.astype(np.float64)
+    return -(wide @ q) if metric == "ip" else np.square(wide - q).sum(axis=1)
+
+
+def sparse_data(random: np.random.Generator, n: int, dim: int) -> Floats:
+    """Vectors of unequal coordinates, few of which are not zero: hard on a quantiser that does not rotate."""
+    rows = random.standard_normal((n, dim)) * (random.random((n, dim)) < 0.15) * np.linspace(0.1, 3, dim)
+    rows[:, 0] += 1
+    return rows.astype(np.float32)
+
+
+def errors_over_rotations(
+    random: np.random.Generator, dim: int, metric: _kernels.Metric, epsilon: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Estimate minus truth, truth minus lower bound, and truths, of 40 rows under 200 rotations and queries."""
+    rows = sparse_data(random, 40, dim)
+    centroid = rows.mean(axis=0)
+    errors, gaps, truths = [], [], []
+    for seed in range(200):
+        query = sparse_data(random, 1, dim)[0]
+        codes = _kernels.encode(_kernels.rotate(rows, seed), _kernels.rotate(centroid, seed))
+        estimates, lower = _kernels.estimate(
+            _kernels.rotate(query, seed), _kernels.rotate(centroid, seed), codes, metric, epsilon
+        )
+        truth = true_scores(rows, query, metric)
+        errors.append(estimates - truth)
+        gaps.append(truth - lower)
+        truths.append(truth)
+    return np.array(errors), np.array(gaps), np.array(truths)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", [48, 100, 256])
+def test_unbiased(random: np.random.Generator, dim: int, metric: _kernels.Metric) -> None:
+    errors, _, truths = errors_over_rotations(random, dim, metric, 1.9)
+    means = errors.mean(axis=1)  # independent, one per rotation
+    assert abs(means.mean()) < 5 * means.std() / np.sqrt(len(means))
+    # and the estimates tell something: they vary much less around the truth than the truth does
+    assert errors.std() < truths.std()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("epsilon", "least", "most"), [(1.0, 0.10, 0.22), (1.9, 0.005, 0.06), (4.0, 0.0, 0.002)])
+def test_bound_holds_as_often_as_promised(
+    random: np.random.Generator, metric: _kernels.Metric, epsilon: float, least: float, most: float
+) -> None:
+    """One-sided normal tails: 15.9 % beyond one deviation, 2.9 % beyond 1.9, 0.003 % beyond four."""
+    _, gaps, _ = errors_over_rotations(random, 128, metric, epsilon)
+    assert least <= (gaps < 0).mean() <= most
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_levels_agree(random: np.random.Generator, metric: _kernels.Metric) -> None:
+    before = _kernels.level()
+    for dim in (1, 2, 7, 63, 64, 65, 384, 1000):
+        rows = random.standard_normal((700, dim)).astype(np.float32)
+        found = []
+        for name in _kernels.levels():
+            _kernels.use(name)
+            codes = _kernels.encode(rows, rows[0])
+            found.append(_kernels.estimate(rows[1], rows[0], codes, metric, 1.9))
+        for estimates, lower in found[1:]:
+            np.testing.assert_allclose(estimates, found[0][0], rtol=1e-4, atol=1e-4 * dim)
+            np.testing.assert_allclose(lower, found[0][1], rtol=1e-4, atol=1e-4 * dim)
+    _kernels.use(before)
+
+
+def test_larger_epsilon_lower_bound(random: np.random.Generator) -> None:
+    rows = random.standard_normal((300, 200)).astype(np.float32)
+    codes = _kernels.encode(rows, rows.mean(axis=0))
+    query = rows[0] + random.standard_normal(200).astype(np.float32)
+    bounds = [_kernels.estimate(query, rows.mean(axis=0), codes, "l2", e)[1] for e in (0, 1, 1.9, 4)]
+    for higher, lower in itertools.pairwise(bounds):
+        assert (lower <= higher).all()
+        assert (lower < higher).any()
+
+
+def test_code_layout(random: np.random.Generator) -> None:
+    """norm, align and sign bits are what quantize.h says."""
+    for dim in (1, 5, 64, 100, 129, 300, 700):
+        rows = random.standard_normal((20, dim)).astype(np.float32)
+        centroid = random.standard_normal(dim).astype(np.float32)
+        codes = _kernels.encode(rows, centroid)
+        assert codes.shape[1] == _kernels.code_bytes(dim) == 8 + 8 * ((dim + 63) // 64)
+        residual = rows.astype(np.float64) - centroid
+        norms = np.linalg.norm(residual, axis=1)
+        head = np.ascontiguousarray(codes[:, :8]).view(np.float32)
+        np.testing.assert_allclose(head[:, 0], norms, rtol=1e-5)
+        np.testing.assert_allclose(head[:, 1], np.abs(residual).sum(axis=1) / norms / np.sqrt(dim), rtol=1e-5)
+        bits = np.unpackbits(codes[:, 8:], axis=1, bitorder="little")
+        assert (bits[:, :dim] == (rows > centroid)).all()
+        assert not bits[:, dim:].any()
+
+
+def test_one_dimension_is_exact(random: np.random.Generator) -> None:
+    rows = random.standard_normal((100, 1)).astype(np.float32)
+    for metric in METRICS:
+        estimates, lower = _kernels.estimate([0.3], [0.1], _kernels.encode(rows, [0.1]), metric, 1.9)
+        truth = true_scores(rows, np.array([0.3], np.float32), metric)
+        np.testing.assert_allclose(estimates, truth, atol=1e-5)
+        np.testing.assert_allclose(lower, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_certain_bound_is_better_than_the_triangle_inequality(random: np.random.Generator) -> None:
+    rows = random.standard_normal((500, 64)).astype(np.float32)
+    centroid = np.zeros(64, np.float32)
+    query = rows[0] + 0.3 * random.standard_normal(64).astype(np.float32)
+    _, lower = _kernels.estimate(query, centroid, _kernels.encode(rows, centroid), "l2", np.inf)
+    triangle = np.square(np.linalg.norm(rows, axis=1) - np.linalg.norm(query))
+    assert lower.mean() > 5 * triangle.mean()
+
+
+def test_recentre_equals_prepare(random: np.random.Generator) -> None:
+    rows = random.standard_normal((50, 96)).astype(np.float32)
+    for metric in METRICS:
+        codes = _kernels.encode(rows, rows[1])
+        direct = _kernels.estimate(rows[0], rows[1], codes, metric, 1.9)
+        moved = _kernels.estimate(rows[0], rows[1], codes, metric, 1.9, previous_centroid=rows[2])
+        assert (direct[0] == moved[0]).all()
+        assert (direct[1] == moved[1]).all()
+
+
+@st.composite
+def hard_cases(draw: st.DrawFn) -> tuple[Floats, Floats, Floats]:
+    """Rows, a query and a centroid whose magnitudes have nothing to do with each other, some of them equal."""
+    dim = draw(st.sampled_from([1, 2, 3, 4, 7, 8, 33, 64, 65, 130, 384]))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def vector(common: Floats) -> Floats:
+        scale = 10.0 ** draw(st.integers(-38, 18) | st.integers(-2, 2))
+        kind = draw(st.sampled_from(["normal", "sparse", "constant", "spike", "signs", "zero"]))
+        values = {
+            "normal": random.standard_normal(dim),
+            "sparse": random.standard_normal(dim) * (random.random(dim) < 0.2),
+            "constant": np.ones(dim),
+            "spike": np.eye(dim)[random.integers(dim)],
+            "signs": np.sign(random.standard_normal(dim)),
+            "zero": np.zeros(dim),
+        }[kind]
+        near = draw(st.booleans())
+        return np.asarray((common if near else 0) + values * scale, np.float32)
+
+    common = vector(np.zeros(dim, np.float32))
+    query = vector(common)
+    centroid = vector(common)
+    rows = [vector(common) for _ in range(draw(st.integers(1, 6)))]
+    # The query or the centroid itself, its neighbour in float, and twice the same row.
+    for special in (query, centroid, np.nextafter(query, np.float32(np.inf)), (2 * query - centroid), rows[0]):
+        if draw(st.booleans()):
+            rows.append(special.astype(np.float32))
+    return np.array(rows), query, centroid
+
+
+@settings(max_examples=400)
+@given(case=hard_cases(), metric=st.sampled_from(METRICS), seed=st.integers(0, 2**64 - 1), rotated=st.booleans())
+def test_certain_bound_is_never_above_the_score(
+    case: tuple[Floats, Floats, Floats], metric: _kernels.Metric, seed: int, rotated: bool
+) -> None:
+    rows, query, centroid = case
+    codes, turned_query, turned_centroid = rows, query, centroid
+    if rotated:
+        codes, turned_query, turned_centroid = (_kernels.rotate(v, seed) for v in case)
+    _, lower = _kernels.estimate(turned_query, turned_centroid, _kernels.encode(codes, turned_centroid), metric, np.inf)
+    assert not np.isnan(lower).any()
+    assert (lower <= true_scores(rows, query, metric)).all()
+    computed = _kernels.distances(query, rows, metric)
+    with np.errstate(over="ignore"):
+        assert (lower <= (np.square(computed) if metric == "l2" else computed)).all()
+    if metric == "l2":
+        assert (lower >= 0).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("epsilon", [1.9, np.inf])
+def test_beyond_float(metric: _kernels.Metric, epsilon: float) -> None:
+    """Lengths that float cannot hold, infinities and NaN bound nothing, and do no harm."""
+    least = 0 if metric == "l2" else -np.inf
+    one = np.ones(8, np.float32)
+    for value in (3e38, np.inf, np.nan):
+        far = np.full(8, value, np.float32)
+        for rows, query, centroid in [([far], one, one), ([one], far, one), ([one], one, far), ([far], -far, far)]:
+            estimates, lower = _kernels.estimate(query, centroid, _kernels.encode(rows, centroid), metric, epsilon)
+            assert lower[0] == least
+            assert not np.isnan(estimates[0])
+
+
+def test_broken_records_do_no_harm() -> None:
+    codes = np.frombuffer(np.random.default_rng(1).bytes(16 * 2000), np.uint8).reshape(2000, 16)
+    for metric in METRICS:
+        estimates, lower = _kernels.estimate(np.ones(50), np.zeros(50), codes, metric, np.inf)
+        assert not np.isnan(estimates).any()
+        assert not np.isnan(lower).any()
+
+
+def test_errors() -> None:
+    codes = _kernels.encode(np.ones((2, 8)), np.zeros(8))
+    with pytest.raises(ValueError, match="there are no codes for metric 'l1'"):
+        _kernels.estimate(np.ones(8), np.zeros(8), codes, "l1")
+    with pytest.raises(ValueError, match="must be uint8"):
+        _kernels.estimate(np.ones(80), np.zeros(80), codes)
+    with pytest.raises(ValueError, match="centroid has 7 dimensions"):
+        _kernels.encode(np.ones((2, 8)), np.zeros(7))
