@@ -27,3 +27,10 @@ CREATE FUNCTION winnow_index_info(
 	RETURNS record
 	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION winnow_index_info(regclass) IS 'shape and size of a winnow index';
+
+-- It reads any row of the table, whoever calls it: whoever may do so grants it.
+CREATE FUNCTION winnow_check(index regclass, heapallindexed boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION winnow_check(regclass, boolean) IS
+	'error if a winnow index is damaged, or does not agree with its table';
+REVOKE EXECUTE ON FUNCTION winnow_check(regclass, boolean) FROM PUBLIC;

@@ -21,6 +21,7 @@ _PG_init(void)
 	winnow_kernels_init();
 	winnow_options_init();
 	winnow_limit_init();
+	winnow_plan_init();
 }
 
 PG_FUNCTION_INFO_V1(winnow_handler);

@@ -32,14 +32,14 @@
 static inline WinnowPlace
 place_at(int64 code)
 {
-	return (WinnowPlace) {.low = code,.high = code,.exact = true};
+	return (WinnowPlace){.low = code, .high = code, .exact = true};
 }
 
 /* Between a code and its successor, equal to neither */
 static inline WinnowPlace
 place_after(int64 code)
 {
-	return (WinnowPlace) {.low = code + 1,.high = code,.exact = true};
+	return (WinnowPlace){.low = code + 1, .high = code, .exact = true};
 }
 
 /* ----------

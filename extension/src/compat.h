@@ -11,10 +11,12 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/pg_locale.h"
 #include "utils/rel.h"
+#include "utils/tuplesort.h"
 
 #if PG_VERSION_NUM < 150000
 #error "winnow needs PostgreSQL 15 or later"
@@ -23,6 +25,35 @@
 #ifndef pg_noreturn
 #define pg_noreturn _Noreturn
 #endif
+
+/*
+ * Is the content lock of a pinned buffer ours already?  Taking it again would
+ * wait for ever.
+ */
+static inline bool
+winnow_buffer_locked(Buffer buffer)
+{
+	return !BufferIsLocal(buffer) &&
+		LWLockHeldByMe(BufferDescriptorGetContentLock(GetBufferDescriptor(buffer - 1)));
+}
+
+/* Code of the user's that a checker runs must not look up names on his path */
+#if PG_VERSION_NUM < 170000
+#define RestrictSearchPath() ((void) 0)
+#endif
+
+/* The next datum of a finished sort of pass-by-value datums */
+static inline bool
+winnow_tuplesort_next(Tuplesortstate *sort, Datum *value)
+{
+	bool		isnull;
+
+#if PG_VERSION_NUM >= 160000
+	return tuplesort_getdatum(sort, true, false, value, &isnull, NULL);
+#else
+	return tuplesort_getdatum(sort, true, value, &isnull, NULL);
+#endif
+}
 
 /* A new page at the end of the relation, zeroed, exclusively locked */
 static inline Buffer
@@ -50,6 +81,9 @@ winnow_extend_relation(Relation rel, ForkNumber fork)
 #else
 #define WINNOW_DISABLE_PATH(path) ((void) 0)
 #endif
+
+/* Ordered paths lack conditions that index columns could serve, see plan.c */
+#define WINNOW_PLAN_HOOK (PG_VERSION_NUM < 170000)
 
 /* Parameters of ExecutorRun_hook, and how to hand them on */
 #if PG_VERSION_NUM >= 180000

@@ -88,7 +88,7 @@ nearest_children(WinnowDescent *descent, BlockNumber node, const float *vector,
 	for (;;)
 	{
 		winnow_view_estimate(descent->rel, index, view, descent->query, 0,
-							 descent->estimate, descent->lower);
+							 descent->estimate, descent->lower, NULL);
 		for (int i = 0; i < view->nselected; i++)
 		{
 			WinnowStep	step = {node, view->block, view->selected[i],

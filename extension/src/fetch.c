@@ -17,7 +17,9 @@
 
 struct WinnowFetch
 {
+	Relation	rel;			/* the index */
 	IndexFetchTableData *heap;
+	BlockNumber blocks;			/* of the table, when last asked */
 	TupleTableSlot *slot;
 	AttrNumber	vector_column;	/* of the heap; 0: evaluate everything */
 	int			vector_attno;
@@ -35,6 +37,7 @@ winnow_fetch_begin(Relation heap, Relation rel, int vector_attno, bool all_colum
 {
 	WinnowFetch *fetch = palloc0(sizeof(WinnowFetch));
 
+	fetch->rel = rel;
 	fetch->heap = table_index_fetch_begin(heap);
 	fetch->slot = table_slot_create(heap, NULL);
 	fetch->vector_attno = vector_attno;
@@ -58,6 +61,20 @@ winnow_fetch_context(WinnowFetch *fetch)
 }
 
 /*
+ * Can the TID be one of the table's?  The table is not truncated while someone
+ * has it open.
+ */
+static bool
+in_table(WinnowFetch *fetch, const ItemPointerData *tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+
+	if (block >= fetch->blocks)
+		fetch->blocks = RelationGetNumberOfBlocks(fetch->heap->rel);
+	return ItemPointerIsValid(tid) && block < fetch->blocks;
+}
+
+/*
  * Fetch the row version at the TID that the snapshot accepts, and fill values
  * and isnull (of the index's columns).  They are good until the next call.
  * Returns false if there is no such version.
@@ -76,8 +93,15 @@ winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values
 
 	MemoryContextReset(fetch->row_context);
 	winnow_tid_unpack(id, &tid);
-	if (!ItemPointerIsValid(&tid))
-		return false;
+	if (!in_table(fetch, &tid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("index \"%s\" points to row (%u,%u), which table \"%s\" does not have",
+						RelationGetRelationName(fetch->rel),
+						ItemPointerGetBlockNumberNoCheck(&tid),
+						ItemPointerGetOffsetNumberNoCheck(&tid),
+						RelationGetRelationName(fetch->heap->rel)),
+				 errhint("Rebuild the index with REINDEX.")));
 	while (table_index_fetch_tuple(fetch->heap, &tid, snapshot, fetch->slot, &again, NULL))
 	{
 		found = true;

@@ -48,7 +48,7 @@ list_add(CodeRangeList *list, int64 low, int64 high)
 		else
 			list->items = repalloc_array(list->items, CodeRange, list->capacity);
 	}
-	list->items[list->count++] = (CodeRange) {.low = low,.high = high};
+	list->items[list->count++] = (CodeRange){.low = low, .high = high};
 }
 
 static int

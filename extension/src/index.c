@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "access/relation.h"
+#include "access/xlog.h"
 #include "catalog/pg_am.h"
 #include "commands/defrem.h"
 #include "kernels/kernels.h"
@@ -19,8 +20,8 @@
 
 #define WINNOW_DEFAULT_SEED UINT64CONST(0x9E3779B97F4A7C15)
 
-/* Recall estimate before anything is known of the data, see recall.c */
-#define WINNOW_DEFAULT_EFFECTIVE_DIM 64
+/* Effective dimension before anything is known of the data, see recall.c */
+#define WINNOW_DEFAULT_EFFECTIVE_DIM 96
 
 /* Dimensions of the vector column, from its type modifier */
 static int
@@ -61,7 +62,7 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
 	meta->nattrs = schema->nattrs;
 	meta->seed = WINNOW_DEFAULT_SEED;
-	meta->effective_dim = WINNOW_DEFAULT_EFFECTIVE_DIM;
+	meta->effective_dim = Min(meta->dims, WINNOW_DEFAULT_EFFECTIVE_DIM);
 	meta->root = InvalidBlockNumber;
 	for (int i = 0; i < schema->nattrs; i++)
 	{
@@ -176,6 +177,11 @@ winnow_index_relation(Oid oid, LOCKMODE lockmode)
 {
 	Relation	rel = relation_open(oid, lockmode);
 
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_INDEX)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a partitioned index", RelationGetRelationName(rel)),
+				 errhint("Name the index of one of the partitions.")));
 	if (rel->rd_rel->relkind != RELKIND_INDEX ||
 		rel->rd_rel->relam != get_index_am_oid("winnow", true))
 		ereport(ERROR,
@@ -190,6 +196,12 @@ winnow_index_relation(Oid oid, LOCKMODE lockmode)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("index \"%s\" is not valid", RelationGetRelationName(rel)),
 				 errhint("Rebuild it with REINDEX, or drop it.")));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED && RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot access unlogged index \"%s\" during recovery",
+						RelationGetRelationName(rel)),
+				 errdetail("A standby does not have the content of unlogged tables and indexes.")));
 	return rel;
 }
 

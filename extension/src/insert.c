@@ -10,6 +10,12 @@
 
 #include "utils/memutils.h"
 
+/*
+ * Ways to a leaf that may turn out to be out of date before the index is taken
+ * to be damaged.  Each takes a split, just in that moment.
+ */
+#define MAX_DESCENTS 100
+
 /* Kept for all the rows of a statement */
 typedef struct WinnowInsertState
 {
@@ -134,6 +140,7 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 	int			vector_attno = index->schema.vector_attno;
 	MemoryContext old;
 	WinnowPath	path;
+	int			ndescents = 0;
 	int			nlive;
 
 	if (isnull[vector_attno])
@@ -143,6 +150,8 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 	winnow_index_vector(index, values[vector_attno], state->vector);
 	do
 	{
+		if (ndescents++ == MAX_DESCENTS)
+			winnow_corrupted(rel, path.leaf, "It is retired, or a node above it is.");
 		winnow_descend(state->descent, state->vector, &path);
 	} while (!widen_path(rel, index, &path, state->image) ||
 			 !append_to_leaf(rel, state, path.leaf, tid, &nlive));

@@ -251,7 +251,8 @@ winnow_view_free(WinnowView *view)
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs and columns are read under one
- * lock, so that they belong together.
+ * lock, so that they belong together.  The page is the first of a node, or the
+ * one that the view names as next.
  */
 void
 winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int level,
@@ -264,6 +265,9 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	int			nwords = WINNOW_MASK_WORDS(group->nrows);
 	uint64		mask[WINNOW_MASK_MAX];
 
+	if (block != view->next)
+		winnow_chain_start(&view->chain, block);
+	winnow_chain_follow(rel, &view->chain, block, page);
 	view->block = block;
 	view->level = group->level;
 	view->first = group->first == block;
@@ -313,14 +317,15 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 }
 
 /*
- * Estimate the scores of a view's selected rows, and lower bounds of them.
+ * Estimate the scores of a view's selected rows, and lower bounds of them; if
+ * norm is not NULL, also their distances to the node's centroid, as encoded.
  * The query must have been prepared for the node's centroid.  Only data pages
  * that hold a selected row's code are read.
  */
 void
 winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *view,
 					 const WinnowQueryCode *query, float epsilon,
-					 float *estimate, float *lower)
+					 float *estimate, float *lower, float *norm)
 {
 	uint16		rows[WINNOW_MAX_LIST_SIZE];
 	int			i = 0;
@@ -330,6 +335,7 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 		int			page;
 		int			base;
 		int			n = 0;
+		const uint8 *codes;
 		Buffer		buffer;
 
 		/* the run of selected rows whose codes are on the same page */
@@ -348,9 +354,11 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 			winnow_corrupted(rel, view->block, "A row has no code.");
 		buffer = winnow_read_page(rel, view->data[page], WINNOW_PAGE_DATA,
 								  BUFFER_LOCK_SHARE);
-		winnow_estimate(query,
-						(const uint8 *) PageGetContents(BufferGetPage(buffer)) + base,
-						index->code_bytes, rows, n, epsilon, estimate + i, lower + i);
+		codes = (const uint8 *) PageGetContents(BufferGetPage(buffer)) + base;
+		winnow_estimate(query, codes, index->code_bytes, rows, n, epsilon,
+						estimate + i, lower + i);
+		for (int j = 0; norm != NULL && j < n; j++)
+			memcpy(&norm[i + j], codes + (Size) rows[j] * index->code_bytes, sizeof(float));
 		UnlockReleaseBuffer(buffer);
 		i += n;
 	}

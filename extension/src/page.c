@@ -10,6 +10,7 @@
 #include "winnow.h"
 
 #include "miscadmin.h"
+#include "storage/smgr.h"
 
 /* Bytes of the centroid, rounded so that the codes behind it are aligned */
 static int
@@ -245,30 +246,47 @@ winnow_corrupted(Relation rel, BlockNumber block, const char *detail)
 }
 
 /*
- * Read and lock a page, which must be of the given kind.
+ * Does the index have the block?  The operating system is asked only where the
+ * size it said last does not answer: an index never shrinks.
+ */
+static bool
+block_exists(Relation rel, BlockNumber block)
+{
+	BlockNumber known = RelationGetSmgr(rel)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	return (BlockNumberIsValid(known) && block < known) ||
+		block < RelationGetNumberOfBlocks(rel);
+}
+
+/*
+ * Read and lock a page, which must be of the given kind.  Its header is such
+ * that generic WAL can deal with the page.
  */
 Buffer
 winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockmode)
 {
 	Buffer		buffer;
 	Page		page;
+	PageHeader	header;
 
 	/* also where long walks over the index notice a cancel */
 	CHECK_FOR_INTERRUPTS();
 
-	/*
-	 * Relation extension happens under other backends' locks, so a block that
-	 * a page names exists; reading past the end would report a storage fault.
-	 */
-	if (!BlockNumberIsValid(block))
+	if (!block_exists(rel, block))
 		winnow_corrupted(rel, block, "A page names a block that does not exist.");
 	buffer = ReadBuffer(rel, block);
+	if (winnow_buffer_locked(buffer))
+		winnow_corrupted(rel, block, "It is in two places of a node.");
 	LockBuffer(buffer, lockmode);
 	page = BufferGetPage(buffer);
 	if (PageIsNew(page) ||
 		PageGetSpecialSize(page) != MAXALIGN(sizeof(WinnowPageOpaque)) ||
 		WinnowPageGetOpaque(page)->page_id != WINNOW_PAGE_ID)
 		winnow_corrupted(rel, block, "It is not a page of a winnow index.");
+	header = (PageHeader) page;
+	if (header->pd_upper != header->pd_special || header->pd_lower > header->pd_upper ||
+		header->pd_lower < SizeOfPageHeaderData)
+		winnow_corrupted(rel, block, "Its header is damaged.");
 	if (WinnowPageGetOpaque(page)->kind != kind)
 		winnow_corrupted(rel, block, "Its kind is not the one expected where it is named.");
 	return buffer;
@@ -283,6 +301,7 @@ winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int 
 				 int lockmode)
 {
 	Buffer		buffer = winnow_read_page(rel, block, WINNOW_PAGE_HEAD, lockmode);
+	PageHeader	header = (PageHeader) BufferGetPage(buffer);
 	WinnowGroup *group = WinnowPageGetGroup(BufferGetPage(buffer));
 	const WinnowLayout *layout = winnow_layout(index, group->level);
 
@@ -290,7 +309,40 @@ winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int 
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
 	if (group->nrows > layout->capacity || group->ndata > layout->max_data)
 		winnow_corrupted(rel, block, "It claims more rows than fit.");
+	if (header->pd_lower != header->pd_upper)
+		winnow_corrupted(rel, block, "It has a hole, which loses its columns.");
 	return buffer;
+}
+
+/*
+ * Follow the chain of a node's groups, from the first: a chain that a damaged
+ * page leads astray, or round in circles, must end in an error.  The mark is
+ * moved ever more seldom, so that a circle of any length comes back to it
+ * (R. P. Brent, "An improved Monte Carlo factorization algorithm", BIT 20, 1980).
+ */
+void
+winnow_chain_start(WinnowChain *chain, BlockNumber node)
+{
+	chain->node = node;
+	chain->mark = InvalidBlockNumber;
+	chain->steps = 0;
+	chain->stride = 1;
+}
+
+/* The next group of the chain is this; its page is locked */
+void
+winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block, Page page)
+{
+	if (WinnowPageGetGroup(page)->first != chain->node)
+		winnow_corrupted(rel, block, "It does not belong to the node that it was reached from.");
+	if (block == chain->mark)
+		winnow_corrupted(rel, block, "The chain of groups that it is in has no end.");
+	if (++chain->steps == chain->stride)
+	{
+		chain->mark = block;
+		chain->steps = 0;
+		chain->stride *= 2;
+	}
 }
 
 /* The root's first head page */

@@ -106,8 +106,10 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 	const WinnowLayout *layout = winnow_layout(index, WinnowPageGetGroup(page)->level);
 	Buffer		buffer = first;
 	WinnowGroup *group;
+	WinnowChain chain;
 	int			data_page;
 
+	winnow_chain_start(&chain, BufferGetBlockNumber(first));
 	memset(room, 0, sizeof(*room));
 	room->first = first;
 	room->held = held;
@@ -118,6 +120,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 
 		page = BufferGetPage(buffer);
 		group = WinnowPageGetGroup(page);
+		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
 		room->nlive += count_live(layout, page);
 		if (room->group == InvalidBuffer)
 		{

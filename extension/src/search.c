@@ -75,8 +75,10 @@ struct WinnowSearch
 	float	   *centroid;
 	float	   *estimate;
 	float	   *lower;
+	float	   *norm;
 	WinnowView *view;
 	BlockNumber *first_data;	/* data pages of a node's first group */
+	int			nfirst_data;
 
 	queue_heap	queue;			/* nodes not yet read */
 	candidates_heap active;		/* candidates that were good enough when found */
@@ -88,9 +90,6 @@ struct WinnowSearch
 	int64		nfound;			/* rows reranked that match */
 	int64		nreturned;
 	Size		wanted;			/* scores that best should hold */
-	uint64		nprobed;
-	uint64		ntested;
-	uint64		npassed;
 	float		magnitude;		/* of the scores seen, for rounding slack */
 };
 
@@ -214,6 +213,15 @@ rerank_active(WinnowSearch *search)
 		rerank(search, candidates_pop(&search->active).id);
 }
 
+/* The view is of a node's first group: remember where its centroid is */
+static void
+keep_first_data(WinnowSearch *search)
+{
+	search->nfirst_data = search->view->ndata;
+	memcpy(search->first_data, search->view->data,
+		   sizeof(BlockNumber) * search->view->ndata);
+}
+
 /* Queue the children of an inner node that the filter cannot rule out */
 static void
 expand(WinnowSearch *search, const WinnowQueueItem *node)
@@ -228,31 +236,51 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 	{
 		winnow_view_read(search->rel, index, block, node->level, search->filter, view);
 		if (first)
-			memcpy(search->first_data, view->data, sizeof(BlockNumber) * view->ndata);
+			keep_first_data(search);
 		winnow_scan_counters.lists_pruned += view->nlive - view->nselected;
 		if (view->nselected == 0)
 			continue;
 		if (!prepared)
 		{
 			winnow_centroid_read(search->rel, index, search->first_data,
-								 index->inner.max_data, search->centroid);
+								 search->nfirst_data, search->centroid);
 			winnow_query_prepare(search->code, index->metric, search->query,
 								 search->centroid, index->dims);
 			prepared = true;
 		}
 		winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
-							 search->lower);
+							 search->lower, search->norm);
 		for (int i = 0; i < view->nselected; i++)
 		{
 			WinnowQueueItem item = {0};
 
-			winnow_recall_item(&search->recall, index->metric, search->estimate[i],
-							   (float) search->code->span, &view->stats[i], &item);
+			winnow_recall_describe(&search->recall, search->estimate[i],
+								   (float) search->code->span, &view->stats[i], &item);
+			item.spread = node->spread + search->norm[i] * search->norm[i];
 			item.block = (BlockNumber) view->ids[i];
 			item.level = node->level - 1;
 			queue_push(&search->queue, item);
 		}
 	}
+}
+
+/* Replace the estimated score of a list's centroid by the exact one */
+static void
+refine(WinnowSearch *search, WinnowQueueItem *list)
+{
+	const WinnowIndex *index = search->index;
+	WinnowView *view = search->view;
+	float		shift;
+
+	winnow_view_read(search->rel, index, list->block, 0, search->filter, view);
+	winnow_centroid_read(search->rel, index, view->data, view->ndata, search->centroid);
+	winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
+						 index->dims);
+	shift = (float) search->code->centroid_score - list->centroid_score;
+	list->centroid_score += shift;
+	list->mean += shift;
+	list->key += shift;
+	list->exact = true;
 }
 
 /* Read a list: rows that pass the filter become candidates */
@@ -265,23 +293,23 @@ probe(WinnowSearch *search, const WinnowQueueItem *list)
 	bool		prepared = false;
 	double		limit = threshold(search);
 
-	search->nprobed++;
+	int			tested = 0;
+	int			passed = 0;
+
 	winnow_scan_counters.lists_probed++;
 	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
 	{
 		winnow_view_read(search->rel, index, block, 0, search->filter, view);
 		if (first)
-			memcpy(search->first_data, view->data, sizeof(BlockNumber) * view->ndata);
-		search->ntested += view->nlive;
-		search->npassed += view->nselected;
-		winnow_scan_counters.rows_tested += view->nlive;
-		winnow_scan_counters.rows_passed += view->nselected;
+			keep_first_data(search);
+		tested += view->nlive;
+		passed += view->nselected;
 		if (view->nselected == 0)
 			continue;
 		if (!prepared)
 		{
 			winnow_centroid_read(search->rel, index, search->first_data,
-								 index->leaf.max_data, search->centroid);
+								 search->nfirst_data, search->centroid);
 			winnow_query_prepare(search->code, index->metric, search->query,
 								 search->centroid, index->dims);
 			search->magnitude = Max(search->magnitude,
@@ -289,7 +317,7 @@ probe(WinnowSearch *search, const WinnowQueueItem *list)
 			prepared = true;
 		}
 		winnow_view_estimate(search->rel, index, view, search->code,
-							 search->recall.epsilon, search->estimate, search->lower);
+							 search->recall.epsilon, search->estimate, search->lower, NULL);
 		winnow_scan_counters.codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
 		{
@@ -301,20 +329,19 @@ probe(WinnowSearch *search, const WinnowQueueItem *list)
 				candidates_add(&search->pool, candidate);
 		}
 	}
+	winnow_scan_counters.rows_tested += tested;
+	winnow_scan_counters.rows_passed += passed;
+	winnow_recall_probed(&search->recall, list, tested, passed);
 }
 
 static bool
 reached(WinnowSearch *search)
 {
-	double		pass_rate;
-
 	if (search->nfound < search->goal)
 		return false;
-	if (!search->directed)
-		return true;
-	pass_rate = (search->npassed + 1.0) / (search->ntested + 1.0);
-	return winnow_recall_reached(&search->recall, search->queue.items, search->queue.count,
-								 threshold(search), pass_rate, search->goal, search->nprobed);
+	return !search->directed ||
+		winnow_recall_reached(&search->recall, &search->queue, threshold(search),
+							  search->goal);
 }
 
 /* Find the k best rows, k being the goal */
@@ -329,6 +356,11 @@ search_to_goal(WinnowSearch *search)
 
 		if (item.level > 0)
 			expand(search, &item);
+		else if (!item.exact && search->queue.count > 0)
+		{
+			refine(search, &item);
+			queue_push(&search->queue, item);
+		}
 		else
 		{
 			probe(search, &item);
@@ -357,7 +389,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->index = index;
 	search->filter = filter;
 	search->fetch = fetch;
-	winnow_recall_init(&search->recall, target, index->effective_dim);
+	winnow_recall_init(&search->recall, target, index);
 	search->query = palloc0(sizeof(float) * index->dims);
 	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
@@ -368,6 +400,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->centroid = palloc(sizeof(float) * index->dims);
 	search->estimate = palloc(sizeof(float) * capacity);
 	search->lower = palloc(sizeof(float) * capacity);
+	search->norm = palloc(sizeof(float) * capacity);
 	search->view = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));

@@ -37,9 +37,12 @@ typedef struct WinnowQueueItem
 	float		key;			/* expected score of the best row below */
 	float		mean;			/* of the rows' scores */
 	float		inverse_sd;		/* one over their standard deviation */
+	float		centroid_score;
+	float		spread;			/* the centroid's squared distance to the root's */
 	float		rows;
 	BlockNumber block;
-	int			level;
+	int16		level;
+	bool		exact;			/* the centroid's score is not an estimate */
 } WinnowQueueItem;
 
 #define queue_before(a, b) ((a)->key < (b)->key)
@@ -50,18 +53,24 @@ typedef struct WinnowRecall
 {
 	double		target;
 	bool		exact;			/* target 1: nothing may be missed */
+	WinnowMetric metric;
 	float		effective_dim;
 	float		epsilon;		/* for the bounds of codes */
 	uint64		next_check;		/* lists probed when to look again */
+	queue_heap	probed;			/* lists read, in that order */
+	double		tested;			/* their rows */
+	double		passed;			/* of those, rows that pass the filter */
 } WinnowRecall;
 
-extern void winnow_recall_init(WinnowRecall *recall, double target, float effective_dim);
-extern void winnow_recall_item(const WinnowRecall *recall, WinnowMetric metric,
-							   float centroid_score, float span,
-							   const WinnowChildStats *stats, WinnowQueueItem *item);
-extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueueItem *items,
-								  Size nitems, double threshold, double pass_rate,
-								  int64 k, uint64 nprobed);
+extern void winnow_recall_init(WinnowRecall *recall, double target,
+							   const WinnowIndex *index);
+extern void winnow_recall_describe(const WinnowRecall *recall, float centroid_score,
+								   float span, const WinnowChildStats *stats,
+								   WinnowQueueItem *item);
+extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
+								 int tested, int passed);
+extern bool winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread,
+								  double threshold, int64 k);
 
 /* search.c */
 typedef struct WinnowSearch WinnowSearch;

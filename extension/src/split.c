@@ -47,8 +47,10 @@ static void
 copy_pages(SplitState *split, Buffer locked, NodeCopy *copy)
 {
 	BlockNumber block = split->node;
+	WinnowChain chain;
 	int			allocated = 4;
 
+	winnow_chain_start(&chain, block);
 	copy->ngroups = 0;
 	copy->level = -1;
 	copy->blocks = palloc(sizeof(BlockNumber) * allocated);
@@ -60,6 +62,7 @@ copy_pages(SplitState *split, Buffer locked, NodeCopy *copy)
 			winnow_read_head(split->index, split->rel, block, copy->level, BUFFER_LOCK_SHARE);
 		Page		page = BufferGetPage(buffer);
 
+		winnow_chain_follow(split->rel, &chain, block, page);
 		if (copy->ngroups == allocated)
 		{
 			allocated *= 2;
@@ -243,7 +246,8 @@ switch_root(SplitState *split, int level, WinnowNode *const *nodes)
 
 /*
  * In the parent, whose head pages are locked, the row of the old node becomes
- * that of the first new node, and a row for the second is added: one record.
+ * that of the first new node and a row for the second comes to life, in one
+ * record.
  * Returns the number of children the parent has then.
  */
 static int
@@ -277,13 +281,25 @@ switch_children(SplitState *split, Buffer first, Buffer group, WinnowNode *const
 	data = data_block == BufferGetBlockNumber(room.data) ? room.data :
 		winnow_read_page(split->rel, data_block, WINNOW_PAGE_DATA, BUFFER_LOCK_EXCLUSIVE);
 
+	/* five pages are one too many: the new row is filled in first, as a dead one */
 	xlog = GenericXLogStart(split->rel);
 	winnow_room_register(xlog, &room);
 	winnow_room_fill(index, &room, nodes[1]->block, nodes[1]->image, codes[1]);
+	winnow_bit_clear(winnow_live_bits(&index->inner, room.head_image), room.slot);
+	GenericXLogFinish(xlog);
+
+	/*
+	 * The first head page comes first, changed or not: replay then waits for
+	 * the readers that hold it, as this backend did.
+	 */
+	xlog = GenericXLogStart(split->rel);
+	GenericXLogRegisterBuffer(xlog, first, 0);
 	head_image = GenericXLogRegisterBuffer(xlog, group, 0);
 	winnow_row_store(&index->inner, head_image, split->step->slot, nodes[0]->block,
 					 nodes[0]->image);
 	winnow_code_store(index, GenericXLogRegisterBuffer(xlog, data, 0), offset, codes[0]);
+	head_image = GenericXLogRegisterBuffer(xlog, room.group, 0);
+	winnow_bit_set(winnow_live_bits(&index->inner, head_image), room.slot);
 	GenericXLogFinish(xlog);
 
 	if (data != room.data)

@@ -26,7 +26,7 @@ typedef struct VacuumState
  * this page's own lock, and splits, which copy them, are kept out.
  */
 static BlockNumber
-vacuum_group(VacuumState *state, BlockNumber block)
+vacuum_group(VacuumState *state, WinnowChain *chain, BlockNumber block)
 {
 	const WinnowLayout *layout = &state->index->leaf;
 	Buffer		buffer = winnow_read_head(state->index, state->rel, block, 0,
@@ -38,6 +38,7 @@ vacuum_group(VacuumState *state, BlockNumber block)
 	const uint64 *live = winnow_live_bits(layout, page);
 	int			ndead = 0;
 
+	winnow_chain_follow(state->rel, chain, block, page);
 	memset(state->dead, 0, sizeof(uint64) * nwords);
 	for (int slot = 0; slot < nrows; slot++)
 	{
@@ -74,13 +75,15 @@ vacuum_node(VacuumState *state, BlockNumber node, int level)
 {
 	WinnowView *view = winnow_view_alloc(state->index);
 	BlockNumber block = node;
+	WinnowChain chain;
 
+	winnow_chain_start(&chain, node);
 	while (BlockNumberIsValid(block))
 	{
 		winnow_vacuum_delay();
 		if (level == 0)
 		{
-			block = vacuum_group(state, block);
+			block = vacuum_group(state, &chain, block);
 			continue;
 		}
 		winnow_view_read(state->rel, state->index, block, level, NULL, view);

@@ -37,7 +37,8 @@
 
 /* Report a fault of the definition, and remember that there was one */
 #define COMPLAIN(...) \
-	do { \
+	do \
+	{ \
 		ereport(INFO, \
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION), errmsg(__VA_ARGS__))); \
 		valid = false; \
@@ -110,7 +111,7 @@ validate_groups(List *groups, const char *family, uint64 operators, uint64 procs
 	bool		valid = true;
 	ListCell   *lc;
 
-	foreach(lc, groups)
+	foreach (lc, groups)
 	{
 		OpFamilyOpFuncGroup *group = (OpFamilyOpFuncGroup *) lfirst(lc);
 
@@ -120,8 +121,7 @@ validate_groups(List *groups, const char *family, uint64 operators, uint64 procs
 					 format_type_be(group->righttype));
 		if (group->lefttype == group->righttype && group->functionset != procs)
 			COMPLAIN("winnow operator family %s does not have support function %d alone for type %s",
-					 family, procs == PROC_BIT(WINNOW_METRIC_PROC) ?
-					 WINNOW_METRIC_PROC : WINNOW_COLUMN_PROC,
+					 family, procs == PROC_BIT(WINNOW_METRIC_PROC) ? WINNOW_METRIC_PROC : WINNOW_COLUMN_PROC,
 					 format_type_be(group->lefttype));
 	}
 	return valid;
@@ -132,7 +132,7 @@ find_group(List *groups, Oid typid)
 {
 	ListCell   *lc;
 
-	foreach(lc, groups)
+	foreach (lc, groups)
 	{
 		OpFamilyOpFuncGroup *group = (OpFamilyOpFuncGroup *) lfirst(lc);
 

@@ -180,7 +180,8 @@ report_refused_text(const char *text, WinnowParseStatus status, size_t offset,
 			 errdetail("Expected %s at character %d, found %s.",
 					   expected, position, describe_character(fault)),
 			 status == WINNOW_PARSE_EXPECTED_OPEN ?
-			 errhint("A vector is written as \"[1,2,3]\".") : 0));
+				 errhint("A vector is written as \"[1,2,3]\".") :
+				 0));
 }
 
 PG_FUNCTION_INFO_V1(winnow_vector_in);

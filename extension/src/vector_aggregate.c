@@ -31,8 +31,8 @@ new_state(int dim)
 	state->ndim = 1;
 	state->dataoffset = 0;
 	state->elemtype = FLOAT8OID;
-	ARR_DIMS(state)[0] = dim + 1;
-	ARR_LBOUND(state)[0] = 1;
+	*ARR_DIMS(state) = dim + 1;
+	*ARR_LBOUND(state) = 1;
 	return state;
 }
 
@@ -103,6 +103,8 @@ winnow_vector_combine(PG_FUNCTION_ARGS)
 {
 	ArrayType  *state = get_writable_state(fcinfo, 0);
 	ArrayType  *other = get_state(fcinfo, 1);
+	float8	   *sums;
+	const float8 *other_sums;
 	int			i;
 
 	/* A worker that saw no row has no dimensions to contribute. */
@@ -112,8 +114,10 @@ winnow_vector_combine(PG_FUNCTION_ARGS)
 		PG_RETURN_ARRAYTYPE_P(state);
 	check_state_dim(state, STATE_DIM(other));
 
+	sums = STATE_SUMS(state);
+	other_sums = STATE_SUMS(other);
 	for (i = 0; i < STATE_DIM(state); i++)
-		STATE_SUMS(state)[i] += STATE_SUMS(other)[i];
+		sums[i] += other_sums[i];
 	STATE_COUNT(state) += STATE_COUNT(other);
 	PG_RETURN_ARRAYTYPE_P(state);
 }

@@ -120,7 +120,7 @@ check_overflow(const WinnowVector *result, const char *operation)
 	}
 }
 
-#define WINNOW_ARITHMETIC_FUNCTION(name, operator, operation) \
+#define WINNOW_ARITHMETIC_FUNCTION(name, op, operation) \
 PG_FUNCTION_INFO_V1(name); \
 Datum \
 name(PG_FUNCTION_ARGS) \
@@ -132,7 +132,7 @@ name(PG_FUNCTION_ARGS) \
 	winnow_check_dims(a, b); \
 	result = winnow_vector_new(a->dim); \
 	for (i = 0; i < a->dim; i++) \
-		result->x[i] = a->x[i] operator b->x[i]; \
+		result->x[i] = a->x[i] op b->x[i]; \
 	check_overflow(result, operation); \
 	PG_RETURN_WINNOW_VECTOR_P(result); \
 } \
@@ -192,12 +192,12 @@ compare_arguments(FunctionCallInfo fcinfo)
 	return order;
 }
 
-#define WINNOW_COMPARISON_FUNCTION(name, operator) \
+#define WINNOW_COMPARISON_FUNCTION(name, op) \
 PG_FUNCTION_INFO_V1(name); \
 Datum \
 name(PG_FUNCTION_ARGS) \
 { \
-	PG_RETURN_BOOL(compare_arguments(fcinfo) operator 0); \
+	PG_RETURN_BOOL(compare_arguments(fcinfo) op 0); \
 } \
 extern int no_such_variable
 

@@ -150,6 +150,15 @@ typedef struct WinnowIndex
 
 #define WINNOW_MASK_MAX		WINNOW_MASK_WORDS(WINNOW_MAX_LIST_SIZE)
 
+/* A walk along the groups of a node */
+typedef struct WinnowChain
+{
+	BlockNumber node;			/* first head page of the node */
+	BlockNumber mark;			/* a group met before */
+	uint32		steps;			/* since */
+	uint32		stride;			/* steps until the mark is moved */
+} WinnowChain;
+
 /* page.c */
 extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
 							   int dims, int list_size, bool leaf);
@@ -170,6 +179,9 @@ extern Buffer winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind k
 							   int lockmode);
 extern Buffer winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block,
 							   int level, int lockmode);
+extern void winnow_chain_start(WinnowChain *chain, BlockNumber node);
+extern void winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block,
+								Page page);
 extern BlockNumber winnow_read_root(Relation rel);
 pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
 										 const char *detail);
@@ -246,6 +258,7 @@ typedef struct WinnowView
 	int			level;
 	bool		first;			/* first group of its node */
 	BlockNumber next;
+	WinnowChain chain;			/* of its node */
 	int			nlive;			/* live rows */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */
@@ -261,7 +274,7 @@ extern void winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber
 							 int level, const WinnowFilter *filter, WinnowView *view);
 extern void winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
-								 float epsilon, float *estimate, float *lower);
+								 float epsilon, float *estimate, float *lower, float *norm);
 
 /* fetch.c: vectors and keys from the heap */
 typedef struct WinnowFetch WinnowFetch;
@@ -365,6 +378,9 @@ extern bytea *winnow_options(Datum reloptions, bool validate);
 /* limit.c */
 extern void winnow_limit_init(void);
 extern int64 winnow_limit_of(IndexScanDesc scan);
+
+/* plan.c */
+extern void winnow_plan_init(void);
 
 /* The structure lock (DESIGN.md, section 3) */
 #define winnow_structure_lock(rel) LockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)

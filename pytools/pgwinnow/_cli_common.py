@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,8 +63,20 @@ def print_error(message: str, hint: str | None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """``value`` on standard output; what JSON does not know (dates, uuids, decimals) as text, arrays as lists."""
-    typer.echo(json.dumps(value, default=lambda item: item.tolist() if hasattr(item, "tolist") else str(item)))
+    """``value`` on standard output; what JSON does not know as text, NaN and infinity (it has neither) as null."""
+    typer.echo(json.dumps(_plain(value)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

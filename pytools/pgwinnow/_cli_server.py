@@ -11,7 +11,9 @@ import typer
 from pgwinnow._errors import WinnowError
 from pgwinnow.server import Server
 
-app = typer.Typer(help="Run an embedded PostgreSQL server with winnow installed.", no_args_is_help=True)
+app = typer.Typer(
+    help="Run an embedded PostgreSQL server with winnow installed.", no_args_is_help=True, add_completion=False
+)
 
 DataDir = Annotated[
     Path | None,
@@ -77,7 +79,7 @@ def _parse_settings(settings: list[str]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name.strip():
-            raise WinnowError(f"--set {setting!r} is not of the form NAME=VALUE, for example --set work_mem=64MB")
+            raise WinnowError(f"--set {setting!r} is not of the form NAME=VALUE", "For example: --set work_mem=64MB")
         parsed[name.strip()] = value.strip()
     return parsed
 

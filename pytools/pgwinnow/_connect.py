@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from ._errors import ConnectionFailed
+from ._errors import ConnectionFailed, WinnowError
 
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE")
 
@@ -21,15 +21,23 @@ def resolve_dsn(dsn: str | None) -> str:
         return dsn
     if any(name in os.environ for name in _LIBPQ):
         return ""
-    from .server import Server
-
-    server = Server()
-    if server.status == "running":
-        return server.dsn()
+    running = _embedded_server()
+    if running is not None:
+        return running
     raise ConnectionFailed(
         "no database was named and the embedded server is not running",
         "Give --dsn 'host=... dbname=...', set PGHOST and PGDATABASE, or run: pgwinnow server start",
     )
+
+
+def _embedded_server() -> str | None:
+    """The embedded server's DSN, if it runs; it cannot run where what it needs is not installed."""
+    try:
+        from .server import Server
+    except WinnowError:
+        return None
+    server = Server()
+    return server.dsn() if server.status == "running" else None
 
 
 def connect(dsn: str, *, autocommit: bool = True) -> psycopg.Connection[Any]:

@@ -13,6 +13,7 @@
     │   ├── ModelMissing         the model is not on this machine
     │   └── ModelMismatch        the column already holds another model's vectors
     ├── IndexBuildError          CREATE INDEX failed
+    ├── IndexDamaged             an index does not hold what it should
     └── QueryError               a search could not be run
 
 Errors the server reports stay reachable as ``__cause__`` (a ``psycopg.Error``).
@@ -26,6 +27,7 @@ __all__ = [
     "ExtensionMissing",
     "FileFormatError",
     "IndexBuildError",
+    "IndexDamaged",
     "LoadError",
     "MissingExtra",
     "ModelMismatch",
@@ -96,6 +98,10 @@ class ModelMismatch(EmbedError):
 
 class IndexBuildError(WinnowError):
     """CREATE INDEX failed."""
+
+
+class IndexDamaged(WinnowError):
+    """An index does not hold what it should."""
 
 
 class QueryError(WinnowError):

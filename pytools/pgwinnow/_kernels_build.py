@@ -127,7 +127,8 @@ def build_in_place() -> Path:
     """Compile the module and put it next to this file; return its path."""
     with tempfile.TemporaryDirectory(prefix="winnow-core-") as work:
         built = Path(make_ffibuilder(source_folder()).compile(tmpdir=work))
-        target = Path(__file__).resolve().parent / built.name
+        # The name setuptools gives it, so that there is never a second, older one for Python to prefer.
+        target = Path(__file__).resolve().parent / "_winnow_core.abi3.so"
         # Under a new name first: a running process may have the old one mapped.
         shutil.copyfile(built, target.with_suffix(".new"))
         target.with_suffix(".new").replace(target)

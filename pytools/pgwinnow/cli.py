@@ -94,7 +94,8 @@ def load(
 
     With --resume, give it from the first run on: files are known again by their contents.
 
-    Examples:
+    For example:
+
         pgwinnow load items.npy --table items --create
 
         pgwinnow load base.f32.npy --attributes attributes.parquet -t items --create --type price=numeric
@@ -168,7 +169,8 @@ def embed(
     several times at once. The model's name goes into the column's comment; another model is refused there. Nothing is
     downloaded (set HF_HUB_OFFLINE=0 to change that).
 
-    Examples:
+    For example:
+
         pgwinnow embed --table items --text description --create
 
         pgwinnow embed -t items --text description --vector big --model ./models/my-model
@@ -216,7 +218,8 @@ def index_create(
 
     The bar shows the server's own progress. Ctrl-C cancels the build on the server.
 
-    Examples:
+    For example:
+
         pgwinnow index create --table items --columns category,price,tags,created
 
         pgwinnow index create -t items --metric l2 --name items_search --concurrently
@@ -274,7 +277,8 @@ def query(
     TEXT is embedded with the model recorded for the column. The condition is your own SQL, run as it stands with your
     own rights, in a read-only transaction that is rolled back.
 
-    Examples:
+    For example:
+
         pgwinnow query "warm gloves" --table items --where "price < 50 AND tags && '{wool}'"
 
         pgwinnow query "parse json" -t docs -k 5 --recall 0.99 --columns name,package --explain
@@ -311,21 +315,26 @@ def query(
 @app.command()
 def check(
     index: Annotated[str, typer.Option("--index", metavar="INDEX", help="Index, as in SQL.")],
+    heap: Annotated[bool, typer.Option("--heap", help="Also look for every row of the table in the index.")] = False,
     dsn: Dsn = None,
     as_json: Json = False,
 ) -> None:
-    """Check a winnow index for damage, with the server's function winnow_check; damage is exit code 1.
+    """Check a winnow index for damage, with the server's function winnow_check.
 
-    Example:
+    Damage ends with exit code 1, and with what was found. The function is for those it was granted to.
+
+    For example:
+
         pgwinnow check --index items_embedding_idx
+
+        pgwinnow check --index shop.items_embedding_idx --heap
     """
     from .index import check_index
 
-    result = check_index(resolve_dsn(dsn), index)
+    check_index(resolve_dsn(dsn), index, heap=heap)
     if as_json:
-        print_json({"index": index, "result": [dict(zip(result.columns, row, strict=True)) for row in result.rows]})
+        print_json({"index": index, "sound": True})
     else:
-        print_table("", result.columns, result.rows)
         typer.echo(f"index {index} is sound")
 
 

@@ -6,8 +6,7 @@ create_index("dbname=shop", "items", "embedding", metric="cosine", columns=["cat
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,11 @@ from psycopg import sql
 
 from . import _tables
 from ._connect import connect
-from ._errors import ExtensionMissing, IndexBuildError, UnknownName
+from ._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName
 from ._tables import Column, Table
 from .types import Metric
 
-__all__ = ["BuildProgress", "CheckResult", "check_index", "create_index"]
+__all__ = ["BuildProgress", "check_index", "create_index"]
 
 _POLL_SECONDS = 0.2
 _NAME_BYTES = 63
@@ -35,14 +34,6 @@ class BuildProgress:
     total: int
     unit: str
     """``rows`` or ``blocks``."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What ``winnow_check`` returned, column names and rows."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
 
 
 def create_index(
@@ -100,18 +91,26 @@ def create_index(
     return index
 
 
-def check_index(dsn: str, index: str) -> CheckResult:
-    """Run ``winnow_check`` on an index, named as in SQL. IndexBuildError if it finds the index damaged."""
+def check_index(dsn: str, index: str, *, heap: bool = False) -> None:
+    """Have the server check a winnow index, named as in SQL: IndexDamaged if something is wrong with it.
+
+    heap: also look for every row of the table in the index; takes longer.
+    """
     with connect(dsn) as connection:
         try:
-            cursor = connection.execute("SELECT * FROM winnow_check(%s::regclass)", [index])
+            connection.execute("SELECT winnow_check(%s::regclass, %s)", [index, heap])
+        except (psycopg.errors.IndexCorrupted, psycopg.errors.DataCorrupted) as error:
+            detail = f": {error.diag.message_detail}" if error.diag.message_detail else ""
+            raise IndexDamaged(
+                f"index {index} is damaged: {error.diag.message_primary}{detail}",
+                error.diag.message_hint or f"REINDEX INDEX {index} builds it anew from the table.",
+            ) from error
         except psycopg.errors.UndefinedFunction as error:
             raise ExtensionMissing(
                 "this database has no function winnow_check", "Run CREATE EXTENSION winnow."
             ) from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
             raise UnknownName(f"there is no index {index} in this database", "Qualify it with its schema.") from error
-        return CheckResult(tuple(column.name for column in cursor.description or ()), cursor.fetchall())
 
 
 def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column, method: str) -> sql.Identifier:
@@ -162,16 +161,11 @@ def _watch(
     with ThreadPoolExecutor(max_workers=1) as pool:
         build: Future[object] = pool.submit(connection.execute, statement)
         try:
-            while True:
-                try:
-                    build.result(timeout=_POLL_SECONDS)
-                    return
-                except StillRunning:
-                    if build.done():  # the build itself timed out
-                        raise
+            while not wait([build], timeout=_POLL_SECONDS).done:
                 progress = _progress(watcher, connection.info.backend_pid)
                 if progress is not None:
                     on_progress(progress)
+            build.result()
         except BaseException:
             if not build.done():
                 connection.cancel_safe()

@@ -33,7 +33,7 @@ from .readers import Reader
 __all__ = ["LoadProgress", "LoadedFile", "load_files"]
 
 _BLOCK_BYTES = 8 << 20
-_BLOCK_ROWS = (256, 16_384)  # fewest, most
+_BLOCK_ROWS = (256, 8_192)  # fewest, most
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ def load_files(
         first 10,000 rows) except where ``sql_types`` names one, and a counting ``id`` if the file has no column of that
         name.
     vector: the column that .npy vectors go to; of a new table, also the column of the file that holds vectors.
-    columns: the columns of the files to load; all if None. Columns of the table that are not loaded get their default.
+    columns: the columns of the files to load besides .npy vectors; all if None. Columns of the table that are not
+        loaded get their default.
     vectors, attributes: the other half of a single file, where it has another stem.
     resume: pass over files whose contents were loaded with ``resume`` before (see ``pgwinnow._load.ledger``).
     on_loaded: called for each file once it is committed.
@@ -146,9 +147,11 @@ class _Job:
         return LoadedFile(str(self.source), rows, time.monotonic() - start)
 
     def _names(self, reader: Reader) -> list[str]:
-        """The columns of the file that are loaded; FileFormatError for one it does not have."""
+        """The columns that are loaded, a .npy file's in any case; FileFormatError for one the file does not have."""
         available = reader.schema.names
         names = list(available if self.wanted is None else self.wanted)
+        if self.source.vectors is not None and self.vector not in names:
+            names.append(self.vector)
         for name in names:
             if name not in available:
                 raise FileFormatError(
@@ -169,6 +172,12 @@ class _Job:
         """The table's columns for ``names``; UnknownName for one it does not have."""
         known = _tables.get_columns(self.connection, table)
         for name in names:
+            if name == self.vector and name not in known:
+                vectors = [column.name for column in known.values() if column.is_vector]
+                raise UnknownName(
+                    f"table {table} has no column {name!r} for the vectors of {self.source}",
+                    f"Name its column with --vector; vector columns: {', '.join(vectors) or 'none'}.",
+                )
             if name not in known:
                 others = ",".join(other for other in names if other in known)
                 raise UnknownName(

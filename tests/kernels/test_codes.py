@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,34 +29,49 @@ def sparse_data(random: np.random.Generator, n: int, dim: int) -> Floats:
     return rows.astype(np.float32)
 
 
-def errors_over_rotations(
-    random: np.random.Generator, dim: int, metric: _kernels.Metric, epsilon: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Estimate minus truth, truth minus lower bound, and truths, of 40 rows under 200 rotations and queries."""
+class Trial(NamedTuple):
+    """Forty rows and a query under one rotation."""
+
+    estimates: NDArray[np.float32]
+    lower: NDArray[np.float32]
+    truth: NDArray[np.float64]
+    # What a code does not know and has to estimate: (row - centroid) . query, or of query - centroid for L2.
+    unknown: NDArray[np.float64]
+
+
+def trials(
+    random: np.random.Generator, dim: int, metric: _kernels.Metric, epsilon: float, count: int = 200
+) -> list[Trial]:
     rows = sparse_data(random, 40, dim)
     centroid = rows.mean(axis=0)
-    errors, gaps, truths = [], [], []
-    for seed in range(200):
+    found = []
+    for seed in range(count):
         query = sparse_data(random, 1, dim)[0]
-        codes = _kernels.encode(_kernels.rotate(rows, seed), _kernels.rotate(centroid, seed))
-        estimates, lower = _kernels.estimate(
-            _kernels.rotate(query, seed), _kernels.rotate(centroid, seed), codes, metric, epsilon
-        )
-        truth = true_scores(rows, query, metric)
-        errors.append(estimates - truth)
-        gaps.append(truth - lower)
-        truths.append(truth)
-    return np.array(errors), np.array(gaps), np.array(truths)
+        turned_centroid = _kernels.rotate(centroid, seed)
+        codes = _kernels.encode(_kernels.rotate(rows, seed), turned_centroid)
+        estimates, lower = _kernels.estimate(_kernels.rotate(query, seed), turned_centroid, codes, metric, epsilon)
+        other = query if metric == "ip" else query - centroid
+        unknown = (rows - centroid).astype(np.float64) @ other.astype(np.float64)
+        found.append(Trial(estimates, lower, true_scores(rows, query, metric), unknown))
+    return found
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dim", [48, 100, 256])
 def test_unbiased(random: np.random.Generator, dim: int, metric: _kernels.Metric) -> None:
-    errors, _, truths = errors_over_rotations(random, dim, metric, 1.9)
-    means = errors.mean(axis=1)  # independent, one per rotation
-    assert abs(means.mean()) < 5 * means.std() / np.sqrt(len(means))
-    # and the estimates tell something: they vary much less around the truth than the truth does
-    assert errors.std() < truths.std()
+    """Neither the errors themselves nor their slope over what is estimated differ from zero by more than chance."""
+    means, slopes = [], []
+    for trial in trials(random, dim, metric, 1.9):
+        errors = trial.estimates - trial.truth
+        means.append(errors.mean())
+        slopes.append((errors * trial.unknown).sum() / np.square(trial.unknown).sum())
+    for averages in (np.array(means), np.array(slopes)):
+        assert abs(averages.mean()) < 5 * averages.std() / np.sqrt(len(averages))
+    assert np.std(slopes) / np.sqrt(len(slopes)) < 0.05, "the data cannot tell"
+
+
+def share_above_truth(found: list[Trial]) -> float:
+    return float(np.mean([trial.lower > trial.truth for trial in found]))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -64,8 +80,20 @@ def test_bound_holds_as_often_as_promised(
     random: np.random.Generator, metric: _kernels.Metric, epsilon: float, least: float, most: float
 ) -> None:
     """One-sided normal tails: 15.9 % beyond one deviation, 2.9 % beyond 1.9, 0.003 % beyond four."""
-    _, gaps, _ = errors_over_rotations(random, 128, metric, epsilon)
-    assert least <= (gaps < 0).mean() <= most
+    assert least <= share_above_truth(trials(random, 128, metric, epsilon)) <= most
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bound_allows_for_the_rounding_of_the_query(random: np.random.Generator, metric: _kernels.Metric) -> None:
+    """Rows that their signs describe exactly: all the error there is comes from the query's four bits."""
+    rows = np.sign(random.standard_normal((2000, 24))).astype(np.float32)
+    codes = _kernels.encode(rows, np.zeros(24))
+    shares = []
+    for _ in range(20):
+        query = random.standard_normal(24).astype(np.float32)
+        _, lower = _kernels.estimate(query, np.zeros(24), codes, metric, 1.9)
+        shares.append((lower > true_scores(rows, query, metric)).mean())
+    assert 0.001 < np.mean(shares) < 0.08
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -90,8 +90,9 @@ def test_bad_setting_shows_the_log() -> None:
 
 
 def test_unknown_stop_mode() -> None:
-    with pytest.raises(ServerError, match=r"'gently' \(use smart, fast, immediate"):
+    with pytest.raises(ServerError, match=r"'gently'") as caught:
         Server(Path("/nonexistent")).stop("gently")
+    assert caught.value.hint == "Use smart, fast, immediate."
 
 
 @pytest.fixture
@@ -134,8 +135,9 @@ def test_compile_error_is_shown(source: Path) -> None:
 
 def test_missing_compiler_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda program: None if program == "gcc" else f"/usr/bin/{program}")
-    with pytest.raises(BuildError, match=r"'gcc' is needed .* apt-get install gcc"):
+    with pytest.raises(BuildError, match=r"'gcc' is needed") as caught:
         build.install(VERSION, "plain")
+    assert "apt-get install gcc" in (caught.value.hint or "")
 
 
 def test_versions_agree() -> None:

@@ -227,7 +227,7 @@ assign_sample(const float *rows, int dim, int k, const KmeansScratch *s,
 
 /*
  * Restart an empty cluster at the sampled row that is farthest from its
- * centroid, which then counts as near.
+ * centroid, and let the rows around it count as near.
  */
 static void
 restart_cluster(const float *rows, int dim, const KmeansScratch *s,
@@ -238,10 +238,18 @@ restart_cluster(const float *rows, int dim, const KmeansScratch *s,
 	for (int i = 1; i < sampled; i++)
 		if (s->distances[i] > s->distances[farthest])
 			farthest = i;
-	s->distances[farthest] = 0;
 	memcpy(centroid, row_at(rows, s->sample[farthest], dim),
 		   (size_t) dim * sizeof(float));
-	count_work(ticker, sampled);
+	for (int i = 0; i < sampled; i++)
+	{
+		float		distance;
+
+		distance = winnow_kernels->l2_squared(row_at(rows, s->sample[i], dim),
+											  centroid, dim);
+		if (distance < s->distances[i])
+			s->distances[i] = distance;
+		count_work(ticker, dim);
+	}
 }
 
 void

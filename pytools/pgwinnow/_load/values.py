@@ -205,6 +205,8 @@ def _parsable(array: pa.Array, target: pa.DataType) -> pa.Array:
         return pc.replace_substring_regex(pc.replace_substring_regex(array, "^t$", "true"), "^f$", "false")
     if pa.types.is_timestamp(target) and target.tz:
         return _with_zone(array)
+    if pa.types.is_time(target):
+        return pc.cast(pc.binary_join_element_wise("1970-01-01", array.cast(pa.string()), " "), pa.timestamp("us"))
     if pa.types.is_fixed_size_binary(target):
         return pa.array([None if value is None else UUID(value).bytes for value in array.to_pylist()], target)
     if pa.types.is_large_binary(target):

@@ -47,8 +47,8 @@ def server_account(data_dir: Path) -> Account | None:
         uid = data_dir.stat().st_uid
         if uid == 0:
             raise ServerError(
-                f"data folder {data_dir} belongs to root, and PostgreSQL does not run as root: "
-                f"give it to another user, for example: chown -R {_unprivileged().pw_name} {data_dir}"
+                f"data folder {data_dir} belongs to root, and PostgreSQL does not run as root",
+                f"Give it to another user, for example: chown -R {_unprivileged().pw_name} {data_dir}",
             )
         entry = pwd.getpwuid(uid)
     else:
@@ -63,8 +63,8 @@ def _unprivileged() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise ServerError(
-        f"PostgreSQL does not run as root and there is no user {' or '.join(UNPRIVILEGED_USERS)} to run it as: "
-        "create one (useradd --system postgres) or call pgwinnow as an ordinary user"
+        f"PostgreSQL does not run as root and there is no user {' or '.join(UNPRIVILEGED_USERS)} to run it as",
+        "Create one (useradd --system postgres) or call pgwinnow as an ordinary user.",
     )
 
 
@@ -89,13 +89,16 @@ def environment(**extra: str) -> dict[str, str]:
 
 def own_folder(folder: Path, account: Account | None) -> None:
     """Create ``folder``, private to the server's user, and check that this user can reach it."""
+    created = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is None:
         return
     os.chown(folder, account.uid, account.gid)
     reachable = subprocess.run(["test", "-w", folder], cwd="/", check=False, **process_options(account))
     if reachable.returncode != 0:
+        if created:
+            folder.rmdir()
         raise ServerError(
-            f"user {account.name!r}, who runs the server for root, cannot reach {folder}: "
-            f"choose a data folder outside private ones, for example under /var/lib or {tempfile.gettempdir()}"
+            f"user {account.name!r}, who runs the server for root, cannot reach {folder}",
+            f"Choose a data folder outside private ones, for example under /var/lib or {tempfile.gettempdir()}.",
         )

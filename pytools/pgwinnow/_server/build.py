@@ -32,7 +32,7 @@ UNUSED_AFTER = 3600.0
 def install(version: int, flavour: Flavour) -> Installation:
     """The installation of PostgreSQL ``version`` with the present extension, built when there is none yet."""
     if flavour == "asan" and version == 15:
-        raise ServerError("Debian's PostgreSQL 15 hangs when AddressSanitizer is preloaded: use version 16 or 18")
+        raise ServerError("Debian's PostgreSQL 15 hangs when AddressSanitizer is preloaded", "Use version 16 or 18.")
     cache = cache_dir()
     with lock(f"build-{version}-{flavour}"):
         with lock(f"copy-{version}"):
@@ -50,7 +50,7 @@ def install(version: int, flavour: Flavour) -> Installation:
                 _make(snapshot, server, flavour, "all")
                 _make(snapshot, duplicate(server, unfinished), flavour, "install")
             except BuildError as error:
-                raise BuildError(str(error).replace(str(snapshot), str(source))) from None
+                raise BuildError(str(error).replace(str(snapshot), str(source)), error.hint) from None
             unfinished.rename(installation.root)
             _remove_unused(cache, name, keep=installation.root)
         os.utime(installation.root)
@@ -79,8 +79,8 @@ def _find_source() -> Path:
         if (folder / "extension" / "Makefile").exists() and (folder / "sql").is_dir():
             return folder
     raise BuildError(
-        f"the sources of the extension are in none of {', '.join(map(str, candidates))}: "
-        "reinstall pgwinnow, or let PGWINNOW_SOURCE name the folder that holds extension/ and sql/"
+        f"the sources of the extension are in none of {', '.join(map(str, candidates))}",
+        "Reinstall pgwinnow, or let PGWINNOW_SOURCE name the folder that holds extension/ and sql/.",
     )
 
 
@@ -110,11 +110,12 @@ def _take_snapshot(source: Path, snapshot: Path) -> str:
 
 
 def _make(snapshot: Path, server: Installation, flavour: Flavour, target: str) -> None:
-    for program, package in (("make", "make"), ("gcc", "gcc and libc6-dev")):
+    for program, package in (("make", "make"), ("gcc", "gcc libc6-dev")):
         if shutil.which(program) is None:
             raise BuildError(
-                f"{program!r} is needed once, to compile the extension, and is not installed: install it "
-                f"(Debian: apt-get install {package}; Fedora: dnf install {program}; macOS: xcode-select --install)"
+                f"{program!r} is needed once, to compile the extension, and is not installed",
+                f"Install it (Debian: apt-get install {package}; Fedora: dnf install {program}; "
+                "macOS: xcode-select --install).",
             )
     # Variables of a make that called us would change what this one does.
     kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
@@ -143,7 +144,8 @@ def _make(snapshot: Path, server: Installation, flavour: Flavour, target: str) -
             line for line in done.stdout.splitlines() if not line.startswith(("gcc ", "make -C", "make: Entering"))
         ]
         raise BuildError(
-            "the extension does not compile:\n" + "\n".join(wanted[:60]) + f"\nthe command was: {' '.join(command)}"
+            "the extension does not compile:\n" + "\n".join(wanted[:60]),
+            f"The command was: {' '.join(command)}",
         )
 
 

@@ -6,8 +6,8 @@ from pgwinnow._errors import WinnowError
 
 
 class ServerError(WinnowError):
-    """The embedded server cannot be installed, started or stopped; the message says what to do."""
+    """The embedded server cannot be installed, started or stopped."""
 
 
 class BuildError(ServerError):
-    """The extension does not compile here; the message says what is missing or shows the compiler's words."""
+    """The extension does not compile here: something is missing, or the message shows the compiler's words."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 import typer
 from rich.console import Console
 
@@ -15,17 +16,20 @@ from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets
 from pgwinnow.bench.grow import grow
 from pgwinnow.bench.loading import compare_loads, loads_table
-from pgwinnow.bench.report import show
+from pgwinnow.bench.report import show, wide_console
 from pgwinnow.bench.rivals import Pgvector, Side, Winnow
 from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
-from pgwinnow.server import Server, _default_data_dir
+from pgwinnow.demo.corpus import DATASET, corpus_folder
+from pgwinnow.server import Server
 from pgwinnow.types import Metric
 
-app = typer.Typer(help="Measure winnow against pgvector, side by side at the same recall.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure winnow against pgvector, side by side at the same recall.", no_args_is_help=True, add_completion=False
+)
 
-FILE_WIDTH = 160
 SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
+DEMO_QUERIES = 200  # held out of the demo's documents
 
 Dsn = Annotated[
     str | None, typer.Option(help="Measure on this server (libpq DSN); by default on an embedded one of its own.")
@@ -112,6 +116,9 @@ def data(
     out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
     rows: Annotated[int, typer.Option(help="Rows to grow to; by default the real rows alone.")] = 0,
     queries: Annotated[int, typer.Option(min=1, help="Rows held out as queries.")] = 1000,
+    jitter: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Integer column that is varied in grown rows.")
+    ] = None,
     seed: Seed = 7,
 ) -> None:
     """Split embeddings into base and queries, and grow the base near its own manifold."""
@@ -123,7 +130,7 @@ def data(
                 tasks[name] = progress.add_task(name, total=total)
             progress.update(tasks[name], completed=done)
 
-        made = grow(source, out, rows, held_out=queries, seed=seed, progress=step)
+        made = grow(source, out, rows, held_out=queries, seed=seed, jitter=jitter, progress=step)
     Console().print(f"{made:,} rows and {queries:,} queries in {out}, seed {seed}")
 
 
@@ -167,15 +174,9 @@ def load(
         dataset = datasets.open_dataset(data or default_data(7))
         with serving(dsn, version, server_dir, setting, keep=False) as address:
             loads = compare_loads(address, dataset, min(rows, len(dataset.base)), repeats, progress)
-    Console().print(loads_table(loads))
+    wide_console().print(loads_table(loads))
     if json_file is not None:
         json_file.write_text(loads.as_json() + "\n")
-
-
-def wide_console() -> Console:
-    """Standard output, and where that is a file or a pipe, wide enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, FILE_WIDTH))
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def serving(
             raise WinnowError("--set changes the embedded server only", "set it on the server named by --dsn itself")
         yield dsn
         return
-    folder = server_dir or _default_data_dir(version).with_name(f"bench-{version}")
+    folder = server_dir or Server(version=version).data_dir.with_name(f"bench-{version}")
     server = Server(folder, version=version, settings=server_settings(_parse_settings(setting or [])))
     server.stop()  # settings take effect at the start
     server.start()
@@ -201,20 +202,16 @@ def serving(
 
 def cache_folder() -> Path:
     """Where data sets and exact answers are kept between runs."""
-    import platformdirs
-
     return platformdirs.user_cache_path("pgwinnow") / "bench"
 
 
 def default_data(seed: int) -> Path:
     """The data set measured when none is named: the demo's documents, else a small synthetic one, made once."""
-    from pgwinnow.demo.corpus import corpus_folder
-
     embedded = corpus_folder()
     if datasets.is_source(embedded):
-        folder = embedded / "dataset"
+        folder = embedded / DATASET
         if not datasets.is_dataset(folder):
-            grow(embedded, folder, 0, seed=seed)
+            grow(embedded, folder, 0, held_out=DEMO_QUERIES, seed=seed)
         return folder
     folder = cache_folder() / f"synthetic-{seed}"
     if not datasets.is_dataset(folder):

@@ -19,7 +19,7 @@ from pgwinnow.bench.datasets import ATTRIBUTES, BASE, EMBEDDINGS, DataError, Vec
 NEIGHBOURS = 10
 LARGEST_SHARE = 0.5  # of the neighbour in a mixed row
 NOISE = 0.02  # standard deviation per component before scaling back
-SIZE_JITTER = (0.8, 1.25)  # factor on the first wide number, so that copies of a row differ in it
+SIZE_JITTER = (0.8, 1.25)  # factors on a number, so that rows grown from one row differ in it
 BUCKETS = 1000
 BLOCK = 50_000
 
@@ -78,7 +78,7 @@ def grow(
 
     grown = table.take(pa.array(real_rows[origin]))
     if jitter is not None:
-        grown = with_jitter(grown, jitter, rng)
+        grown = with_jitter(grown, jitter, len(real), rng)
     if "bucket" not in grown.column_names:
         grown = grown.append_column("bucket", pa.array(rng.integers(0, BUCKETS, rows, dtype=np.int32)))
     write_dataset(out, queries=vectors[query_rows], attributes=grown, query_attributes=table.take(pa.array(query_rows)))
@@ -105,13 +105,15 @@ def nearest(vectors: Vectors, count: int, progress: Progress) -> npt.NDArray[np.
     return found
 
 
-def with_jitter(table: pa.Table, name: str, rng: np.random.Generator) -> pa.Table:
-    """Scale an integer column by random factors, so that rows grown from one row differ in it; NULLs stay."""
+def with_jitter(table: pa.Table, name: str, real: int, rng: np.random.Generator) -> pa.Table:
+    """Scale an integer column by random factors after the first ``real`` rows, so that rows of one origin differ."""
     place = table.column_names.index(name)
     kind = table.schema.field(name).type
     if not pa.types.is_integer(kind):
         raise DataError(f"column {name} is {kind}; only integer columns can be jittered")
     empty = np.asarray(table[name].is_null())
     values = np.asarray(table[name].fill_null(0)).astype(np.float64)
-    scaled = np.rint(values * rng.uniform(*SIZE_JITTER, len(values))).astype(np.int64)
+    factors = rng.uniform(*SIZE_JITTER, len(values))
+    factors[:real] = 1
+    scaled = np.rint(values * factors).astype(np.int64)
     return table.set_column(place, name, pa.array(scaled, type=kind, mask=empty))

@@ -111,7 +111,10 @@ def text_rows(connection: psycopg.Connection[Any], vectors: Path, attributes: Pa
 def binary_rows(connection: psycopg.Connection[Any], side: Side, vectors: Path, attributes: Path) -> float:
     """COPY in binary format, a row at a time; seconds to the commit."""
     start = time.perf_counter()
-    kinds = [*(postgres_type(column.type) for column in pq.read_schema(attributes)), know_vector(connection, side)]
+    kinds: list[int | str] = [
+        *(postgres_type(column.type) for column in pq.read_schema(attributes)),
+        know_vector(connection, side),
+    ]
     with connection.cursor() as cursor, cursor.copy(f"COPY {TABLE} FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(kinds)
         for row in read_rows(vectors, attributes):

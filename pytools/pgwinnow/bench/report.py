@@ -21,6 +21,7 @@ from pgwinnow.bench.tables import Build
 from pgwinnow.bench.writes import InsertCost, VacuumCost
 
 PAGE = 8192
+FILE_WIDTH = 160  # columns of a report that does not go to a terminal
 
 
 @dataclass
@@ -49,6 +50,12 @@ class Results:
         """Write the results to a JSON file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
+
+
+def wide_console() -> Console:
+    """Standard output, and where that is a file or a pipe, wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, FILE_WIDTH))
 
 
 def show(results: Results, console: Console) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pgwinnow.bench.datasets import Dataset, postgres_type
 from pgwinnow.bench.filters import Filter, to_sql
+from pgwinnow.bench.prepared import BenchError
 from pgwinnow.types import Metric
 
 
@@ -136,7 +137,12 @@ class Pgvector(Side):
     def create_extension(self, connection: psycopg.Connection) -> None:
         """Create extension vector in schema pgvector, out of the way of winnow's type of the same name."""
         connection.execute("CREATE SCHEMA IF NOT EXISTS pgvector")
-        connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA pgvector")
+        try:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA pgvector")
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
+            raise BenchError(
+                "this server has no pgvector to compare with", "install it, or measure winnow alone: --no-pgvector"
+            ) from error
 
     def indexes(self, dataset: Dataset) -> list[Index]:
         """HNSW on the vector, a B-tree on every filter column, GIN on sets."""

@@ -75,7 +75,11 @@ def fill(
 ) -> None:
     """COPY some rows of the data set into a table in binary; row i gets the id i."""
     schema = dataset.attributes.schema
-    types = ["bigint", *(postgres_type(column.type) for column in schema), know_vector(connection, side)]
+    types: list[int | str] = [
+        "bigint",
+        *(postgres_type(column.type) for column in schema),
+        know_vector(connection, side),
+    ]
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)") as copy,

@@ -32,7 +32,7 @@ from pgwinnow.bench.filters import (
     Scalar,
 )
 
-SMALLEST_KIND = 100  # rows a category needs to be drawn as another or the farthest kind
+SMALLEST_KIND = 20  # rows a category needs to be drawn as another or the farthest kind
 CENTROID_SAMPLE = 200_000  # rows that the centroids of categories are computed from
 RANGE_SHARES = {"50": 0.5, "20": 0.2, "2": 0.02, "0.1": 0.001}  # per cent as printed: share
 BUCKET_BOUNDS = {"50": 500, "10": 100, "1": 10, "0.1": 1}  # per cent as printed: exclusive bound of 0..999

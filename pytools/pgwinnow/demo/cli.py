@@ -17,6 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from pgwinnow._errors import WinnowError
+from pgwinnow.bench.report import wide_console
 from pgwinnow.demo import database
 from pgwinnow.demo.corpus import as_table, corpus_folder, load_or_collect, sample
 from pgwinnow.demo.searches import COLUMNS, LIMIT, RIVALS, SEARCHES, WINNOW, Contender, Found, Outcome, ask
@@ -25,10 +26,10 @@ from pgwinnow.embed import LocalModel, Provider
 from pgwinnow.psycopg import register
 from pgwinnow.server import Server
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
-ROWS = 8000  # about two minutes of embedding on two cores
-EMBEDDED_CHARACTERS = 600  # of a docstring: its beginning says what the thing is
+ROWS = 4000  # well under two minutes of embedding on two cores
+EMBEDDED_CHARACTERS = 400  # of a docstring: its beginning says what the thing is
 LEAST_ROWS = 500
 SHOWN_HITS = 5
 
@@ -45,7 +46,7 @@ def demo(
     ] = None,
 ) -> None:
     """Search the documentation of the Python packages on this machine, filtered, beside pgvector."""
-    console = Console()
+    console = wide_console()
     server = Server(data_dir, version=version)
     try:
         run(console, server, None if everything else rows, fresh, LocalModel())
@@ -185,7 +186,9 @@ def show_search(console: Console, found: Found) -> None:
     search = found.search
     console.rule(f"[bold]{search.question}[/]")
     console.print(f"{search.about}; {found.matching:,} rows match")
-    console.print(Syntax(f"{search.sql(WINNOW.table, WINNOW.operator)};", "sql", background_color="default"))
+    console.print(
+        Syntax(f"{search.sql(WINNOW.table, WINNOW.operator)};", "sql", background_color="default", word_wrap=True)
+    )
     table = Table()
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
@@ -210,23 +213,22 @@ def shown(value: Any) -> str:
 def show_summary(console: Console, found: Sequence[Found], contenders: Sequence[Contender]) -> None:
     """Every search in a line: rows, recall and time of each side."""
     console.rule("[bold]summary[/]")
-    table = Table(caption=f"rows of {LIMIT} asked for, recall against the exact answer (ties count), median time in ms")
+    table = Table(caption=f"rows of {LIMIT} asked for, recall against the exact answer, median time in ms")
     table.add_column("question", overflow="fold")
     table.add_column("match", justify="right")
     for contender in contenders:
-        for part in (f"{contender.name}\nrows", "\nrecall", "\nms"):
-            table.add_column(part, justify="right")
-    table.add_column("exact\nms", justify="right")
+        table.add_column(contender.name, justify="right")
+    table.add_column("exact", justify="right")
     for each in found:
-        cells = [cell for outcome in each.outcomes for cell in outcome_cells(outcome)]
+        cells = [outcome_cell(outcome) for outcome in each.outcomes]
         table.add_row(each.search.question, f"{each.matching:,}", *cells, f"{each.exact_milliseconds:.2f}")
     console.print(table)
 
 
-def outcome_cells(outcome: Outcome) -> list[str]:
+def outcome_cell(outcome: Outcome) -> str:
     """Rows, recall and time; red where rows are missing."""
-    rows = str(outcome.rows) if outcome.rows >= outcome.expected else f"[red]{outcome.rows}[/]"
-    return [rows, f"{outcome.recall:.2f}", f"{outcome.milliseconds:.2f}"]
+    text = f"{outcome.rows:2}  {outcome.recall:.2f}  {outcome.milliseconds:.2f}"
+    return text if outcome.rows >= outcome.expected else f"[red]{text}[/]"
 
 
 def show_sizes(console: Console, sizes: dict[str, tuple[int, int]]) -> None:

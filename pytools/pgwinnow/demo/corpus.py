@@ -21,6 +21,7 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+DATASET = "dataset"  # folder within the demo's for the benchmark's form of the same texts
 SHORTEST = 30  # characters of a docstring worth searching
 LONGEST = 4000  # characters of a docstring that are kept
 SKIPPED = frozenset({"test", "tests", "testing", "idle_test", "_vendor", "site-packages", "__pycache__", "lib2to3"})
@@ -70,6 +71,11 @@ class Entry:
     doc: str
 
     @property
+    def is_public(self) -> bool:
+        """Whether no part of its full name begins with an underscore."""
+        return not any(part.startswith("_") for part in (*self.module.split("."), *self.name.split(".")))
+
+    @property
     def key(self) -> str:
         """A digest that names the entry and is spread evenly, so that sorting by it draws a fair sample."""
         return hashlib.sha256(f"{self.module}:{self.name}:{self.doc}".encode()).hexdigest()
@@ -106,12 +112,12 @@ def collect(files: Sequence[tuple[Path, Path]], *, progress: Progress = lambda d
 def sample(entries: Sequence[Entry], count: int | None) -> list[Entry]:
     """``count`` entries (None: all), evenly from every package, so that no large one drowns the small ones.
 
-    The same entries give the same sample in the same order.
+    Public things go first. The same entries give the same sample in the same order.
     """
     distinct = {entry.key: entry for entry in entries}
     ranks = Counter[str]()
     ranked = []
-    for key in sorted(distinct):
+    for key in sorted(distinct, key=lambda key: (not distinct[key].is_public, key)):
         package = distinct[key].package
         ranked.append((ranks[package], key))
         ranks[package] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from psycopg import sql
 from pgwinnow._tables import get_columns, get_table
 from pgwinnow.bench.datasets import ATTRIBUTES, EMBEDDINGS
 from pgwinnow.bench.tables import comment_on, set_comment
+from pgwinnow.demo.corpus import DATASET
 from pgwinnow.embed import Provider
 from pgwinnow.embed._record import claim
 from pgwinnow.index import create_index
@@ -64,6 +66,7 @@ class Corpus:
         if attributes.is_file() and (pq.read_schema(attributes).metadata or {}).get(b"digest") == seal:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / DATASET, ignore_errors=True)
         np.save(self.folder / EMBEDDINGS, self.vectors)
         pq.write_table(self.attributes.replace_schema_metadata({b"digest": seal}), attributes, compression="zstd")
 

@@ -69,8 +69,8 @@ SEARCHES = (
     ),
     Search(
         "convert text to lower case",
-        "two ranges and a negation: short, recent or not, but public",
-        "n_lines BETWEEN 2 AND 15 AND n_params BETWEEN 1 AND 2 AND NOT (tags && '{private}')",
+        "two ranges and a set: short functions with a section on what they return",
+        "n_lines BETWEEN 2 AND 30 AND n_params BETWEEN 1 AND 2 AND tags && '{returns,yields}'",
     ),
     Search(
         "draw random samples from a normal distribution",

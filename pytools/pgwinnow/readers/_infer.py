@@ -20,7 +20,7 @@ _TIMESTAMP_ZONE = rf"^\d{{4}}-\d\d-\d\d[ T]{_TIME_OF_DAY}(Z|[-+]\d\d(:?\d\d)?)$"
 _UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
 _NUMBERS = [
-    (r"^(true|false)$", pa.bool_()),
+    (r"(?i)^(true|false)$", pa.bool_()),
     (_INTEGER, pa.int64()),
     (_REAL, pa.float64()),
 ]
@@ -50,7 +50,7 @@ def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
 
 def _casts(values: pa.Array, arrow_type: pa.DataType) -> bool:
     """Whether text of the right form is also in range: 2024-02-31 is not a date."""
-    if isinstance(arrow_type, pa.UuidType) or pa.types.is_timestamp(arrow_type):
+    if isinstance(arrow_type, pa.UuidType):
         return True
     try:
         pc.cast(values, arrow_type)

@@ -1,0 +1,467 @@
+/*
+ * verify.c
+ *		winnow_check(): is the index what DESIGN.md says it is?
+ *
+ * The tree is walked once, with the structure lock held, so that splits and
+ * vacuum keep out.  Inserts go on: a row may be added to a page at any time, and
+ * has been made part of the summaries above before.  Every page is copied under
+ * a share lock, and what is found wrong between two pages is looked at again
+ * where an insert could explain it.
+ *
+ * A first fault ends the check, as in amcheck: ERRCODE_INDEX_CORRUPTED, naming
+ * the block and the slot.
+ */
+#include "postgres.h"
+
+#include "verify.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xlog.h"
+#include "catalog/index.h"
+#include "kernels/kernels.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+/* A node that is being checked; below it, its children are */
+typedef struct NodeCheck
+{
+	int			level;
+	BlockNumber node;			/* first head page */
+	const WinnowCheckedRow *parent; /* its row there; NULL for the root */
+	WinnowChain chain;
+	BlockNumber block;			/* of the group */
+	PGAlignedBlock head;		/* copy of its head page */
+	PGAlignedBlock data;		/* and of one of its data pages */
+	int			data_page;		/* which; -1: none */
+	float	   *centroid;
+	uint8	   *image;			/* of a row */
+	uint8	   *below;			/* summary of the rows met */
+} NodeCheck;
+
+void
+winnow_check_failed(WinnowCheck *check, const WinnowCheckedRow *row, const char *fault)
+{
+	winnow_corrupted(check->rel, row->block,
+					 psprintf("The row in slot %d %s.", row->slot, fault));
+}
+
+/* Do two floats that were computed in different orders agree? */
+static bool
+agree(float a, float b, double tolerance)
+{
+	if (isnan(a) || isnan(b) || isinf(a) || isinf(b))
+		return a == b || (isnan(a) && isnan(b));
+	return fabs((double) a - b) <= tolerance * Max(fabsf(a), fabsf(b));
+}
+
+/*
+ * Is the code the one of the vector?  Its bits are comparisons of numbers that
+ * are the same on every machine; its lengths are sums, whose order depends on
+ * the instruction set.
+ */
+bool
+winnow_check_code(WinnowCheck *check, const WinnowCheckedRow *row, const float *vector)
+{
+	const WinnowIndex *index = check->index;
+	double		tolerance = 4 * WINNOW_SUM_ERROR(index->dims);
+	float		found[2];
+	float		expected[2];
+
+	StaticAssertStmt(sizeof(found) == WINNOW_CODE_HEAD, "a code starts with two floats");
+	winnow_encode(vector, row->centroid, index->dims, check->code);
+	memcpy(found, row->code, sizeof(found));
+	memcpy(expected, check->code, sizeof(expected));
+	return agree(found[0], expected[0], tolerance) &&
+		agree(found[1], expected[1], tolerance) &&
+		memcmp(row->code + WINNOW_CODE_HEAD, check->code + WINNOW_CODE_HEAD,
+			   index->code_bytes - WINNOW_CODE_HEAD) == 0;
+}
+
+/* Take note of a block that was read.  Returns false if it was met before. */
+static bool
+note_block(WinnowCheck *check, BlockNumber block)
+{
+	if (block >= check->nseen)
+	{
+		uint64		wanted = ((uint64) block * 2 / 64 + 1) * 64;
+
+		check->seen = repalloc_huge(check->seen, wanted / 8);
+		memset(check->seen + check->nseen / 64, 0, (wanted - check->nseen) / 8);
+		check->nseen = wanted;
+	}
+	if (check->seen[block / 64] & (UINT64CONST(1) << (block % 64)))
+		return false;
+	check->seen[block / 64] |= UINT64CONST(1) << (block % 64);
+	return true;
+}
+
+static void
+note_new_block(WinnowCheck *check, BlockNumber block)
+{
+	if (!note_block(check, block))
+		winnow_corrupted(check->rel, block, "It is in two places of the tree.");
+}
+
+/* Copy a head page */
+static WinnowGroup *
+copy_head(WinnowCheck *check, NodeCheck *node, BlockNumber block)
+{
+	Buffer		buffer = winnow_read_head(check->index, check->rel, block, node->level,
+										  BUFFER_LOCK_SHARE);
+
+	memcpy(node->head.data, BufferGetPage(buffer), BLCKSZ);
+	UnlockReleaseBuffer(buffer);
+	winnow_chain_follow(check->rel, &node->chain, block, node->head.data);
+	node->block = block;
+	node->data_page = -1;
+	return WinnowPageGetGroup(node->head.data);
+}
+
+/* What can be said of a head page alone */
+static void
+check_head(WinnowCheck *check, NodeCheck *node)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowLayout *layout = winnow_layout(check->index, node->level);
+	const uint64 *live = winnow_live_bits(layout, node->head.data);
+	bool		first = node->block == node->node;
+
+	if ((group->flags & ~WINNOW_RETIRED) != 0)
+		winnow_corrupted(check->rel, node->block, "It has unknown flags.");
+	if ((group->flags & WINNOW_RETIRED) && !check->replaying)
+		winnow_corrupted(check->rel, node->block, "It is retired, but the tree still has it.");
+	if (group->ndata != winnow_data_pages(check->index->dims, first, group->nrows))
+		winnow_corrupted(check->rel, node->block,
+						 psprintf("It has %d data pages, and its %d rows need %d.", group->ndata,
+								  group->nrows,
+								  winnow_data_pages(check->index->dims, first, group->nrows)));
+
+	/*
+	 * Rows only go to a new group when the others are full.  In inner nodes
+	 * that is for good, which a reader relies on: of the two halves of a
+	 * child, the new row is never before the old one.
+	 */
+	if (BlockNumberIsValid(group->next) && group->nrows < layout->capacity)
+		winnow_corrupted(check->rel, node->block, "It has a next group, but is not full.");
+	for (int slot = 0; slot < WINNOW_MASK_WORDS(layout->capacity) * 64; slot++)
+	{
+		bool		is_live = winnow_bit_get(live, slot);
+
+		if (is_live && slot >= group->nrows)
+			winnow_corrupted(check->rel, node->block,
+							 psprintf("Slot %d is live, but never had a row.", slot));
+		if (!is_live && slot < group->nrows && node->level > 0)
+			winnow_corrupted(check->rel, node->block,
+							 psprintf("Slot %d has lost its child.", slot));
+	}
+	if (first && node->level > 0 && group->nrows == 0)
+		winnow_corrupted(check->rel, node->block, "An inner node has no children.");
+}
+
+/*
+ * The group's data pages: met once, and long enough for what is on them, since
+ * what lies behind their end is not logged.
+ */
+static void
+check_data_pages(WinnowCheck *check, NodeCheck *node)
+{
+	const WinnowIndex *index = check->index;
+	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	bool		first = node->block == node->node;
+	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
+	int			slot = 0;
+
+	for (int p = 0; p < group->ndata; p++)
+	{
+		Size		end = Min(centroid_left, WINNOW_PAGE_USABLE);
+		Buffer		buffer;
+		Size		lower;
+
+		centroid_left -= end;
+		for (; slot < group->nrows; slot++)
+		{
+			int			page;
+			int			offset;
+
+			winnow_code_place(index->dims, first, slot, &page, &offset);
+			if (page != p)
+				break;
+			end = offset + index->code_bytes;
+		}
+		buffer = winnow_read_page(check->rel, group->data[p], WINNOW_PAGE_DATA,
+								  BUFFER_LOCK_SHARE);
+		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
+		UnlockReleaseBuffer(buffer);
+		note_new_block(check, group->data[p]);
+		if (lower < MAXALIGN(SizeOfPageHeaderData) + end)
+			winnow_corrupted(check->rel, group->data[p],
+							 "It ends before the codes that are on it do.");
+	}
+}
+
+/* The code of a row, in a copy that is good until another page's is asked for */
+static const uint8 *
+row_code(WinnowCheck *check, NodeCheck *node, int slot)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	int			page;
+	int			offset;
+
+	winnow_code_place(check->index->dims, node->block == node->node, slot, &page, &offset);
+	if (page != node->data_page)
+	{
+		Buffer		buffer = winnow_read_page(check->rel, group->data[page], WINNOW_PAGE_DATA,
+											  BUFFER_LOCK_SHARE);
+
+		memcpy(node->data.data, BufferGetPage(buffer), BLCKSZ);
+		UnlockReleaseBuffer(buffer);
+		node->data_page = page;
+	}
+	return (const uint8 *) PageGetContents(node->data.data) + offset;
+}
+
+static void check_node(WinnowCheck *check, BlockNumber block, int level,
+					   const WinnowCheckedRow *parent);
+
+/* A row of an inner node, and the child it names */
+static void
+check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
+{
+	uint64		most = (uint64) RelationGetNumberOfBlocks(check->rel) *
+		check->index->leaf.capacity;
+	WinnowChildStats stats;
+
+	memcpy(&stats, row->image, sizeof(stats));
+	if (stats.rows == 0 || stats.rows > most)
+		winnow_check_failed(check, row, "claims an impossible number of rows");
+	if (stats.radius2 < 0)
+		winnow_check_failed(check, row, "has a negative radius");
+	winnow_summary_add_summary(&check->index->schema, node->below,
+							   row->image + sizeof(WinnowChildStats));
+	check_node(check, (BlockNumber) row->id, node->level - 1, row);
+}
+
+static void
+check_rows(WinnowCheck *check, NodeCheck *node)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowLayout *layout = winnow_layout(check->index, node->level);
+	const uint64 *live = winnow_live_bits(layout, node->head.data);
+
+	for (int slot = 0; slot < group->nrows; slot++)
+	{
+		WinnowCheckedRow row;
+
+		if (!winnow_bit_get(live, slot))
+			continue;
+		row.block = node->block;
+		row.slot = slot;
+		winnow_row_image(layout, node->head.data, slot, node->image);
+		row.id = winnow_row_id(layout, node->head.data, slot);
+		row.image = node->image;
+		row.code = row_code(check, node, slot);
+		row.centroid = node->centroid;
+		if (node->level > 0)
+			check_child(check, node, &row);
+		else
+		{
+			winnow_summary_add_row(&check->index->schema, node->below, node->image);
+			winnow_check_heap_row(check, &row);
+		}
+	}
+}
+
+/*
+ * What the parent says of a node: the code of its centroid, and a summary of
+ * its rows.  The rows may be newer than the copy of the parent's page, which
+ * is why a summary that is too narrow is read again.
+ */
+static void
+check_parent(WinnowCheck *check, NodeCheck *node)
+{
+	const WinnowSchema *schema = &check->index->schema;
+	const WinnowLayout *layout = &check->index->inner;
+	const WinnowCheckedRow *row = node->parent;
+	bool		right_code = winnow_check_code(check, row, node->centroid);
+	Buffer		buffer;
+	Page		page;
+	bool		current;
+
+	if (right_code &&
+		winnow_summary_covers_summary(schema, row->image + sizeof(WinnowChildStats), node->below))
+		return;
+
+	buffer = winnow_read_head(check->index, check->rel, row->block, node->level + 1,
+							  BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	current = winnow_bit_get(winnow_live_bits(layout, page), row->slot) &&
+		winnow_row_id(layout, page, row->slot) == row->id;
+	winnow_row_image(layout, page, row->slot, node->image);
+	UnlockReleaseBuffer(buffer);
+	if (check->replaying && !current)
+		return;
+	if (!right_code)
+		winnow_check_failed(check, row,
+							psprintf("has a code that is not of its child, block %u", node->node));
+	if (!winnow_summary_covers_summary(schema, node->image + sizeof(WinnowChildStats),
+									   node->below))
+		winnow_check_failed(check, row,
+							psprintf("has a summary that does not hold for its child, block %u",
+									 node->node));
+}
+
+/* Check a node, and what is below it */
+static void
+check_node(WinnowCheck *check, BlockNumber block, int level, const WinnowCheckedRow *parent)
+{
+	const WinnowIndex *index = check->index;
+	NodeCheck  *node = check->nodes[level];
+
+	if (node == NULL)
+	{
+		node = check->nodes[level] = palloc(sizeof(NodeCheck));
+		node->level = level;
+		node->centroid = palloc(sizeof(float) * index->dims);
+		node->image = palloc(Max(index->inner.image_bytes, Max(index->leaf.image_bytes, 1)));
+		node->below = palloc(Max(index->schema.inner_bytes, 1));
+	}
+	node->node = block;
+	node->parent = parent;
+	winnow_summary_reset(&index->schema, node->below);
+	winnow_chain_start(&node->chain, block);
+	do
+	{
+		const WinnowGroup *group = copy_head(check, node, block);
+
+		if (block != node->node)
+			note_new_block(check, block);
+		else if (!note_block(check, block))
+		{
+			if (check->replaying)
+				return;
+			winnow_corrupted(check->rel, block, "It is in two places of the tree.");
+		}
+		check_head(check, node);
+		check_data_pages(check, node);
+		if (block == node->node)
+			winnow_centroid_read(check->rel, index, group->data, group->ndata, node->centroid);
+		check_rows(check, node);
+		block = group->next;
+	} while (BlockNumberIsValid(block));
+	if (parent != NULL)
+		check_parent(check, node);
+}
+
+/*
+ * The meta page against the catalog.  Returns the description of the index that
+ * the page gives, whatever the relation's cache holds.
+ */
+static WinnowIndex *
+check_meta_page(Relation rel, BlockNumber *root)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_SHARE);
+	WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
+	Size		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
+	WinnowIndex *index;
+	WinnowMeta	expected;
+
+	UnlockReleaseBuffer(buffer);
+	index = winnow_index_create(rel, &meta, CurrentMemoryContext);
+	winnow_meta_fill(rel, &expected);
+	if (meta.dims != expected.dims)
+		winnow_corrupted(rel, WINNOW_META_BLOCK,
+						 "The meta page has other dimensions than the vector column.");
+	if (meta.metric != expected.metric)
+		winnow_corrupted(rel, WINNOW_META_BLOCK,
+						 "The meta page has another metric than the operator class.");
+	if (lower < MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta))
+		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page ends before its content does.");
+	*root = meta.root;
+	return index;
+}
+
+static void
+check_index(Relation heap, Relation rel, bool heapallindexed)
+{
+	WinnowCheck check = {0};
+	BlockNumber root;
+	Buffer		buffer;
+	int			level;
+
+	check.heap = heap;
+	check.rel = rel;
+
+	/* nothing but replay changes a standby's pages, and it takes no such lock */
+	check.replaying = RecoveryInProgress();
+	if (!check.replaying)
+		winnow_structure_lock(rel);
+	check.index = check_meta_page(rel, &root);
+	check.code = palloc(check.index->code_bytes);
+	check.nseen = ((uint64) RelationGetNumberOfBlocks(rel) / 64 + 1) * 64;
+	check.seen = palloc_extended(check.nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	winnow_check_heap_begin(&check);
+
+	note_new_block(&check, WINNOW_META_BLOCK);
+	buffer = winnow_read_head(check.index, rel, root, -1, BUFFER_LOCK_SHARE);
+	level = WinnowPageGetGroup(BufferGetPage(buffer))->level;
+	UnlockReleaseBuffer(buffer);
+	check_node(&check, root, level, NULL);
+	if (!check.replaying)
+		winnow_structure_unlock(rel);
+
+	winnow_check_heap_end(&check, heapallindexed);
+}
+
+/*
+ * winnow_check(index regclass, heapallindexed boolean)
+ *
+ * Index expressions are run as the table's owner would, since it is he who
+ * wrote them.
+ */
+PG_FUNCTION_INFO_V1(winnow_check);
+Datum
+winnow_check(PG_FUNCTION_ARGS)
+{
+	Oid			indexid = PG_GETARG_OID(0);
+	Oid			heapid = IndexGetRelation(indexid, true);
+	Relation	heap;
+	Relation	rel;
+	Oid			user;
+	int			security;
+	int			nestlevel;
+	MemoryContext context;
+	MemoryContext old;
+
+	/* tables are locked before their indexes */
+	if (!OidIsValid(heapid))
+		relation_close(winnow_index_relation(indexid, AccessShareLock), AccessShareLock);
+	heap = table_open(heapid, AccessShareLock);
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
+	nestlevel = NewGUCNestLevel();
+	RestrictSearchPath();
+	rel = winnow_index_relation(indexid, AccessShareLock);
+	if (rel->rd_index->indrelid != heapid)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("could not open parent table of index \"%s\"",
+						RelationGetRelationName(rel))));
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "winnow check",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	check_index(heap, rel, PG_GETARG_BOOL(1));
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+
+	AtEOXact_GUC(false, nestlevel);
+	SetUserIdAndSecContext(user, security);
+	relation_close(rel, AccessShareLock);
+	table_close(heap, AccessShareLock);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,64 @@
+/*
+ * verify.h
+ *		winnow_check(): what its two halves share.
+ *
+ * verify.c walks the tree and checks it in itself; verify_heap.c compares its
+ * rows with the table's.
+ */
+#ifndef WINNOW_VERIFY_H
+#define WINNOW_VERIFY_H
+
+#include "winnow.h"
+
+#include "utils/snapshot.h"
+#include "utils/tuplesort.h"
+
+typedef struct WinnowCheck
+{
+	Relation	heap;
+	Relation	rel;
+	const WinnowIndex *index;
+
+	/*
+	 * On a standby nothing keeps replay from splitting and vacuuming under
+	 * the check.  A node is split between the reading of its parent's page
+	 * and its own, so that rows are met twice; what was retired may be met.
+	 */
+	bool		replaying;
+
+	uint64	   *seen;			/* blocks met so far: a bit each */
+	uint64		nseen;			/* bits there is room for */
+	struct NodeCheck *nodes[WINNOW_MAX_LEVELS]; /* one for each level */
+
+	Snapshot	snapshot;		/* rows that it sees are compared */
+	WinnowFetch *fetch;
+	BlockNumber heap_blocks;	/* of the table, when last asked */
+	Tuplesortstate *tids;		/* of all rows of the index */
+	uint8	   *image;
+	float	   *vector;
+	uint8	   *code;
+} WinnowCheck;
+
+/* A row of the index, as copied from its pages */
+typedef struct WinnowCheckedRow
+{
+	BlockNumber block;			/* head page */
+	int			slot;
+	uint64		id;
+	const uint8 *image;
+	const uint8 *code;
+	const float *centroid;		/* of its node */
+} WinnowCheckedRow;
+
+/* verify.c */
+extern bool winnow_check_code(WinnowCheck *check, const WinnowCheckedRow *row,
+							  const float *vector);
+pg_noreturn extern void winnow_check_failed(WinnowCheck *check, const WinnowCheckedRow *row,
+											const char *fault);
+
+/* verify_heap.c */
+extern void winnow_check_heap_begin(WinnowCheck *check);
+extern void winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row);
+extern void winnow_check_heap_end(WinnowCheck *check, bool heapallindexed);
+
+#endif							/* WINNOW_VERIFY_H */

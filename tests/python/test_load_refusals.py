@@ -1,0 +1,233 @@
+"""What cannot be loaded is refused with the row, the column, the value and the way out; and nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from pgwinnow import load_files
+from pgwinnow._errors import ExtensionMissing, FileFormatError, LoadError, UnknownName, ValueRefused, WinnowError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+Connection = psycopg.Connection[Any]
+
+
+@pytest.fixture
+def items(connection: Connection) -> Connection:
+    connection.execute(
+        "CREATE TABLE items"
+        " (id int CHECK (id < 50000), embedding vector(3), price smallint, at timestamptz, ok boolean)"
+    )
+    connection.commit()
+    return connection
+
+
+def refuse(
+    dsn: str, path: Path, message: str, hint: str = "", kind: type[WinnowError] = ValueRefused, **options: Any
+) -> None:
+    with pytest.raises(kind, match=message) as refused:
+        load_files(dsn, [path], "items", **options)
+    assert type(refused.value) is kind
+    assert hint in (refused.value.hint or "")
+    with psycopg.connect(dsn) as connection:
+        if connection.execute("SELECT to_regclass('items')").fetchone() != (None,):
+            assert connection.execute("SELECT count(*) FROM items").fetchone() == (0,)
+
+
+def write_npy(path: Path, array: Any) -> Path:
+    np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite_in_npy_names_the_row(items: Connection, dsn: str, tmp_path: Path, dtype: str, value: float) -> None:
+    vectors = np.ones((40_000, 3), dtype)
+    vectors[33_332, 1] = value
+    vectors[35_000, 1] = value
+    path = write_npy(tmp_path / "v.npy", vectors)
+    refuse(dsn, path, rf"v\.npy: row 33333, column 'embedding' \(vector\(3\)\): a vector with {value} in it")
+
+
+def test_float64_beyond_float32(items: Connection, dsn: str, tmp_path: Path) -> None:
+    refuse(dsn, write_npy(tmp_path / "v.npy", np.array([[1, 2, 3], [1, 1e39, 3]])), r"row 2.*1e\+39 in it")
+
+
+def test_not_finite_after_nulls(items: Connection, dsn: str, tmp_path: Path) -> None:
+    column = pa.array([None, [1.0, 2, 3], None, [1.0, float("nan"), 3]])
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "v.parquet")
+    refuse(dsn, tmp_path / "v.parquet", r"row 4, column 'embedding'.*nan in it")
+
+
+def test_null_within_a_vector(items: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"embedding": [1, 2, 3]}\n{"embedding": [1, null, 3]}\n')
+    refuse(dsn, tmp_path / "v.jsonl", r"row 2, column 'embedding'.*NULL among its numbers")
+
+
+def test_dimensions_differ_from_the_column(items: Connection, dsn: str, tmp_path: Path) -> None:
+    refuse(dsn, write_npy(tmp_path / "v.npy", np.ones((2, 4), np.float32)), "row 1.*4 dimensions where 3 are expected")
+
+
+def test_dimensions_differ_within_a_file(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"embedding": null}\n{"embedding": [1, 2]}\n{"embedding": [1, 2, 3]}\n')
+    refuse(dsn, tmp_path / "v.jsonl", "row 3.*3 dimensions where 2 are expected", create=True)
+    connection.execute("CREATE TABLE items (embedding vector)")
+    connection.commit()
+    refuse(dsn, tmp_path / "v.jsonl", "row 3.*3 dimensions where 2 are expected")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"), [("csv", "id\n1\n2\n"), ("jsonl", '{"id": 1}\n{"id": 2}\n'), ("parquet", [1, 2])]
+)
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_vectors_and_rows_differ_in_number(
+    items: Connection, dsn: str, tmp_path: Path, suffix: str, content: Any, vectors: int
+) -> None:
+    other = tmp_path / f"v.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table({"id": content}), other)
+    else:
+        other.write_text(content)
+    path = write_npy(tmp_path / "v.npy", np.ones((vectors, 3), np.float32))
+    rows = "2" if vectors == 3 or suffix == "parquet" else "more than 1"
+    refuse(dsn, path, rf"v\.npy has {vectors} vectors, .*v\.{suffix} {rows} rows", "same number", FileFormatError)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"price": 40_000}, r"row 3, column 'price' \(smallint\): .*40000"),
+        ({"price": 1.5}, r"row 3, column 'price'.*1\.5"),
+        ({"price": "cheap"}, r"row 3, column 'price': 'cheap' is of another type"),
+        ({"at": "yesterday"}, r"row 3, column 'at'.*yesterday"),
+        ({"ok": "perhaps"}, r"row 3, column 'ok': 'perhaps' is of another type"),
+        ({"embedding": "[1,2"}, r"row 3, column 'embedding'"),
+    ],
+)
+def test_value_that_does_not_fit(
+    items: Connection, dsn: str, tmp_path: Path, line: dict[str, Any], message: str
+) -> None:
+    good = {"embedding": [1, 2, 3], "price": 1, "at": "2024-01-01", "ok": True}
+    (tmp_path / "v.jsonl").write_text("\n".join(map(json.dumps, [good, good, good | line, good])))
+    refuse(dsn, tmp_path / "v.jsonl", message)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('4.5,"[1,2,3]"', r"row 2, column 'price'.*4\.5"),
+        ('4,"[1,2"', "row 2, column 'embedding'"),
+        ("4,12", r"row 2, column 'embedding'.*'12' is not a list"),
+        ('4,"{1,{2},3}"', "row 2, column 'embedding'.*not a one-dimensional array"),
+        ('4,"[1,2,""a""]"', "row 2, column 'embedding'"),
+    ],
+)
+def test_value_in_csv_that_does_not_fit(items: Connection, dsn: str, tmp_path: Path, row: str, message: str) -> None:
+    (tmp_path / "v.csv").write_text(f'price,embedding\n1,"[1,2,3]"\n{row}\n')
+    refuse(dsn, tmp_path / "v.csv", message)
+
+
+def test_unknown_column_names_both_sides(items: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("id,colour,price\n1,red,2\n")
+    refuse(
+        dsn, tmp_path / "v.csv", r"a column 'colour', table public\.items does not", "--columns id,price", UnknownName
+    )
+    refuse(dsn, tmp_path / "v.csv", "no column 'size'", "'id', 'colour'", FileFormatError, columns=["size"])
+
+
+def test_vectors_for_a_column_that_is_not_there(items: Connection, dsn: str, tmp_path: Path) -> None:
+    path = write_npy(tmp_path / "v.npy", np.ones((1, 3), np.float32))
+    refuse(dsn, path, "no column 'vec' for the vectors", "vector columns: embedding", UnknownName, vector="vec")
+
+
+def test_key_that_comes_late(items: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"id": 1}\n' * 10_000 + '{"id": 1, "price": 2}\n')
+    refuse(dsn, tmp_path / "v.jsonl", "line 10001 has the key 'price'", "first ones", FileFormatError)
+
+
+def test_what_the_server_refuses(items: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("id\n" + "".join(f"{number}\n" for number in range(50_001)))
+    refuse(dsn, tmp_path / "v.csv", "check constraint.*COPY items, line 50001", "Nothing of this file", LoadError)
+
+
+def test_column_type_that_is_not_known(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (place point)")
+    connection.commit()
+    (tmp_path / "v.csv").write_text('place\n"(1,2)"\n')
+    refuse(dsn, tmp_path / "v.csv", "column 'place' is of type point", "staging table", LoadError)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("v.npy", b"", r"v\.npy"),
+        ("v.npy", b"not an array at all", r"v\.npy"),
+        ("v.parquet", b"PAR1", "not a parquet file"),
+        ("v.csv", b"", "the file is empty"),
+        ("v.csv", b"id,id\n1,2\n", "names id more than once"),
+        ("v.csv", b"id,price\n1\n", "Expected 2 columns"),
+        ("v.csv", b"id\n\xff\n", "(?i)utf"),
+        ("v.jsonl", b'{"id": 1}\n{"id": ', "line 2 is not JSON"),
+        ("v.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
+        ("v.jsonl", b'{"id": "\xff"}\n', "not UTF-8"),
+        ("v.txt", b"1", "files ending in .txt"),
+    ],
+)
+def test_file_that_cannot_be_read(
+    items: Connection, dsn: str, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    refuse(dsn, tmp_path / name, message, kind=FileFormatError)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(3, np.float32), r"shape \(3,\)"),
+        (np.ones((2, 0), np.float32), r"shape \(2, 0\)"),
+        (np.ones((2, 3), np.int8), "vectors of int8"),
+        (np.array([{}], object), "Python objects"),
+    ],
+)
+def test_array_that_is_no_vectors(items: Connection, dsn: str, tmp_path: Path, array: Any, message: str) -> None:
+    refuse(dsn, write_npy(tmp_path / "v.npy", array), message, kind=FileFormatError)
+
+
+def test_truncated_npy(items: Connection, dsn: str, tmp_path: Path) -> None:
+    path = write_npy(tmp_path / "v.npy", np.ones((1000, 3), np.float32))
+    path.write_bytes(path.read_bytes()[:-100])
+    refuse(dsn, path, r"v\.npy", kind=FileFormatError)
+
+
+def test_files_that_do_not_belong_together(items: Connection, dsn: str, tmp_path: Path) -> None:
+    path = write_npy(tmp_path / "v.npy", np.ones((1, 3), np.float32))
+    refuse(dsn, tmp_path / "missing.npy", "there is no file", kind=FileFormatError)
+    refuse(dsn, path, "is vectors itself", kind=FileFormatError, vectors=path)
+    (tmp_path / "v.csv").write_text("id,embedding\n1,x\n")
+    refuse(dsn, path, "has a column 'embedding', and", "--vector", FileFormatError)
+    (tmp_path / "v.jsonl").write_text('{"id": 1}\n')
+    refuse(dsn, path, "several files of attributes", "--attributes", FileFormatError)
+    with pytest.raises(FileFormatError, match="other half of one file"):
+        load_files(dsn, [path, path], "items", attributes=tmp_path / "v.csv")
+
+
+def test_new_table_without_vectors_or_without_the_type(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.jsonl").write_text('{"id": 1, "emb": [1, 2]}\n')
+    refuse(
+        dsn, tmp_path / "v.jsonl", "no column 'embedding' for the vectors", "lists: emb", FileFormatError, create=True
+    )
+    refuse(dsn, tmp_path / "v.jsonl", "no table items", "--create", UnknownName)
+    for sql_type, message in [("monney", "no type 'monney'"), ("int); --", "invalid type name")]:
+        wanted = {"id": sql_type}
+        refuse(dsn, tmp_path / "v.jsonl", message, kind=LoadError, create=True, vector="emb", sql_types=wanted)
+    connection.execute("DROP EXTENSION winnow")
+    connection.commit()
+    refuse(dsn, tmp_path / "v.jsonl", "no type vector", "CREATE EXTENSION", ExtensionMissing, create=True, vector="emb")
+    assert connection.execute("SELECT to_regclass('items')").fetchone() == (None,)

@@ -1,0 +1,140 @@
+"""Writers, readers and VACUUM at once; statements that are cancelled."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import psycopg
+import pytest
+
+from server.load import NEAREST, Load, Reader, Repeater, Worker, create_table, fill, writers
+from server.oracle import check_exact, check_indexes
+
+TRANSACTIONS = int(os.environ.get("WINNOW_STRESS_TRANSACTIONS", "400"))
+"""Of the writers together, per test."""
+
+VACUUM = "VACUUM (INDEX_CLEANUP ON) items"
+
+
+@pytest.mark.parametrize(
+    ("list_size", "width"),
+    [
+        pytest.param(8, 1, id="deep tree"),
+        pytest.param(128, 28, id="inner nodes of many pages"),
+    ],
+)
+def test_readers_and_writers(
+    connection: psycopg.Connection[tuple[object, ...]], dsn: str, seed: int, list_size: int, width: int
+) -> None:
+    rng = Random(f"{seed}-{list_size}-{width}")
+    connection.autocommit = True
+    create_table(connection, list_size=list_size, width=width)
+    crowd = writers(dsn, rng, 3)
+    workers: list[Worker] = [*crowd, Repeater(dsn, sql=VACUUM, pause=0.1)]
+    workers += [Reader(dsn, rng=Random(rng.getrandbits(64))) for _ in range(2)]
+    with Load(workers) as load:
+        load.wait_for(TRANSACTIONS)
+    assert all(worker.runs > 0 for worker in workers)
+    check_exact(connection, NEAREST, "items", ids=set().union(*(writer.committed for writer in crowd)))
+    check_indexes(connection)
+    connection.execute(VACUUM)
+    check_exact(connection, NEAREST, "items")
+    check_indexes(connection)
+
+
+TIMEOUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
+"""Milliseconds; whether a statement ends before its timeout is a matter of chance, and either is right."""
+
+
+@pytest.fixture
+def busy(connection: psycopg.Connection[tuple[object, ...]]) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to a table with an index and 3000 rows."""
+    connection.autocommit = True
+    create_table(connection)
+    fill(connection, 3000)
+    return connection
+
+
+def cancelled(connection: psycopg.Connection[tuple[object, ...]], milliseconds: int, sql: str) -> bool:
+    """Run a statement with a time limit; whether it was cancelled."""
+    connection.execute(f"SET statement_timeout = {milliseconds}")
+    try:
+        connection.execute(sql)
+    except psycopg.errors.QueryCanceled:
+        return True
+    finally:
+        connection.execute("SET statement_timeout = 0")
+    return False
+
+
+def check_usable(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """No lock is left, rows can be added with splits, and the index is whole."""
+    assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'page'").fetchone() == (0,)
+    record = connection.execute("SELECT max(id) + 1 FROM items").fetchone()
+    assert record is not None
+    fill(connection, 100, first=int(str(record[0])))
+    check_exact(connection, NEAREST, "items")
+    check_indexes(connection)
+
+
+def test_cancelled_insert(busy: psycopg.Connection[tuple[object, ...]]) -> None:
+    sql = "INSERT INTO items SELECT id + 10000, bucket, label, e FROM items"
+    assert [cancelled(busy, timeout, sql) for timeout in TIMEOUTS].count(True) > 0
+    check_usable(busy)
+
+
+def test_cancelled_insert_in_subtransaction(busy: psycopg.Connection[tuple[object, ...]]) -> None:
+    outcomes = []
+    for number, timeout in enumerate(TIMEOUTS, start=1):
+        busy.execute("BEGIN")
+        busy.execute("SAVEPOINT s")
+        busy.execute(f"SET LOCAL statement_timeout = {timeout}")
+        try:
+            busy.execute(f"INSERT INTO items SELECT id + {number * 10000}, bucket, label, e FROM items WHERE id < 3000")
+            outcomes.append(False)
+        except psycopg.errors.QueryCanceled:
+            outcomes.append(True)
+        busy.execute("ROLLBACK TO s" if outcomes[-1] else "SET LOCAL statement_timeout = 0")
+        fill(busy, 50, first=number * 100000)
+        busy.execute("COMMIT")
+    assert any(outcomes)
+    check_usable(busy)
+
+
+def test_cancelled_vacuum(busy: psycopg.Connection[tuple[object, ...]]) -> None:
+    busy.execute("DELETE FROM items WHERE id % 3 = 0")
+    # Naps make it long, also while it holds the structure lock.
+    busy.execute("SET vacuum_cost_delay = 1; SET vacuum_cost_limit = 20")
+    assert [cancelled(busy, timeout, VACUUM) for timeout in TIMEOUTS].count(True) > 0
+    check_usable(busy)
+    busy.execute("RESET vacuum_cost_delay")
+    busy.execute(VACUUM)
+    check_usable(busy)
+
+
+def test_cancelled_scan(busy: psycopg.Connection[tuple[object, ...]]) -> None:
+    busy.execute("SET enable_seqscan = off; SET enable_sort = off; SET winnow.recall = 1")
+    sql = (
+        "SELECT count(*) FROM (SELECT id, e FROM items LIMIT 300) p CROSS JOIN LATERAL"
+        " (SELECT FROM items ORDER BY items.e <-> p.e LIMIT 10) s"
+    )
+    assert [cancelled(busy, timeout, sql) for timeout in TIMEOUTS].count(True) > 0
+    assert busy.execute(sql).fetchone() == (3000,)
+    check_usable(busy)
+
+
+def test_cancelled_build(busy: psycopg.Connection[tuple[object, ...]]) -> None:
+    files = "SELECT count(*) FROM pg_ls_dir('base/' || (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    before = busy.execute(files).fetchone()
+    build = "CREATE INDEX again ON items USING winnow (e vector_cosine_ops, label) WITH (list_size = 8)"
+    assert [cancelled(busy, timeout, build) or busy.execute("DROP INDEX again") is None for timeout in TIMEOUTS].count(True) > 0
+    busy.execute("CHECKPOINT")
+    assert busy.execute(files).fetchone() == before
+    for number, timeout in enumerate(TIMEOUTS, start=1):
+        cancelled(busy, timeout, build.replace("INDEX again", "INDEX CONCURRENTLY again"))
+        # An index that was left invalid still takes rows.
+        fill(busy, 20, first=number * 10000)
+        busy.execute("DROP INDEX IF EXISTS again")
+    cancelled(busy, 5, "REINDEX INDEX CONCURRENTLY items_index")
+    check_usable(busy)

@@ -1,0 +1,637 @@
+"""Damaged index files: every statement must end in an answer or an error, never in a crash or without end.
+
+Each case damages the index's file in a database of its own, copied file by file from a sound one: no page of it is in
+the server's memory until a statement reads it.  Checksums are off, so that the damage reaches the extension.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cluster import temporary_server
+from pgwinnow.server import Server
+
+ROUNDS = int(os.environ.get("WINNOW_CORRUPTION_ROUNDS", "40"))
+DIMS = 16
+TEMPLATE = "sound"
+PATIENCE = 120.0
+"""Seconds for all statements of a case; what takes longer has hung where no timeout of the server's reaches it."""
+
+# extension/src/winnow.h: page header, then WinnowMeta or WinnowGroup; WinnowPageOpaque at the end.
+PAGE = 8192
+LOWER, UPPER = 12, 14
+MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, EFFECTIVE_DIM, ROOT = 24, 28, 32, 34, 36, 38, 48, 52
+LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, DATA = 24, 26, 28, 30, 32, 36, 40
+KIND, PAGE_ID = 8188, 8190
+HEAD_PAGE = 2
+RETIRED = 1
+# Groups of at most 64 rows whose data fits into one page: one block number, then a word of live bits.
+LIVE, IDS = 48, 56
+CHILD, TID = 4, 6
+CONTENTS = 24
+CODE = 8 + 8 * ((DIMS + 63) // 64)
+NOWHERE = 0xFFFFFFFF
+
+SCHEMA = """
+CREATE EXTENSION winnow;
+CREATE TABLE items (id int, embedding vector(16), number int, price numeric, name text, city text, street text,
+    colour text, tags text[], marks int[], changed timestamptz, key uuid, yes boolean);
+CREATE FUNCTION random_vector(seed int) RETURNS vector LANGUAGE sql VOLATILE AS
+    'SELECT array_agg(random() + seed * 0)::vector FROM generate_series(1, 16)';
+CREATE FUNCTION add_items(first int, last int) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO items SELECT i, random_vector(i), i % 7, i / 3.0, 'name ' || i % 11, 'city ' || i % 3, 'street ' || i,
+        CASE WHEN i % 5 > 0 THEN 'colour ' || i % 4 END, ARRAY['tag ' || i % 5, 'tag ' || i % 8], ARRAY[i % 10],
+        '2024-01-01'::timestamptz + i * interval '1 hour', md5(i::text)::uuid, i % 2 = 0
+    FROM generate_series(first, last) AS i
+$$;
+SELECT setseed(0.5);
+SELECT add_items(1, 1500);
+CREATE INDEX items_index ON items USING winnow
+    (embedding, number, price, name, city, street, colour, tags, marks, changed, key, yes) WITH (list_size = 64);
+SELECT add_items(1501, 3000);
+"""
+
+ORDER = "ORDER BY embedding <-> (SELECT random_vector(1)) LIMIT 10"
+STATEMENTS = (
+    "SELECT setseed(0.25)",
+    "SELECT winnow_check('items_index')",
+    "SELECT winnow_check('items_index', true)",
+    "SELECT winnow_index_info('items_index')",
+    f"SELECT id FROM items {ORDER}",
+    f"SELECT id FROM items WHERE number = 3 AND tags && '{{tag 1}}' {ORDER}",
+    f"SELECT id FROM items WHERE price BETWEEN 10 AND 100 AND name = 'name 4' AND yes {ORDER}",
+    f"SELECT id FROM items WHERE colour IS NULL AND changed < '2024-02-01' {ORDER}",
+    f"SET winnow.recall = 1; SELECT id FROM items WHERE marks @> '{{3}}' {ORDER}",
+    "SELECT count(*) FROM (SELECT id FROM items ORDER BY embedding <-> (SELECT random_vector(2))) AS everything",
+    "SELECT add_items(4001, 4300)",
+    "UPDATE items SET number = 100000 WHERE id % 40 = 0",
+    "DELETE FROM items WHERE id % 20 = 0",
+    "VACUUM items",
+    "SELECT add_items(5001, 5200)",
+    f"SELECT id FROM items WHERE number IN (2, 4, 100000) {ORDER}",
+    "SELECT winnow_check('items_index', true)",
+)
+
+# Faults found in the index (XX), in what it says of values (22, 54), or in a version that it claims to have (0A).
+ERRORS = re.compile("XX|22|54|0A")
+
+
+@dataclass
+class Sound:
+    """A server, and where the sound index's file is."""
+
+    server: Server
+    index_path: Path
+
+    def connect(self, dbname: str) -> psycopg.Connection:
+        return psycopg.connect(self.server.dsn(dbname), autocommit=True)
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[Sound]:
+    settings = {"statement_timeout": "30s", "enable_seqscan": "off"}
+    with temporary_server(**settings) as server:
+        server.stop()
+        server.run("pg_checksums", "--disable", "--pgdata", server.data_dir)
+        server.start()
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {TEMPLATE}")
+        with psycopg.connect(server.dsn(TEMPLATE), autocommit=True) as connection:
+            connection.execute(SCHEMA)
+            row = connection.execute("SELECT pg_relation_filepath('items_index')").fetchone()
+            assert row is not None
+            index_path = Path(row[0])
+        yield Sound(server, index_path)
+
+
+class IndexFile:
+    """The content of an index's file, to be read and changed by block and offset."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = bytearray(content)
+
+    @property
+    def blocks(self) -> int:
+        return len(self.content) // PAGE
+
+    def get(self, block: int, offset: int, kind: str = "I") -> int:
+        value: int = struct.unpack_from("<" + kind, self.content, block * PAGE + offset)[0]
+        return value
+
+    def put(self, block: int, offset: int, value: float, kind: str = "I") -> None:
+        struct.pack_into("<" + kind, self.content, block * PAGE + offset, value)
+
+    def flip(self, block: int, offset: int, mask: int = 1) -> None:
+        self.content[block * PAGE + offset] ^= mask
+
+    def copy(self, block: int, to: int, source: int, length: int) -> None:
+        start = block * PAGE
+        self.content[start + to : start + to + length] = self.content[start + source : start + source + length]
+
+    def root(self) -> int:
+        return self.get(0, ROOT)
+
+    def nodes(self, level: int) -> list[int]:
+        """First head pages of the level's nodes, from left to right."""
+        found = [self.root()]
+        for above in range(self.get(self.root(), LEVEL, "H"), level, -1):
+            found = [self.get(group, IDS + CHILD * slot) for group, slot in self.rows(found)]
+            assert all(
+                self.get(block, KIND, "H") == HEAD_PAGE and self.get(block, LEVEL, "H") == above - 1 for block in found
+            ), "this file does not know the layout any more"
+        return found
+
+    def groups(self, node: int) -> Iterator[int]:
+        while node != NOWHERE:
+            yield node
+            node = self.get(node, NEXT)
+
+    def rows(self, nodes: list[int]) -> Iterator[tuple[int, int]]:
+        """Head page and slot of the live rows of nodes."""
+        for group in itertools.chain.from_iterable(map(self.groups, nodes)):
+            for slot in range(self.get(group, NROWS, "H")):
+                if self.get(group, LIVE, "Q") >> slot & 1:
+                    yield group, slot
+
+    def chained(self) -> int:
+        """A leaf of more than one group."""
+        return next(leaf for leaf in self.nodes(0) if self.get(leaf, NEXT) != NOWHERE)
+
+    def columns(self, group: int) -> int:
+        """Where the columns behind the ids begin."""
+        level = self.get(group, LEVEL, "H")
+        capacity = max(self.get(block, NROWS, "H") for node in self.nodes(level) for block in self.groups(node))
+        assert any(self.get(node, NEXT) != NOWHERE for node in self.nodes(level)), "no group is full"
+        return IDS + (CHILD if level else TID) * capacity
+
+
+Fault = Callable[[IndexFile], None]
+FAULTS: dict[str, tuple[Fault, str]] = {}
+
+
+def fault(found: str) -> Callable[[Fault], Fault]:
+    """A kind of damage; ``found`` is what winnow_check says of it."""
+
+    def register(damage: Fault) -> Fault:
+        FAULTS[damage.__name__] = (damage, found)
+        return damage
+
+    return register
+
+
+@fault("wrong magic number")
+def meta_magic(index: IndexFile) -> None:
+    index.flip(0, MAGIC)
+
+
+@fault("format version 257")
+def meta_version(index: IndexFile) -> None:
+    index.put(0, VERSION, 257)
+
+
+@fault("other dimensions than")
+def meta_dimensions(index: IndexFile) -> None:
+    index.put(0, META_DIMS, 15, "H")
+
+
+@fault("other dimensions than")
+def meta_most_dimensions(index: IndexFile) -> None:
+    index.put(0, META_DIMS, 16000, "H")
+
+
+@fault("another metric than")
+def meta_metric(index: IndexFile) -> None:
+    index.put(0, METRIC, 2, "H")
+
+
+@fault("values out of range")
+def meta_list_size(index: IndexFile) -> None:
+    index.put(0, LIST_SIZE, 0, "H")
+
+
+@fault("is corrupted")
+def meta_small_list_size(index: IndexFile) -> None:
+    index.put(0, LIST_SIZE, 8, "H")
+
+
+@fault("values out of range")
+def meta_effective_dim(index: IndexFile) -> None:
+    index.put(0, EFFECTIVE_DIM, float("nan"), "f")
+
+
+@fault("names a block that does not exist")
+def root_beyond_end(index: IndexFile) -> None:
+    index.put(0, ROOT, index.blocks + 1000)
+
+
+@fault("kind is not the one expected")
+def root_is_meta(index: IndexFile) -> None:
+    index.put(0, ROOT, 0)
+
+
+@fault("kind is not the one expected")
+def root_is_data(index: IndexFile) -> None:
+    index.put(0, ROOT, index.get(index.root(), DATA))
+
+
+@fault("lacks row")
+def root_is_leaf(index: IndexFile) -> None:
+    index.put(0, ROOT, index.nodes(0)[0])
+
+
+@fault("has no end")
+def chain_to_itself(index: IndexFile) -> None:
+    leaf = index.chained()
+    index.put(leaf, NEXT, leaf)
+
+
+@fault("a next group, but is not full")
+def chain_back(index: IndexFile) -> None:
+    leaf = index.chained()
+    index.put(index.get(leaf, NEXT), NEXT, leaf)
+
+
+@fault("does not belong to the node")
+def chain_astray(index: IndexFile) -> None:
+    index.put(index.chained(), NEXT, index.nodes(0)[-1])
+
+
+@fault("names a block that does not exist")
+def chain_beyond_end(index: IndexFile) -> None:
+    index.put(index.chained(), NEXT, index.blocks)
+
+
+@fault("kind is not the one expected")
+def chain_to_data(index: IndexFile) -> None:
+    leaf = index.chained()
+    index.put(leaf, NEXT, index.get(leaf, DATA))
+
+
+@fault("lacks row")
+def chain_cut(index: IndexFile) -> None:
+    index.put(index.chained(), NEXT, NOWHERE)
+
+
+@fault("a next group, but is not full")
+def inner_chain_back(index: IndexFile) -> None:
+    inner = next(node for node in index.nodes(1) if index.get(node, NEXT) != NOWHERE)
+    index.put(index.get(inner, NEXT), NEXT, inner)
+
+
+@fault("names a block that does not exist")
+def child_beyond_end(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], IDS, 0x7FFFFFFF)
+
+
+@fault("names a block that does not exist")
+def child_nowhere(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], IDS, NOWHERE)
+
+
+@fault("level is not the one expected")
+def child_is_itself(index: IndexFile) -> None:
+    inner = index.nodes(1)[0]
+    index.put(inner, IDS, inner)
+
+
+@fault("in two places of the tree")
+def child_twice(index: IndexFile) -> None:
+    index.copy(index.nodes(1)[0], IDS + CHILD, IDS, CHILD)
+
+
+@fault("does not belong to the node")
+def child_is_second_group(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], IDS, index.get(index.chained(), NEXT))
+
+
+@fault("has lost its child")
+def child_not_live(index: IndexFile) -> None:
+    index.flip(index.nodes(1)[0], LIVE)
+
+
+@fault("is retired, but the tree")
+def leaf_retired(index: IndexFile) -> None:
+    for leaf in index.nodes(0):
+        index.put(leaf, FLAGS, RETIRED, "H")
+
+
+@fault("is retired, but the tree")
+def inner_retired(index: IndexFile) -> None:
+    for inner in index.nodes(1):
+        index.put(inner, FLAGS, RETIRED, "H")
+
+
+@fault("unknown flags")
+def unknown_flag(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], FLAGS, 0x80, "H")
+
+
+@fault("level is not the one expected")
+def leaf_is_inner(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], LEVEL, 1, "H")
+
+
+@fault("level is not the one expected")
+def level_too_high(index: IndexFile) -> None:
+    index.put(index.root(), LEVEL, 0xFFFF, "H")
+
+
+@fault("claims more rows than fit")
+def too_many_rows(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], NROWS, 0xFFFF, "H")
+
+
+@fault("claims more rows than fit")
+def too_many_data_pages(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], NDATA, 0xFFFF, "H")
+
+
+@fault("has 0 data pages")
+def no_data_pages(index: IndexFile) -> None:
+    for level in (0, 1):
+        index.put(index.nodes(level)[0], NDATA, 0, "H")
+
+
+@fault("no children")
+def inner_without_rows(index: IndexFile) -> None:
+    inner = index.nodes(1)[-1]
+    index.put(inner, NROWS, 0, "H")
+    index.put(inner, LIVE, 0, "Q")
+    index.put(inner, NEXT, NOWHERE)
+
+
+@fault("does not belong to the node")
+def first_is_another(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], FIRST, index.nodes(0)[1])
+
+
+@fault("never had a row")
+def live_beyond_rows(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    slot = index.get(leaf, NROWS, "H")
+    index.put(leaf, NEXT, NOWHERE)
+    index.flip(leaf, LIVE + (slot - 1) // 8, 1 << (slot - 1) % 8)
+    index.put(leaf, NROWS, slot - 1, "H")
+    index.put(leaf, LIVE, index.get(leaf, LIVE, "Q") | 1 << (slot - 1), "Q")
+
+
+@fault("has a hole")
+def head_with_hole(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], LOWER, 24, "H")
+
+
+@fault("header is damaged")
+def data_upper_end(index: IndexFile) -> None:
+    """Generic WAL would clear the bytes from the lower to the upper end: a negative number of them."""
+    for leaf in index.nodes(0):
+        index.put(index.get(leaf, DATA), UPPER, index.get(index.get(leaf, DATA), LOWER, "H"), "H")
+
+
+@fault("header is damaged")
+def meta_lower_end(index: IndexFile) -> None:
+    index.put(0, LOWER, 0, "H")
+
+
+@fault("kind is not the one expected")
+def data_is_own_head(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    index.put(leaf, DATA, leaf)
+
+
+@fault("in two places of the tree")
+def data_is_another_leafs(index: IndexFile) -> None:
+    *others, leaf = index.nodes(0)
+    index.put(leaf, DATA, index.get(max(others, key=lambda other: index.get(other, NROWS, "H")), DATA))
+
+
+@fault("names a block that does not exist")
+def data_beyond_end(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], DATA, index.blocks)
+
+
+@fault("ends before the codes")
+def data_too_short(index: IndexFile) -> None:
+    index.put(index.get(index.nodes(0)[0], DATA), LOWER, CONTENTS + 4 * DIMS + CODE, "H")
+
+
+@fault("has a code that is not of")
+def code_bit(index: IndexFile) -> None:
+    index.flip(index.get(index.nodes(0)[0], DATA), CONTENTS + 4 * DIMS + 8)
+
+
+@fault("has a code that is not of")
+def code_not_a_number(index: IndexFile) -> None:
+    for level in (0, 1):
+        for node in index.nodes(level):
+            index.put(index.get(node, DATA), CONTENTS + 4 * DIMS, float("nan"), "f")
+
+
+@fault("has a code that is not of")
+def centroid_not_a_number(index: IndexFile) -> None:
+    for level in (0, 1):
+        for node in index.nodes(level):
+            index.put(index.get(node, DATA), CONTENTS, float("nan"), "f")
+
+
+@fault("row .* twice")
+def tid_twice(index: IndexFile) -> None:
+    """The whole row twice in a group: TID, attributes and code."""
+    leaf = index.nodes(0)[0]
+    capacity = (index.columns(leaf) - IDS) // TID
+    data = index.get(leaf, DATA)
+    index.copy(leaf, IDS, IDS + TID, TID)
+    index.copy(data, CONTENTS + 4 * DIMS, CONTENTS + 4 * DIMS + CODE, CODE)
+    start = index.columns(leaf)
+    # Two bytes of null bits, then the columns in the order of the index, four of them with a prefix.
+    for width in (1, 1, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8, 16, 16, 8, 8, 1):
+        index.copy(leaf, start, start + width, width)
+        start += width * capacity
+
+
+@fault("which is not in the table")
+def tid_invalid(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], IDS + 4, 0, "H")
+
+
+@fault("which is not in the table")
+def tid_nowhere(index: IndexFile) -> None:
+    for leaf in index.nodes(0):
+        index.put(leaf, IDS, NOWHERE)
+
+
+@fault("which is not in the table")
+def tid_beyond_table(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], IDS, 77, "H")
+
+
+@fault("where the table has nothing")
+def tid_of_no_row(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], IDS + 4, 2000, "H")
+
+
+@fault("has other attributes than")
+def tid_of_another_row(index: IndexFile) -> None:
+    index.copy(index.nodes(0)[0], IDS, IDS + TID, TID)
+
+
+@fault("has other attributes than")
+def attribute(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    capacity = (index.columns(leaf) - IDS) // TID
+    index.flip(leaf, index.columns(leaf) + 2 * capacity)
+
+
+@fault("has other attributes than")
+def null_bit(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    index.flip(leaf, index.columns(leaf))
+
+
+@fault("lacks row")
+def row_not_live(index: IndexFile) -> None:
+    index.flip(index.nodes(0)[0], LIVE)
+
+
+@fault("impossible number of rows")
+def child_without_rows(index: IndexFile) -> None:
+    inner = index.nodes(1)[0]
+    index.put(inner, index.columns(inner), 0)
+
+
+@fault("negative radius")
+def child_radius(index: IndexFile) -> None:
+    inner = index.nodes(1)[0]
+    capacity = (index.columns(inner) - IDS) // CHILD
+    index.put(inner, index.columns(inner) + 4 * capacity, -1, "f")
+
+
+@fault("has a summary that does not hold")
+def summary_without_values(index: IndexFile) -> None:
+    inner = index.nodes(1)[0]
+    capacity = (index.columns(inner) - IDS) // CHILD
+    index.put(inner, index.columns(inner) + 8 * capacity, 0, "B")
+
+
+@fault("has a summary that does not hold")
+def summary_too_narrow(index: IndexFile) -> None:
+    inner = index.nodes(1)[0]
+    capacity = (index.columns(inner) - IDS) // CHILD
+    index.put(inner, index.columns(inner) + 9 * capacity, 3, "i")
+
+
+@fault("kind is not the one expected")
+def head_is_data(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], KIND, 3, "H")
+
+
+@fault("not a page of a winnow index")
+def page_of_another_kind_of_index(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], PAGE_ID, 0xFF80, "H")
+
+
+@fault("not a page of a winnow index")
+def page_zeroed(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    index.content[leaf * PAGE : (leaf + 1) * PAGE] = bytes(PAGE)
+
+
+@fault("invalid page in block")
+def page_header(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], UPPER + 2, 9000, "H")
+
+
+@fault("names a block that does not exist")
+def file_cut_off(index: IndexFile) -> None:
+    del index.content[PAGE * (index.blocks // 2) :]
+
+
+@fault("names a block that does not exist")
+def file_empty(index: IndexFile) -> None:
+    index.content.clear()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault(sound: Sound, name: str) -> None:
+    damage, found = FAULTS[name]
+    errors = run_damaged(sound, name, damage)
+    checks = [error for statement, error in errors if "winnow_check" in statement]
+    assert checks, "winnow_check finds nothing"
+    assert re.search(found, checks[0]), checks[0]
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_random_damage(sound: Sound, seed: int, number: int) -> None:
+    """Bytes changed at random: everywhere, or in the headers of pages, where they do most harm."""
+    rng = random.Random(f"{seed} {number}")
+
+    def damage(index: IndexFile) -> None:
+        root = index.root()
+        for _ in range(rng.choice((1, 2, 5, 20, 100))):
+            block = rng.choice((0, root, *(rng.randrange(index.blocks) for _ in range(8))))
+            offset = rng.choice((rng.randrange(PAGE), rng.randrange(CONTENTS, 128), rng.randrange(IDS, 1024)))
+            index.content[block * PAGE + offset] = rng.choice((rng.randrange(256), 0, 255, 1))
+
+    run_damaged(sound, f"random_{number}", damage)
+
+
+def test_sound_index(sound: Sound) -> None:
+    """Without damage the statements succeed: what the other tests see comes from the damage."""
+    assert run_damaged(sound, "nothing", lambda index: None) == []
+
+
+def run_damaged(sound: Sound, name: str, damage: Fault) -> list[tuple[str, str]]:
+    """Damage a copy of the index and run all statements on it.
+
+    :returns: statements that failed, each with its error
+    """
+    database = f"damaged_{name}"
+    with sound.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+        row = connection.execute("SELECT oid FROM pg_database WHERE datname = %s", [database]).fetchone()
+        assert row is not None
+    path = sound.server.data_dir / "base" / str(row[0]) / sound.index_path.name
+    index = IndexFile(path.read_bytes())
+    damage(index)
+    path.write_bytes(index.content)
+
+    hung = threading.Event()
+
+    def kill() -> None:
+        hung.set()
+        sound.server.kill()
+
+    watch = threading.Timer(PATIENCE, kill)
+    watch.start()
+    statement = "(connecting)"
+    errors: list[tuple[str, str]] = []
+    try:
+        with sound.connect(database) as connection:
+            for statement in STATEMENTS:
+                try:
+                    connection.execute(statement)
+                except psycopg.Error as error:
+                    if error.sqlstate is None or not ERRORS.match(error.sqlstate):
+                        raise
+                    errors.append((statement, f"{error} ({error.sqlstate})"))
+    except psycopg.Error as error:
+        log = "\n".join(sound.server.log_path.read_text(errors="replace").splitlines()[-20:])
+        pytest.fail(f"{statement}: {'hangs' if hung.is_set() else error} ({error.sqlstate})\n{log}", pytrace=False)
+    finally:
+        watch.cancel()
+        watch.join()
+        if hung.is_set():
+            sound.server.start()
+    with sound.connect("postgres") as connection:
+        connection.execute(f"DROP DATABASE {database}")
+    return errors
