@@ -24,15 +24,18 @@ CREATE OPERATOR CLASS vector_l2_ops
 	OPERATOR 1 <-> (vector, vector) FOR ORDER BY float_ops,
 	FUNCTION 1 winnow_metric_l2(internal);
 COMMENT ON OPERATOR CLASS vector_l2_ops USING winnow IS 'Euclidean distance';
+COMMENT ON OPERATOR FAMILY vector_l2_ops USING winnow IS 'nearest rows by Euclidean distance';
 
 CREATE OPERATOR CLASS vector_ip_ops
 	FOR TYPE vector USING winnow AS
 	OPERATOR 1 <#> (vector, vector) FOR ORDER BY float_ops,
 	FUNCTION 1 winnow_metric_ip(internal);
 COMMENT ON OPERATOR CLASS vector_ip_ops USING winnow IS 'inner product';
+COMMENT ON OPERATOR FAMILY vector_ip_ops USING winnow IS 'nearest rows by inner product';
 
 CREATE OPERATOR CLASS vector_cosine_ops
 	FOR TYPE vector USING winnow AS
 	OPERATOR 1 <=> (vector, vector) FOR ORDER BY float_ops,
 	FUNCTION 1 winnow_metric_cosine(internal);
 COMMENT ON OPERATOR CLASS vector_cosine_ops USING winnow IS 'cosine distance';
+COMMENT ON OPERATOR FAMILY vector_cosine_ops USING winnow IS 'nearest rows by cosine distance';

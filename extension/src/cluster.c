@@ -1,9 +1,10 @@
 /*
  * cluster.c
- *		Rows into nodes, by k-means.
+ *		Rows into nodes.
  *
- * Rows that fit into memory are parted by k-means until every part is a node.
- * Others are dealt out to one temporary file per part first.
+ * Centroids are trained on a sample, every row goes to the list of its nearest
+ * centroid, and lists become nodes.  If the rows do not fit into memory they are
+ * dealt out to temporary files by list first.
  */
 #include "postgres.h"
 
@@ -11,6 +12,7 @@
 
 #include <math.h>
 
+#include "centroids.h"
 #include "commands/progress.h"
 #include "core/kmeans.h"
 #include "core/random.h"
@@ -18,23 +20,27 @@
 #include "utils/backend_progress.h"
 #include "utils/memutils.h"
 
-/* How full k-means aims to make a node; what comes out larger is parted again */
+/* How full the centroids aim to make a node; what comes out larger is halved */
 #define FILL 0.7
 
-/* Most parts made at once: the cost of k-means grows with their number */
-#define MAX_PARTS 128
+/* Nodes made from one set of centroids; more rows than that are parted first */
+#define MAX_LISTS 4096
 
-/* Passes of k-means */
-#define ITERATIONS 8
+/* Sampled rows per centroid */
+#define SAMPLE_PER_LIST 64
 
-/* Parts with less than this share of a node are dealt out to the others */
-#define SMALL_PART 0.125
+/* Lists with less than this share of a node are dealt out to the others */
+#define SMALL_LIST 0.125
 
-/* A part with more than this share of the rows is no progress */
-#define GIANT_PART 0.8
+/* Temporary files at once */
+#define MAX_FILES 128
 
-/* Sampled rows per part, when there are more than fit into memory */
-#define SAMPLE_PER_PART 256
+/* A file with more than this share of the rows is no progress */
+#define GIANT_FILE 0.8
+
+/* While rows are in files, their list is kept above the bits of their id */
+#define ID_BITS 48
+#define ID_MASK ((UINT64CONST(1) << ID_BITS) - 1)
 
 typedef struct ClusterState
 {
@@ -49,7 +55,7 @@ typedef struct ClusterState
 } ClusterState;
 
 static void
-cluster_tick(void *arg)
+tick(void *arg)
 {
 	CHECK_FOR_INTERRUPTS();
 }
@@ -133,102 +139,18 @@ order_by_part(ClusterState *state, WinnowRows *rows, int32 *part, int nparts, in
 	pfree(spare);
 }
 
-/* Rows of parts that are too small go to the nearest part that is not */
-static void
-dissolve_small(ClusterState *state, const WinnowRows *rows, int32 *part, int nparts,
-			   const float *centroids)
-{
-	int			dims = state->index->dims;
-	int		   *size = palloc0(sizeof(int) * nparts);
-	int		   *kept = palloc(sizeof(int) * nparts);
-	float	   *kept_centroids = palloc(sizeof(float) * dims * nparts);
-	float	   *scratch = palloc(sizeof(float) * nparts);
-	int			nkept = 0;
-
-	for (int i = 0; i < rows->count; i++)
-		size[part[i]]++;
-	for (int p = 0; p < nparts; p++)
-	{
-		if (size[p] < SMALL_PART * state->index->list_size)
-			continue;
-		memcpy(kept_centroids + (Size) nkept * dims, centroids + (Size) p * dims,
-			   sizeof(float) * dims);
-		kept[nkept++] = p;
-	}
-	for (int i = 0; i < rows->count && nkept > 0 && nkept < nparts; i++)
-	{
-		int			best;
-		float		distance;
-
-		if (size[part[i]] >= SMALL_PART * state->index->list_size)
-			continue;
-		winnow_nearest(rows->vectors + (Size) i * dims, kept_centroids, nkept, dims, &best,
-					   &distance, scratch);
-		part[i] = kept[best];
-	}
-	pfree(size);
-	pfree(kept);
-	pfree(kept_centroids);
-	pfree(scratch);
-}
-
 /*
- * Part rows in memory in k-means fashion.  Returns the number of parts; part[]
- * says which each row belongs to.  Always makes progress: if one part would
- * have nearly everything, the rows are halved instead.
+ * Make nodes of the rows of one list: one, or as many as halving it takes.
  */
-static int
-part_rows(ClusterState *state, const WinnowRows *rows, int32 *part)
+static void
+write_list(ClusterState *state, WinnowRows *rows)
 {
 	int			dims = state->index->dims;
-	int			nparts = (int) ceil(rows->count / (state->index->list_size * FILL));
 	float	   *centroids;
-	int		   *size;
-	int			largest = 0;
-
-	if (nparts > MAX_PARTS)
-		nparts = Min(MAX_PARTS, (int) ceil(sqrt(nparts)));
-	nparts = Max(nparts, 2);
-	centroids = palloc(sizeof(float) * dims * nparts);
-	if (nparts > 2)
-	{
-		void	   *scratch = palloc_extended(winnow_kmeans_scratch_bytes(rows->count, dims, nparts),
-											  MCXT_ALLOC_HUGE);
-
-		winnow_kmeans(rows->vectors, rows->count, dims, nparts, ITERATIONS, rows->count,
-					  centroids, part, scratch, cluster_tick, NULL);
-		pfree(scratch);
-		dissolve_small(state, rows, part, nparts, centroids);
-		size = palloc0(sizeof(int) * nparts);
-		for (int i = 0; i < rows->count; i++)
-			largest = Max(largest, ++size[part[i]]);
-		pfree(size);
-	}
-	if (nparts == 2 || largest > GIANT_PART * rows->count)
-	{
-		uint8	   *side = palloc(rows->count);
-		void	   *scratch = palloc_extended(winnow_split_scratch_bytes(rows->count, dims),
-											  MCXT_ALLOC_HUGE);
-
-		winnow_split_two(rows->vectors, rows->count, dims, rows->count, centroids, side,
-						 scratch, cluster_tick, NULL);
-		for (int i = 0; i < rows->count; i++)
-			part[i] = side[i];
-		nparts = 2;
-		pfree(side);
-		pfree(scratch);
-	}
-	pfree(centroids);
-	return nparts;
-}
-
-/* Part rows in memory until every part is a node */
-static void
-cluster_rows(ClusterState *state, WinnowRows *rows)
-{
+	uint8	   *side;
 	int32	   *part;
-	int		   *start;
-	int			nparts;
+	int			start[3];
+	void	   *scratch;
 
 	check_stack_depth();
 	if (rows->count <= state->index->list_size)
@@ -237,59 +159,113 @@ cluster_rows(ClusterState *state, WinnowRows *rows)
 			write_node(state, rows);
 		return;
 	}
+	centroids = palloc(sizeof(float) * 2 * dims);
+	side = palloc_extended(rows->count, MCXT_ALLOC_HUGE);
 	part = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
-	nparts = part_rows(state, rows, part);
-	start = palloc(sizeof(int) * (nparts + 1));
-	order_by_part(state, rows, part, nparts, start);
+	scratch = palloc_extended(winnow_split_scratch_bytes(rows->count, dims), MCXT_ALLOC_HUGE);
+	winnow_split_two(rows->vectors, rows->count, dims, rows->count, centroids, side, scratch,
+					 tick, NULL);
+	for (int i = 0; i < rows->count; i++)
+		part[i] = side[i];
+	pfree(scratch);
+	pfree(side);
+	pfree(centroids);
+	order_by_part(state, rows, part, 2, start);
 	pfree(part);
-	for (int p = 0; p < nparts; p++)
+	for (int p = 0; p < 2; p++)
 	{
-		WinnowRows	mine = slice(state, rows, start[p], start[p + 1] - start[p]);
+		WinnowRows	half = slice(state, rows, start[p], start[p + 1] - start[p]);
 
-		cluster_rows(state, &mine);
+		write_list(state, &half);
+	}
+}
+
+/*
+ * Rows of lists that are too small go to the nearest list that is not.  list[]
+ * counts from "first".
+ */
+static void
+dissolve_small(ClusterState *state, const WinnowRows *rows, int32 *list, int first,
+			   int nlists, const WinnowCentroids *centroids)
+{
+	int			dims = state->index->dims;
+	int		   *size = palloc0(sizeof(int) * nlists);
+	int		   *kept = palloc(sizeof(int) * nlists);
+	float	   *kept_centroids = palloc_extended(sizeof(float) * dims * nlists, MCXT_ALLOC_HUGE);
+	float	   *scratch = palloc(sizeof(float) * nlists);
+	int			nkept = 0;
+
+	for (int i = 0; i < rows->count; i++)
+		size[list[i]]++;
+	for (int l = 0; l < nlists; l++)
+	{
+		if (size[l] < SMALL_LIST * state->index->list_size)
+			continue;
+		memcpy(kept_centroids + (Size) nkept * dims,
+			   centroids->lists + (Size) (first + l) * dims, sizeof(float) * dims);
+		kept[nkept++] = l;
+	}
+	for (int i = 0; i < rows->count && nkept > 0 && nkept < nlists; i++)
+	{
+		int			best;
+		float		distance;
+
+		if (size[list[i]] >= SMALL_LIST * state->index->list_size)
+			continue;
+		winnow_nearest(rows->vectors + (Size) i * dims, kept_centroids, nkept, dims, &best,
+					   &distance, scratch);
+		list[i] = kept[best];
+	}
+	pfree(size);
+	pfree(kept);
+	pfree(kept_centroids);
+	pfree(scratch);
+}
+
+/* Make the nodes of lists first, ..., first + nlists - 1, whose rows are in memory */
+static void
+write_lists(ClusterState *state, WinnowRows *rows, int32 *list, int first, int nlists,
+			const WinnowCentroids *centroids)
+{
+	int		   *start = palloc(sizeof(int) * (nlists + 1));
+
+	dissolve_small(state, rows, list, first, nlists, centroids);
+	order_by_part(state, rows, list, nlists, start);
+	for (int l = 0; l < nlists; l++)
+	{
+		WinnowRows	mine = slice(state, rows, start[l], start[l + 1] - start[l]);
+
+		write_list(state, &mine);
 	}
 	pfree(start);
 }
 
-/* Centroids for dealing out a spool, from a sample of its rows */
-static float *
-sample_centroids(ClusterState *state, WinnowSpool *spool, int nparts)
+/* Train centroids on a sample of a spool's rows */
+static WinnowCentroids *
+train(ClusterState *state, WinnowSpool *spool, int nlists)
 {
 	int			dims = state->index->dims;
 	int64		count = winnow_spool_count(spool);
-	int64		left;
-	int			wanted = (int) Min(count, (int64) SAMPLE_PER_PART * nparts);
+	int64		most = Max((int64) (state->budget / 2 / (sizeof(float) * dims)), nlists);
+	int			wanted = (int) Min(Min(count, most), (int64) SAMPLE_PER_LIST * nlists);
 	int			nsample = 0;
-	float	   *sample;
-	float	   *centroids = palloc(sizeof(float) * dims * nparts);
-	int32	   *part;
-	void	   *scratch;
+	float	   *sample = palloc_extended(sizeof(float) * dims * wanted, MCXT_ALLOC_HUGE);
 	uint8	   *image = palloc(Max(winnow_layout(state->index, state->level)->image_bytes, 1));
 	float	   *vector = palloc(sizeof(float) * dims);
 	uint64_t	random = count;
 	uint64		id;
-
-	wanted = (int) Min(wanted, Max((int64) (state->budget / (sizeof(float) * dims)), nparts));
-	sample = palloc_extended(sizeof(float) * dims * wanted, MCXT_ALLOC_HUGE);
+	WinnowCentroids *centroids;
 
 	/* selection sampling: Knuth, vol. 2, algorithm S */
 	winnow_spool_rewind(spool);
-	for (left = count; winnow_spool_next(spool, &id, image, vector); left--)
+	for (int64 left = count; winnow_spool_next(spool, &id, image, vector); left--)
 	{
-		if ((left % 1024) == 0)
+		if (left % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
-		if (winnow_random_unit(&random) * left >= wanted - nsample)
-			continue;
-		memcpy(sample + (Size) nsample++ * dims, vector, sizeof(float) * dims);
+		if (winnow_random_unit(&random) * left < wanted - nsample)
+			memcpy(sample + (Size) nsample++ * dims, vector, sizeof(float) * dims);
 	}
-	Assert(nsample == wanted);
-
-	part = palloc_extended(sizeof(int32) * nsample, MCXT_ALLOC_HUGE);
-	scratch = palloc_extended(winnow_kmeans_scratch_bytes(nsample, dims, nparts), MCXT_ALLOC_HUGE);
-	winnow_kmeans(sample, nsample, dims, nparts, ITERATIONS, count, centroids, part, scratch,
-				  cluster_tick, NULL);
-	pfree(part);
-	pfree(scratch);
+	centroids = winnow_centroids_train(sample, nsample, dims, Min(nlists, nsample));
 	pfree(sample);
 	pfree(image);
 	pfree(vector);
@@ -297,73 +273,159 @@ sample_centroids(ClusterState *state, WinnowSpool *spool, int nparts)
 }
 
 /*
- * Deal a spool's rows out: to the nearest centroid, or (centroids NULL) cut in
- * their order.  Returns the number of rows of the largest part.
+ * The first list of every file, so that all get about as many rows, judging by
+ * the sample; first[nfiles] is the end.
+ */
+static void
+share_lists(const WinnowCentroids *centroids, int nfiles, int *first)
+{
+	int64		total = 0;
+	int64		seen = 0;
+	int			file = 0;
+
+	for (int l = 0; l < centroids->count; l++)
+		total += centroids->share[l] + 1;
+	first[0] = 0;
+	for (int l = 0; l < centroids->count; l++)
+	{
+		while (file + 1 < nfiles && seen * nfiles >= total * (file + 1))
+			first[++file] = l;
+		seen += centroids->share[l] + 1;
+	}
+	while (file < nfiles)
+		first[++file] = centroids->count;
+}
+
+/*
+ * Deal a spool's rows out to files: by list, or (centroids NULL) cut in their
+ * order.  Returns the number of rows of the largest file.
  */
 static int64
-deal_out(ClusterState *state, WinnowSpool *spool, const float *centroids,
-		 WinnowSpool **parts, int nparts)
+deal_out(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids,
+		 const int *first, WinnowSpool **files, int nfiles)
 {
-	int			dims = state->index->dims;
 	int64		count = winnow_spool_count(spool);
 	int64		row = 0;
 	int64		largest = 0;
 	uint8	   *image = palloc(Max(winnow_layout(state->index, state->level)->image_bytes, 1));
-	float	   *vector = palloc(sizeof(float) * dims);
-	float	   *scratch = palloc(sizeof(float) * nparts);
+	float	   *vector = palloc(sizeof(float) * state->index->dims);
 	uint64		id;
 
-	/* next to no budget: what is dealt out goes to files */
-	for (int p = 0; p < nparts; p++)
-		parts[p] = winnow_spool_create_file(state->index, state->level, state->budget);
+	for (int f = 0; f < nfiles; f++)
+		files[f] = winnow_spool_create_file(state->index, state->level, state->budget);
 	winnow_spool_rewind(spool);
 	while (winnow_spool_next(spool, &id, image, vector))
 	{
-		int			p = (int) (row * nparts / count);
-		float		distance;
+		int			file = (int) (row * nfiles / count);
 
-		if (row++ % 1024 == 0)
+		if (row++ % 256 == 0)
 			CHECK_FOR_INTERRUPTS();
+		id &= ID_MASK;
 		if (centroids != NULL)
-			winnow_nearest(vector, centroids, nparts, dims, &p, &distance, scratch);
-		winnow_spool_add(parts[p], id, image, vector);
-		largest = Max(largest, winnow_spool_count(parts[p]));
+		{
+			int			list = winnow_centroids_assign(centroids, vector);
+
+			for (file = 0; list >= first[file + 1];)
+				file++;
+			id |= (uint64) list << ID_BITS;
+		}
+		winnow_spool_add(files[file], id, image, vector);
+		largest = Max(largest, winnow_spool_count(files[file]));
 	}
 	pfree(image);
 	pfree(vector);
-	pfree(scratch);
 	return largest;
+}
+
+static void cluster_spool(ClusterState *state, WinnowSpool *spool);
+
+/* All rows are in memory */
+static void
+cluster_in_memory(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids)
+{
+	WinnowRows *rows = winnow_spool_load(spool);
+	int32	   *list = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < rows->count; i++)
+	{
+		if (i % 256 == 0)
+			CHECK_FOR_INTERRUPTS();
+		rows->ids[i] &= ID_MASK;
+		list[i] = winnow_centroids_assign(centroids,
+										  rows->vectors + (Size) i * state->index->dims);
+	}
+	write_lists(state, rows, list, 0, centroids->count, centroids);
+	pfree(list);
+}
+
+/* A file of the rows of some lists, which deal_out has marked */
+static void
+cluster_file(ClusterState *state, WinnowSpool *file, const WinnowCentroids *centroids,
+			 int first, int nlists)
+{
+	WinnowRows *rows = winnow_spool_load(file);
+	int32	   *list = palloc_extended(sizeof(int32) * Max(rows->count, 1), MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < rows->count; i++)
+	{
+		list[i] = (int32) (rows->ids[i] >> ID_BITS) - first;
+		rows->ids[i] &= ID_MASK;
+	}
+	write_lists(state, rows, list, first, nlists, centroids);
+	pfree(list);
+}
+
+/*
+ * The rows are in a file: deal them out to files that fit into memory.  What
+ * does not fit even so, or has too many lists, is clustered on its own.
+ */
+static void
+cluster_in_files(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids,
+				 bool too_many)
+{
+	WinnowSpool *files[MAX_FILES];
+	int			first[MAX_FILES + 1];
+	int64		count = winnow_spool_count(spool);
+	double		bytes = (double) count * winnow_spool_row_bytes(spool);
+	int			nfiles = (int) Min(MAX_FILES, Max(2, ceil(1.5 * bytes / state->budget)));
+
+	if (too_many)
+		nfiles = Max(nfiles, (int) Min(MAX_FILES, 2 * count / (MAX_LISTS * FILL *
+															   state->index->list_size)));
+	share_lists(centroids, nfiles, first);
+	if (deal_out(state, spool, centroids, first, files, nfiles) > GIANT_FILE * count)
+	{
+		for (int f = 0; f < nfiles; f++)
+			winnow_spool_free(files[f]);
+		deal_out(state, spool, NULL, first, files, nfiles);
+		too_many = true;
+	}
+	for (int f = 0; f < nfiles; f++)
+	{
+		if (too_many || !winnow_spool_fits(files[f]))
+			cluster_spool(state, files[f]);
+		else
+			cluster_file(state, files[f], centroids, first[f], first[f + 1] - first[f]);
+		winnow_spool_free(files[f]);
+	}
 }
 
 static void
 cluster_spool(ClusterState *state, WinnowSpool *spool)
 {
-	WinnowSpool *parts[MAX_PARTS];
-	float	   *centroids;
-	double		bytes = (double) winnow_spool_count(spool) * winnow_spool_row_bytes(spool);
-	int			nparts = (int) Min(MAX_PARTS, Max(2, ceil(1.5 * bytes / state->budget)));
-	int64		largest;
+	double		wanted = ceil(winnow_spool_count(spool) / (state->index->list_size * FILL));
+	bool		too_many = wanted > MAX_LISTS;
+	WinnowCentroids *centroids;
 
 	check_stack_depth();
-	if (winnow_spool_fits(spool))
-	{
-		cluster_rows(state, winnow_spool_load(spool));
+	if (winnow_spool_count(spool) == 0)
 		return;
-	}
-	centroids = sample_centroids(state, spool, nparts);
-	largest = deal_out(state, spool, centroids, parts, nparts);
-	pfree(centroids);
-	if (largest > GIANT_PART * winnow_spool_count(spool))
-	{
-		for (int p = 0; p < nparts; p++)
-			winnow_spool_free(parts[p]);
-		deal_out(state, spool, NULL, parts, nparts);
-	}
-	for (int p = 0; p < nparts; p++)
-	{
-		cluster_spool(state, parts[p]);
-		winnow_spool_free(parts[p]);
-	}
+	centroids = train(state, spool, too_many ? MAX_FILES * 2 : (int) wanted);
+	if (too_many || !winnow_spool_fits(spool))
+		cluster_in_files(state, spool, centroids, too_many);
+	else
+		cluster_in_memory(state, spool, centroids);
+	winnow_centroids_free(centroids);
 }
 
 /*

@@ -142,6 +142,21 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool f
 	Assert(slot == nrows);
 }
 
+/* Groups that a node of nrows rows takes, and the rows in front of group g */
+static int
+count_groups(const WinnowLayout *layout, int nrows)
+{
+	int			beyond = Max(0, nrows - layout->first_capacity);
+
+	return 1 + (beyond + layout->capacity - 1) / layout->capacity;
+}
+
+static int
+rows_before(const WinnowLayout *layout, int g)
+{
+	return g == 0 ? 0 : layout->first_capacity + (g - 1) * layout->capacity;
+}
+
 /*
  * Write a node of the given rows to new pages, and describe it.  Nothing
  * points to it yet.  The centroid is the mean of the rows.
@@ -151,7 +166,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 				  const WinnowRows *rows, bool logged, WinnowNode *node)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
-	int			ngroups = Max(1, (rows->count + layout->capacity - 1) / layout->capacity);
+	int			ngroups = count_groups(layout, rows->count);
 	int			stride = 1 + layout->max_data;
 	BlockNumber *blocks = palloc(sizeof(BlockNumber) * stride * ngroups);
 	PGAlignedBlock image;
@@ -162,7 +177,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	/* all blocks first: pages name one another */
 	for (int g = 0; g < ngroups; g++)
 	{
-		int			nrows = Min(layout->capacity, rows->count - g * layout->capacity);
+		int			nrows = Min(rows_before(layout, g + 1), rows->count) - rows_before(layout, g);
 		int			npages = 1 + winnow_data_pages(index->dims, g == 0, nrows);
 
 		for (int p = 0; p < npages; p++)
@@ -178,8 +193,8 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	for (int g = 0; g < ngroups; g++)
 	{
 		BlockNumber *mine = blocks + g * stride;
-		int			start = g * layout->capacity;
-		int			nrows = Min(layout->capacity, rows->count - start);
+		int			start = rows_before(layout, g);
+		int			nrows = Min(rows_before(layout, g + 1), rows->count) - start;
 		WinnowGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
@@ -313,7 +328,10 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			view->selected[view->nselected++] = slot;
 		}
 	}
-	UnlockReleaseBuffer(buffer);
+	if (view->hold_first && view->first)
+		view->held = buffer;
+	else
+		UnlockReleaseBuffer(buffer);
 }
 
 /*

@@ -69,6 +69,29 @@ head_bytes(const WinnowLayout *layout, int dims, int capacity)
 	return bytes + (layout->id_width + layout->image_bytes) * capacity;
 }
 
+/*
+ * The number of rows, up to "most", that fills the pages of a group best and
+ * fits on a head page.
+ */
+static int
+best_capacity(const WinnowLayout *layout, int dims, bool first, int most)
+{
+	int			best = 1;
+	double		best_density = 0;
+
+	for (int n = 1; n <= most && head_bytes(layout, dims, n) <= WINNOW_PAGE_USABLE; n++)
+	{
+		double		density = (double) n / (1 + winnow_data_pages(dims, first, n));
+
+		if (density >= best_density)
+		{
+			best_density = density;
+			best = n;
+		}
+	}
+	return best;
+}
+
 /* Take one column into the row image */
 static void
 add_column(WinnowLayout *layout, int width)
@@ -80,8 +103,8 @@ add_column(WinnowLayout *layout, int width)
 }
 
 /*
- * Work out the layout of a level.  A group takes as many rows as its head
- * page has room for, but no more than a node is meant to hold.
+ * Work out the layout of a level.  A group takes no more rows than a node is
+ * meant to hold.
  */
 void
 winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
@@ -100,11 +123,10 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	for (int i = 0; i < (leaf ? schema->nleaf : schema->ninner); i++)
 		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
 
-	layout->capacity = list_size;
-	while (layout->capacity > 1 &&
-		   head_bytes(layout, dims, layout->capacity) > WINNOW_PAGE_USABLE)
-		layout->capacity--;
-	layout->max_data = winnow_data_pages(dims, true, layout->capacity);
+	layout->capacity = best_capacity(layout, dims, false, list_size);
+	layout->first_capacity = best_capacity(layout, dims, true, layout->capacity);
+	layout->max_data = Max(winnow_data_pages(dims, true, layout->first_capacity),
+						   winnow_data_pages(dims, false, layout->capacity));
 
 	offset = MAXALIGN(SizeOfPageHeaderData);
 	offset += MAXALIGN(offsetof(WinnowGroup, data) + sizeof(BlockNumber) * layout->max_data);
@@ -307,7 +329,8 @@ winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int 
 
 	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
-	if (group->nrows > layout->capacity || group->ndata > layout->max_data)
+	if (group->nrows > winnow_group_capacity(layout, group->first == block) ||
+		group->ndata > layout->max_data)
 		winnow_corrupted(rel, block, "It claims more rows than fit.");
 	if (header->pd_lower != header->pd_upper)
 		winnow_corrupted(rel, block, "It has a hole, which loses its columns.");

@@ -46,7 +46,7 @@ winnow_step_unlock(Buffer first, Buffer group)
 
 /* First slot of a head page that no live row has, or -1 */
 static int
-free_slot(const WinnowLayout *layout, Page page)
+free_slot(const WinnowLayout *layout, Page page, bool first)
 {
 	WinnowGroup *group = WinnowPageGetGroup(page);
 	const uint64 *live = winnow_live_bits(layout, page);
@@ -63,7 +63,7 @@ free_slot(const WinnowLayout *layout, Page page)
 			break;
 		}
 	}
-	return group->nrows < layout->capacity ? group->nrows : -1;
+	return group->nrows < winnow_group_capacity(layout, first) ? group->nrows : -1;
 }
 
 static int
@@ -124,7 +124,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 		room->nlive += count_live(layout, page);
 		if (room->group == InvalidBuffer)
 		{
-			room->slot = free_slot(layout, page);
+			room->slot = free_slot(layout, page, buffer == first);
 			if (room->slot >= 0)
 				room->group = buffer;
 		}

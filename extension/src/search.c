@@ -80,6 +80,10 @@ struct WinnowSearch
 	BlockNumber *first_data;	/* data pages of a node's first group */
 	int			nfirst_data;
 
+	WinnowView **groups;		/* of the list that was read last */
+	int			ngroups;
+	int			allocated;
+
 	queue_heap	queue;			/* nodes not yet read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
@@ -231,6 +235,8 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 	BlockNumber block = node->block;
 	bool		prepared = false;
 
+	view->hold_first = true;
+	view->held = InvalidBuffer;
 	winnow_scan_counters.inner_nodes++;
 	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
 	{
@@ -262,61 +268,63 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 			queue_push(&search->queue, item);
 		}
 	}
+	if (BufferIsValid(view->held))
+		UnlockReleaseBuffer(view->held);
+	view->hold_first = false;
 }
 
-/* Replace the estimated score of a list's centroid by the exact one */
-static void
-refine(WinnowSearch *search, WinnowQueueItem *list)
+/*
+ * Read the head pages of a list into views: which rows pass the filter.
+ * Returns their number.
+ */
+static int
+read_list(WinnowSearch *search, BlockNumber list)
 {
-	const WinnowIndex *index = search->index;
-	WinnowView *view = search->view;
-	float		shift;
-
-	winnow_view_read(search->rel, index, list->block, 0, search->filter, view);
-	winnow_centroid_read(search->rel, index, view->data, view->ndata, search->centroid);
-	winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
-						 index->dims);
-	shift = (float) search->code->centroid_score - list->centroid_score;
-	list->centroid_score += shift;
-	list->mean += shift;
-	list->key += shift;
-	list->exact = true;
-}
-
-/* Read a list: rows that pass the filter become candidates */
-static void
-probe(WinnowSearch *search, const WinnowQueueItem *list)
-{
-	const WinnowIndex *index = search->index;
-	WinnowView *view = search->view;
-	BlockNumber block = list->block;
-	bool		prepared = false;
-	double		limit = threshold(search);
-
-	int			tested = 0;
 	int			passed = 0;
 
-	winnow_scan_counters.lists_probed++;
-	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
+	search->ngroups = 0;
+	for (BlockNumber block = list; BlockNumberIsValid(block);)
 	{
-		winnow_view_read(search->rel, index, block, 0, search->filter, view);
-		if (first)
-			keep_first_data(search);
-		tested += view->nlive;
-		passed += view->nselected;
-		if (view->nselected == 0)
-			continue;
-		if (!prepared)
+		WinnowView *view;
+
+		if (search->ngroups == search->allocated)
 		{
-			winnow_centroid_read(search->rel, index, search->first_data,
-								 search->nfirst_data, search->centroid);
-			winnow_query_prepare(search->code, index->metric, search->query,
-								 search->centroid, index->dims);
-			search->magnitude = Max(search->magnitude,
-									(float) fabs(search->code->centroid_score));
-			prepared = true;
+			search->allocated *= 2;
+			search->groups = repalloc(search->groups,
+									  sizeof(WinnowView *) * search->allocated);
+			for (int i = search->ngroups; i < search->allocated; i++)
+				search->groups[i] = winnow_view_alloc(search->index);
 		}
-		winnow_view_estimate(search->rel, index, view, search->code,
+		view = search->groups[search->ngroups];
+		view->next = InvalidBlockNumber;
+		if (search->ngroups > 0)
+		{
+			/* this view goes on where the one before it is */
+			view->next = block;
+			view->chain = search->groups[search->ngroups - 1]->chain;
+		}
+		winnow_view_read(search->rel, search->index, block, 0, search->filter, view);
+		passed += view->nselected;
+		search->ngroups++;
+		block = view->next;
+	}
+	return passed;
+}
+
+/*
+ * Estimate the rows that pass the filter of the list that has been read, for
+ * which the query has been prepared; they become candidates.
+ */
+static void
+estimate_list(WinnowSearch *search)
+{
+	double		limit = threshold(search);
+
+	for (int g = 0; g < search->ngroups; g++)
+	{
+		WinnowView *view = search->groups[g];
+
+		winnow_view_estimate(search->rel, search->index, view, search->code,
 							 search->recall.epsilon, search->estimate, search->lower, NULL);
 		winnow_scan_counters.codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
@@ -329,6 +337,45 @@ probe(WinnowSearch *search, const WinnowQueueItem *list)
 				candidates_add(&search->pool, candidate);
 		}
 	}
+}
+
+/*
+ * Read a list.  The score that it was queued with is an estimate: if the exact
+ * one shows that another list is better, it goes back into the queue.
+ */
+static void
+probe(WinnowSearch *search, WinnowQueueItem *list)
+{
+	const WinnowIndex *index = search->index;
+	int			passed = read_list(search, list->block);
+	int			tested = 0;
+
+	if (passed > 0)
+	{
+		WinnowView *first = search->groups[0];
+		float		shift;
+
+		winnow_centroid_read(search->rel, index, first->data, first->ndata, search->centroid);
+		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
+							 index->dims);
+		shift = (float) search->code->centroid_score - list->centroid_score;
+		list->centroid_score += shift;
+		list->mean += shift;
+		list->key += shift;
+		if (!list->exact && search->queue.count > 0 &&
+			list->key > search->queue.items[0].key)
+		{
+			list->exact = true;
+			queue_push(&search->queue, *list);
+			return;
+		}
+		search->magnitude = Max(search->magnitude,
+								(float) fabs(search->code->centroid_score));
+		estimate_list(search);
+	}
+	for (int g = 0; g < search->ngroups; g++)
+		tested += search->groups[g]->nlive;
+	winnow_scan_counters.lists_probed++;
 	winnow_scan_counters.rows_tested += tested;
 	winnow_scan_counters.rows_passed += passed;
 	winnow_recall_probed(&search->recall, list, tested, passed);
@@ -356,11 +403,6 @@ search_to_goal(WinnowSearch *search)
 
 		if (item.level > 0)
 			expand(search, &item);
-		else if (!item.exact && search->queue.count > 0)
-		{
-			refine(search, &item);
-			queue_push(&search->queue, item);
-		}
 		else
 		{
 			probe(search, &item);
@@ -402,6 +444,10 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->lower = palloc(sizeof(float) * capacity);
 	search->norm = palloc(sizeof(float) * capacity);
 	search->view = winnow_view_alloc(index);
+	search->allocated = 4;
+	search->groups = palloc(sizeof(WinnowView *) * search->allocated);
+	for (int i = 0; i < search->allocated; i++)
+		search->groups[i] = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
 	set_goal(search, limit > 0 ? limit : FIRST_GOAL);

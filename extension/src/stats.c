@@ -80,7 +80,7 @@ count_node(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
 		if (level == 0)
 		{
 			rows += view->nlive;
-			counts->slots += index->leaf.capacity;
+			counts->slots += winnow_group_capacity(&index->leaf, view->first);
 		}
 		else
 		{

@@ -21,8 +21,8 @@ typedef struct WinnowCheck
 
 	/*
 	 * On a standby nothing keeps replay from splitting and vacuuming under
-	 * the check.  A node is split between the reading of its parent's page
-	 * and its own, so that rows are met twice; what was retired may be met.
+	 * the check.  A node may be split between the reading of its parent's page
+	 * and its own, so that it is met retired, and what is below it twice.
 	 */
 	bool		replaying;
 
@@ -42,6 +42,7 @@ typedef struct WinnowCheck
 /* A row of the index, as copied from its pages */
 typedef struct WinnowCheckedRow
 {
+	BlockNumber node;			/* first head page of its node */
 	BlockNumber block;			/* head page */
 	int			slot;
 	uint64		id;

@@ -120,6 +120,7 @@ typedef struct WinnowChildStats
 typedef struct WinnowLayout
 {
 	int			capacity;		/* rows per group */
+	int			first_capacity; /* of the first group, which has the centroid */
 	int			max_data;		/* data pages of a full first group */
 	uint16		live_offset;	/* live bits, from the start of the page */
 	uint16		id_offset;		/* TIDs, or blocks of children */
@@ -147,6 +148,9 @@ typedef struct WinnowIndex
 } WinnowIndex;
 
 #define winnow_layout(index, level) ((level) == 0 ? &(index)->leaf : &(index)->inner)
+
+#define winnow_group_capacity(layout, first) \
+	((first) ? (layout)->first_capacity : (layout)->capacity)
 
 #define WINNOW_MASK_MAX		WINNOW_MASK_WORDS(WINNOW_MAX_LIST_SIZE)
 
@@ -259,6 +263,8 @@ typedef struct WinnowView
 	bool		first;			/* first group of its node */
 	BlockNumber next;
 	WinnowChain chain;			/* of its node */
+	bool		hold_first;		/* keep the lock on the first head page, in "held" */
+	Buffer		held;
 	int			nlive;			/* live rows */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */

@@ -2,6 +2,8 @@
 
 Each case damages the index's file in a database of its own, copied file by file from a sound one: no page of it is in
 the server's memory until a statement reads it.  Checksums are off, so that the damage reaches the extension.
+
+Environment: ``WINNOW_CORRUPTION_ROUNDS`` (default 40) is the number of cases of random damage.
 """
 
 from __future__ import annotations
@@ -625,13 +627,13 @@ def run_damaged(sound: Sound, name: str, damage: Fault) -> list[tuple[str, str]]
                         raise
                     errors.append((statement, f"{error} ({error.sqlstate})"))
     except psycopg.Error as error:
+        watch.cancel()
+        watch.join()
         log = "\n".join(sound.server.log_path.read_text(errors="replace").splitlines()[-20:])
+        sound.server.start()
         pytest.fail(f"{statement}: {'hangs' if hung.is_set() else error} ({error.sqlstate})\n{log}", pytrace=False)
     finally:
         watch.cancel()
-        watch.join()
-        if hung.is_set():
-            sound.server.start()
     with sound.connect("postgres") as connection:
         connection.execute(f"DROP DATABASE {database}")
     return errors
