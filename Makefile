@@ -54,9 +54,9 @@ test: env ## run the tests on the embedded server of PG_VERSION
 test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18
 	@.ci/need postgresql-15:/usr/lib/postgresql/15/bin/postgres \
 		postgresql-server-dev-15:/usr/include/postgresql/15/server/postgres.h
-	WINNOW_PG_VERSION=15 $(PY) -m pytest --ignore=tests/kernels $(ARGS)
-	WINNOW_PG_VERSION=16 $(PY) -m pytest --ignore=tests/kernels $(ARGS)
-	WINNOW_PG_VERSION=18 $(PY) -m pytest $(ARGS)
+	$(MAKE) --no-print-directory test PG_VERSION=15 ARGS="--ignore=tests/kernels $(ARGS)"
+	$(MAKE) --no-print-directory test PG_VERSION=16 ARGS="--ignore=tests/kernels $(ARGS)"
+	$(MAKE) --no-print-directory test PG_VERSION=18
 
 lint: env ## check formatting, types and warnings
 	@.ci/need clang-format:clang-format

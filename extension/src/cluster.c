@@ -390,8 +390,7 @@ cluster_in_files(ClusterState *state, WinnowSpool *spool, const WinnowCentroids 
 	int			nfiles = (int) Min(MAX_FILES, Max(2, ceil(1.5 * bytes / state->budget)));
 
 	if (too_many)
-		nfiles = Max(nfiles, (int) Min(MAX_FILES, 2 * count / (MAX_LISTS * FILL *
-															   state->index->list_size)));
+		nfiles = Max(nfiles, (int) Min(MAX_FILES, 2 * count / (MAX_LISTS * FILL * state->index->list_size)));
 	share_lists(centroids, nfiles, first);
 	if (deal_out(state, spool, centroids, first, files, nfiles) > GIANT_FILE * count)
 	{

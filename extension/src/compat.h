@@ -105,7 +105,11 @@ winnow_extend_relation(Relation rel, ForkNumber fork)
 /* "Index Searches" of EXPLAIN ANALYZE */
 #if PG_VERSION_NUM >= 180000
 #define WINNOW_COUNT_SEARCH(scan) \
-	do { if ((scan)->instrument) (scan)->instrument->nsearches++; } while (0)
+	do \
+	{ \
+		if ((scan)->instrument) \
+			(scan)->instrument->nsearches++; \
+	} while (0)
 #else
 #define WINNOW_COUNT_SEARCH(scan) ((void) 0)
 #endif

@@ -56,7 +56,7 @@ bytea *
 winnow_options(Datum reloptions, bool validate)
 {
 	static const relopt_parse_elt table[] = {
-		{.optname = "list_size",.opttype = RELOPT_TYPE_INT,.offset = offsetof(WinnowOptions, list_size)},
+		{.optname = "list_size", .opttype = RELOPT_TYPE_INT, .offset = offsetof(WinnowOptions, list_size)},
 	};
 
 	return (bytea *) build_reloptions(reloptions, validate, option_kind,

@@ -155,7 +155,8 @@ ball_share(const WinnowQueueItem *list, const WinnowQueueItem *best, float scale
 	float		apart = sqrtf(list->spread + best->spread);
 
 	return apart > 0 ?
-		phi((best->centroid_score - list->centroid_score) / (2 * apart) * scale) : 0.5f;
+			   phi((best->centroid_score - list->centroid_score) / (2 * apart) * scale) :
+			   0.5f;
 }
 
 static bool

@@ -111,7 +111,7 @@ validate_groups(List *groups, const char *family, uint64 operators, uint64 procs
 	bool		valid = true;
 	ListCell   *lc;
 
-	foreach (lc, groups)
+	foreach(lc, groups)
 	{
 		OpFamilyOpFuncGroup *group = (OpFamilyOpFuncGroup *) lfirst(lc);
 
@@ -132,7 +132,7 @@ find_group(List *groups, Oid typid)
 {
 	ListCell   *lc;
 
-	foreach (lc, groups)
+	foreach(lc, groups)
 	{
 		OpFamilyOpFuncGroup *group = (OpFamilyOpFuncGroup *) lfirst(lc);
 

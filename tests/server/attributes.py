@@ -314,4 +314,3 @@ def where_clause(rng: Random, columns: list[Column], values: Values) -> str:
         else:
             parts.append(simple_condition(rng, rng.choice(columns), values))
     return " AND ".join(parts)
-

@@ -179,9 +179,7 @@ class Load:
 
 def writers(dsn: str, rng: Random, count: int) -> list[Writer]:
     """Writers with ids of their own."""
-    return [
-        Writer(dsn, rng=Random(rng.getrandbits(64)), next_id=number * 10_000_000) for number in range(1, count + 1)
-    ]
+    return [Writer(dsn, rng=Random(rng.getrandbits(64)), next_id=number * 10_000_000) for number in range(1, count + 1)]
 
 
 @dataclass
@@ -191,7 +189,9 @@ class Reader(Worker):
     rng: Random = field(default_factory=Random)
 
     def work(self, connection: Connection) -> None:
-        where = self.rng.choice(["true", "true", "bucket < 10", "bucket = 7", "label = 'label 3'", "label > 'label 5' AND bucket > 40"])
+        where = self.rng.choice(
+            ["true", "true", "bucket < 10", "bucket = 7", "label = 'label 3'", "label > 'label 5' AND bucket > 40"]
+        )
         limit = self.rng.choice([None, None, 10, 100])
         exact = self.rng.random() < 0.5
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")

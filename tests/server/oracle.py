@@ -168,7 +168,9 @@ def check_exact(connection: Connection, sql_distance: str, table: str, *, ids: s
     connection.execute(INDEX_ONLY)
     connection.execute("SET winnow.recall = 1")
     for limit in (10, None):
-        sql = f"SELECT id, {sql_distance} AS d FROM {table} ORDER BY {sql_distance}" + (f" LIMIT {limit}" if limit else "")
+        sql = f"SELECT id, {sql_distance} AS d FROM {table} ORDER BY {sql_distance}" + (
+            f" LIMIT {limit}" if limit else ""
+        )
         plan = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}").fetchone()
         assert plan is not None
         assert index_scans(plan[0]), f"no index scan: {plan[0]}"

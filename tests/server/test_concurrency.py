@@ -125,10 +125,14 @@ def test_cancelled_scan(busy: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def test_cancelled_build(busy: psycopg.Connection[tuple[object, ...]]) -> None:
-    files = "SELECT count(*) FROM pg_ls_dir('base/' || (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    files = (
+        "SELECT count(*) FROM pg_ls_dir('base/' || (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
     before = busy.execute(files).fetchone()
     build = "CREATE INDEX again ON items USING winnow (e vector_cosine_ops, label) WITH (list_size = 8)"
-    assert [cancelled(busy, timeout, build) or busy.execute("DROP INDEX again") is None for timeout in TIMEOUTS].count(True) > 0
+    assert [cancelled(busy, timeout, build) or busy.execute("DROP INDEX again") is None for timeout in TIMEOUTS].count(
+        True
+    ) > 0
     busy.execute("CHECKPOINT")
     assert busy.execute(files).fetchone() == before
     for number, timeout in enumerate(TIMEOUTS, start=1):

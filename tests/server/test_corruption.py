@@ -38,10 +38,16 @@ LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, DATA = 24, 26, 28, 30, 32, 36, 40
 KIND, PAGE_ID = 8188, 8190
 HEAD_PAGE = 2
 RETIRED = 1
-# Groups of at most 64 rows whose data fits into one page: one block number, then a word of live bits.
+# Groups of at most 64 rows whose data fits into one page: one block number, a word of live bits, ids, columns.
 LIVE, IDS = 48, 56
 CHILD, TID = 4, 6
 CONTENTS = 24
+# Bytes of the columns of SCHEMA's index.  Leaves: null bits, and texts as hash and prefix.  Inner nodes: rows below and
+# radius, then flags and bounds or Bloom filters.
+LEAF_COLUMNS = (1, 1, 4, 8, *(8, 8) * 8, 16, 16, 8, 8, 1)
+INNER_COLUMNS = (4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8, 8, 1, 8, 8, 1, 1, 1)
+LEAF_ROWS = (PAGE - 8 - IDS) // (TID + sum(LEAF_COLUMNS))
+INNER_ROWS = (PAGE - 8 - IDS) // (CHILD + sum(INNER_COLUMNS))
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 NOWHERE = 0xFFFFFFFF
 
@@ -60,7 +66,8 @@ $$;
 SELECT setseed(0.5);
 SELECT add_items(1, 1500);
 CREATE INDEX items_index ON items USING winnow
-    (embedding, number, price, name, city, street, colour, tags, marks, changed, key, yes) WITH (list_size = 64);
+    (embedding, number, price, name, city, street, colour, lower(name), lower(city), lower(street), lower(colour),
+    tags, marks, changed, key, yes) WITH (list_size = 64);
 SELECT add_items(1501, 3000);
 """
 
@@ -151,7 +158,7 @@ class IndexFile:
             found = [self.get(group, IDS + CHILD * slot) for group, slot in self.rows(found)]
             assert all(
                 self.get(block, KIND, "H") == HEAD_PAGE and self.get(block, LEVEL, "H") == above - 1 for block in found
-            ), "this file does not know the layout any more"
+            ), "the layout has changed"
         return found
 
     def groups(self, node: int) -> Iterator[int]:
@@ -166,16 +173,20 @@ class IndexFile:
                 if self.get(group, LIVE, "Q") >> slot & 1:
                     yield group, slot
 
-    def chained(self) -> int:
-        """A leaf of more than one group."""
-        return next(leaf for leaf in self.nodes(0) if self.get(leaf, NEXT) != NOWHERE)
+    def chained(self, level: int = 0) -> int:
+        """A node of more than one group, on that level or above."""
+        for above in range(level, self.get(self.root(), LEVEL, "H") + 1):
+            for node in self.nodes(above):
+                if self.get(node, NEXT) != NOWHERE:
+                    assert self.get(node, NROWS, "H") == (INNER_ROWS if above else LEAF_ROWS), "the layout has changed"
+                    return node
+        raise AssertionError("no node has a second group")
 
-    def columns(self, group: int) -> int:
-        """Where the columns behind the ids begin."""
-        level = self.get(group, LEVEL, "H")
-        capacity = max(self.get(block, NROWS, "H") for node in self.nodes(level) for block in self.groups(node))
-        assert any(self.get(node, NEXT) != NOWHERE for node in self.nodes(level)), "no group is full"
-        return IDS + (CHILD if level else TID) * capacity
+    def column(self, number: int, leaf: bool) -> int:
+        """Where a column of the head page begins."""
+        if leaf:
+            return IDS + LEAF_ROWS * (TID + sum(LEAF_COLUMNS[:number]))
+        return IDS + INNER_ROWS * (CHILD + sum(INNER_COLUMNS[:number]))
 
 
 Fault = Callable[[IndexFile], None]
@@ -287,7 +298,7 @@ def chain_cut(index: IndexFile) -> None:
 
 @fault("a next group, but is not full")
 def inner_chain_back(index: IndexFile) -> None:
-    inner = next(node for node in index.nodes(1) if index.get(node, NEXT) != NOWHERE)
+    inner = index.chained(level=1)
     index.put(index.get(inner, NEXT), NEXT, inner)
 
 
@@ -450,15 +461,12 @@ def centroid_not_a_number(index: IndexFile) -> None:
 def tid_twice(index: IndexFile) -> None:
     """The whole row twice in a group: TID, attributes and code."""
     leaf = index.nodes(0)[0]
-    capacity = (index.columns(leaf) - IDS) // TID
-    data = index.get(leaf, DATA)
     index.copy(leaf, IDS, IDS + TID, TID)
-    index.copy(data, CONTENTS + 4 * DIMS, CONTENTS + 4 * DIMS + CODE, CODE)
-    start = index.columns(leaf)
-    # Two bytes of null bits, then the columns in the order of the index, four of them with a prefix.
-    for width in (1, 1, 4, 8, 8, 8, 8, 8, 8, 8, 8, 8, 16, 16, 8, 8, 1):
+    for number, width in enumerate(LEAF_COLUMNS):
+        start = index.column(number, leaf=True)
         index.copy(leaf, start, start + width, width)
-        start += width * capacity
+    start = CONTENTS + 4 * DIMS
+    index.copy(index.get(leaf, DATA), start, start + CODE, CODE)
 
 
 @fault("which is not in the table")
@@ -489,15 +497,12 @@ def tid_of_another_row(index: IndexFile) -> None:
 
 @fault("has other attributes than")
 def attribute(index: IndexFile) -> None:
-    leaf = index.nodes(0)[0]
-    capacity = (index.columns(leaf) - IDS) // TID
-    index.flip(leaf, index.columns(leaf) + 2 * capacity)
+    index.flip(index.nodes(0)[0], index.column(2, leaf=True))
 
 
 @fault("has other attributes than")
 def null_bit(index: IndexFile) -> None:
-    leaf = index.nodes(0)[0]
-    index.flip(leaf, index.columns(leaf))
+    index.flip(index.nodes(0)[0], index.column(0, leaf=True))
 
 
 @fault("lacks row")
@@ -507,29 +512,22 @@ def row_not_live(index: IndexFile) -> None:
 
 @fault("impossible number of rows")
 def child_without_rows(index: IndexFile) -> None:
-    inner = index.nodes(1)[0]
-    index.put(inner, index.columns(inner), 0)
+    index.put(index.nodes(1)[0], index.column(0, leaf=False), 0)
 
 
 @fault("negative radius")
 def child_radius(index: IndexFile) -> None:
-    inner = index.nodes(1)[0]
-    capacity = (index.columns(inner) - IDS) // CHILD
-    index.put(inner, index.columns(inner) + 4 * capacity, -1, "f")
+    index.put(index.nodes(1)[0], index.column(1, leaf=False), -1, "f")
 
 
 @fault("has a summary that does not hold")
 def summary_without_values(index: IndexFile) -> None:
-    inner = index.nodes(1)[0]
-    capacity = (index.columns(inner) - IDS) // CHILD
-    index.put(inner, index.columns(inner) + 8 * capacity, 0, "B")
+    index.put(index.nodes(1)[0], index.column(2, leaf=False), 0, "B")
 
 
 @fault("has a summary that does not hold")
 def summary_too_narrow(index: IndexFile) -> None:
-    inner = index.nodes(1)[0]
-    capacity = (index.columns(inner) - IDS) // CHILD
-    index.put(inner, index.columns(inner) + 9 * capacity, 3, "i")
+    index.put(index.nodes(1)[0], index.column(3, leaf=False), 3)
 
 
 @fault("kind is not the one expected")

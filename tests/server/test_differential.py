@@ -112,7 +112,9 @@ class World:
         columns = [Column.random(rng, f"c{i}", rng.choice(kinds)) for i in range(rng.randint(0, 6))]
         if columns and rng.random() < 0.15:
             small = [str(i) for i in range(7)]
-            columns[-1] = Column("(other % 7)", next(kind for kind in KINDS if kind.type == "integer"), small, stored=False)
+            columns[-1] = Column(
+                "(other % 7)", next(kind for kind in KINDS if kind.type == "integer"), small, stored=False
+            )
         return columns
 
     @property
@@ -177,7 +179,9 @@ class World:
         changes: list[Callable[[], None]] = [
             lambda: self.insert(rng.randint(1, self.rows // 3 + 1)),
             lambda: self.run(f"DELETE FROM items WHERE {some}"),
-            lambda: self.run(f"UPDATE items t SET e = s.e FROM items s WHERE s.id = t.id + {rng.randint(1, 9)} AND t.{some}"),
+            lambda: self.run(
+                f"UPDATE items t SET e = s.e FROM items s WHERE s.id = t.id + {rng.randint(1, 9)} AND t.{some}"
+            ),
             lambda: self.run(f"UPDATE items SET e = {literal(self.vectors.draw(), self.type)} WHERE {some}"),
             lambda: self.run(f"UPDATE items SET other = (other + 13) % 100 WHERE {some}"),
             lambda: self.run("VACUUM (INDEX_CLEANUP ON) items"),

@@ -33,7 +33,13 @@ def test_standby(seed: int) -> None:
             create_table(connection)
             fill(connection, 500)
         data_dir = primary.data_dir.parent / "standby"
-        primary.run("pg_basebackup", f"--pgdata={data_dir}", f"--dbname={primary.dsn()}", "--write-recovery-conf", "--checkpoint=fast")
+        primary.run(
+            "pg_basebackup",
+            f"--pgdata={data_dir}",
+            f"--dbname={primary.dsn()}",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+        )
         # The primary's socket is in its data folder, and so is the socket's lock file.
         (data_dir / f".s.PGSQL.{primary.port}.lock").unlink()
         standby = Server(data_dir, version=VERSION, settings=STANDBY, assertions=True, sanitizers=SANITIZE, fsync=False)
