@@ -21,7 +21,7 @@
 #define WINNOW_DEFAULT_SEED UINT64CONST(0x9E3779B97F4A7C15)
 
 /* Effective dimension before anything is known of the data, see recall.c */
-#define WINNOW_DEFAULT_EFFECTIVE_DIM 88
+#define WINNOW_DEFAULT_EFFECTIVE_DIM 76
 
 /* Dimensions of the vector column, from its type modifier */
 static int

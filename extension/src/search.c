@@ -474,7 +474,7 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 		if (search->queue.count == 0 && search->active.count == 0 &&
 			search->pool.count == 0 && search->results.count == 0)
 			return false;
-		set_goal(search, search->goal + Max(search->goal / 2, 1));
+		set_goal(search, search->goal * 2);
 		search_to_goal(search);
 	}
 	search->nreturned++;

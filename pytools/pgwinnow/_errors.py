@@ -3,6 +3,7 @@
     WinnowError                  everything below; has .hint, the way out, when there is one
     ├── ConnectionFailed         no database was named, or it cannot be reached
     ├── ServerError              (pgwinnow.server) the embedded server could not be installed, started or stopped
+    ├── KernelsMissing           (pgwinnow._kernels) the compiled kernels are not there, and numpy has no substitute
     ├── MissingExtra             an optional dependency is not installed
     ├── ExtensionMissing         the database has no vector type or no winnow access method
     ├── UnknownName              no such table, column, index or metric

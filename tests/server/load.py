@@ -1,7 +1,7 @@
 """Mixed load on a table, by several connections at once, with a record of what was committed.
 
-The table is ``items (id bigint, bucket integer, label text, e vector(DIMS))``, with an index over all but the id.  Every
-writer works on ids of its own, so that what the table must hold can be told from what the writers were told.
+The table is ``items (id bigint, bucket integer, label text, e vector(DIMS))``, with an index over all but the id.
+Every writer works on ids of its own, so that what the table must hold can be told from what the writers were told.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 
 import psycopg
 
-from server.oracle import INDEX_ONLY, Connection, complaint, matching_rows, rows_of
+from server.oracle import INDEX_ONLY, NO_INDEX, Connection, complaint, matching_rows, rows_of
 
 DIMS = 24
 NEAREST = "e <-> '[" + ",".join(["0.25"] * DIMS) + "]'"
@@ -36,7 +36,8 @@ def create_table(connection: Connection, *, list_size: int = 8, kind: str = "", 
     labels = ', label COLLATE "C"' * width
     connection.execute(f"CREATE {kind} TABLE items (id bigint, bucket integer, label text, e vector({DIMS}))")
     connection.execute(
-        f"CREATE INDEX items_index ON items USING winnow (bucket, e vector_l2_ops{labels}) WITH (list_size = {list_size})"
+        f"CREATE INDEX items_index ON items USING winnow (bucket, e vector_l2_ops{labels})"
+        f" WITH (list_size = {list_size})"
     )
     connection.execute("CREATE INDEX items_id ON items (id)")
 
@@ -45,8 +46,8 @@ def fill(connection: Connection, count: int, first: int = 0) -> None:
     """Add rows with the ids from ``first``."""
     rng = Random(first)
     with connection.cursor().copy("COPY items FROM STDIN") as copy:
-        for id in range(first, first + count):
-            copy.write_row((id, id % 50, f"label {id % 17}", vector(rng)))
+        for number in range(first, first + count):
+            copy.write_row((number, number % 50, f"label {number % 17}", vector(rng)))
 
 
 # Of a server that dies: connection lost, terminating connection, shutting down
@@ -68,9 +69,6 @@ class Worker:
                 while not self.stop.is_set():
                     self.work(connection)
                     self.runs += 1
-        except psycopg.OperationalError as error:
-            if error.sqlstate not in SERVER_DIED:
-                self.failure = error
         except Exception as error:
             self.failure = error
 
@@ -138,7 +136,7 @@ class Writer(Worker):
         rng = self.rng
         ids = range(self.next_id, self.next_id + rng.randint(1, 40))
         self.next_id = ids.stop
-        records = [(id, rng.randint(0, 50), f"label {id % 17}", vector(rng)) for id in ids]
+        records = [(number, rng.randint(0, 50), f"label {number % 17}", vector(rng)) for number in ids]
         if rng.random() < 0.5:
             connection.cursor().executemany("INSERT INTO items VALUES (%s, %s, %s, %s)", records)
         else:
@@ -149,10 +147,14 @@ class Writer(Worker):
 
 
 class Load:
-    """Workers at work, within a ``with`` statement; a worker's failure is raised at its end."""
+    """Workers at work, within a ``with`` statement; a worker's failure is raised at its end.
+
+    ``killed`` is for who kills the server: lost connections are no failures then.
+    """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self.workers = workers
+        self.killed = False
         self._threads = [threading.Thread(target=worker.run) for worker in workers]
 
     def __enter__(self) -> Load:
@@ -166,7 +168,7 @@ class Load:
         for thread in self._threads:
             thread.join()
         for worker in self.workers:
-            if worker.failure is not None:
+            if worker.failure is not None and not (self.killed and _server_died(worker.failure)):
                 raise worker.failure
 
     def wait_for(self, transactions: int) -> None:
@@ -175,6 +177,10 @@ class Load:
         wanted = sum(worker.runs for worker in writers) + transactions
         while sum(worker.runs for worker in writers) < wanted and all(thread.is_alive() for thread in self._threads):
             time.sleep(0.005)
+
+
+def _server_died(error: Exception) -> bool:
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate in SERVER_DIED
 
 
 def writers(dsn: str, rng: Random, count: int) -> list[Writer]:
@@ -189,18 +195,33 @@ class Reader(Worker):
     rng: Random = field(default_factory=Random)
 
     def work(self, connection: Connection) -> None:
-        where = self.rng.choice(
-            ["true", "true", "bucket < 10", "bucket = 7", "label = 'label 3'", "label > 'label 5' AND bucket > 40"]
-        )
-        limit = self.rng.choice([None, None, 10, 100])
-        exact = self.rng.random() < 0.5
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-        connection.execute(f"SET winnow.recall = {1 if exact else 0.95}")
+        exact = self.rng.random() < 0.5
+        connection.execute(f"SET LOCAL winnow.recall = {1 if exact else 0.95}")
+        if self.rng.random() < 0.5:
+            self._compare_all(connection)
+        else:
+            self._compare_answers(connection, exact)
+        connection.execute("COMMIT")
+
+    def _compare_all(self, connection: Connection) -> None:
+        """Every row that is there, exactly once."""
+        sql = f"SELECT count(*), count(DISTINCT id), sum(id) FROM (SELECT id FROM items ORDER BY {NEAREST} OFFSET 0) s"
+        records = []
+        for settings in (INDEX_ONLY, NO_INDEX):
+            connection.execute(settings)
+            records.append(connection.execute(sql).fetchone())
+        assert records[0] == records[1], f"the index has (rows, ids, sum) {records[0]}, the table {records[1]}"
+
+    def _compare_answers(self, connection: Connection, exact: bool) -> None:
+        where = self.rng.choice(
+            ["true", "bucket < 10", "bucket = 7", "label = 'label 3'", "label > 'label 5' AND bucket > 40"]
+        )
+        limit = self.rng.choice([None, 1, 10, 100]) if where != "true" else 100
         matching = matching_rows(connection, f"SELECT id, {NEAREST} FROM items WHERE {where}")
         connection.execute(INDEX_ONLY)
-        sql = f"SELECT id, {NEAREST} FROM items WHERE {where} ORDER BY {NEAREST}" + (f" LIMIT {limit}" if limit else "")
+        sql = f"SELECT id, {NEAREST} FROM items WHERE {where} ORDER BY {NEAREST}"
+        sql += f" LIMIT {limit}" if limit else ""
         found = rows_of(connection.execute(sql).fetchall())
-        connection.execute("COMMIT")
         wrong = complaint(found, matching, limit=limit, exact=exact, ordered=exact)
-        if wrong is not None:
-            raise AssertionError(f"{sql}\n{wrong}")
+        assert wrong is None, f"{sql}\n{wrong}"

@@ -71,7 +71,7 @@ def complaint(
     """
     ids = [row.id for row in found]
     if len(set(ids)) != len(ids):
-        return f"rows came twice: {sorted({id for id in ids if ids.count(id) > 1})[:10]}"
+        return f"rows came twice: {sorted({twice for twice in ids if ids.count(twice) > 1})[:10]}"
     if wrong := sorted(set(ids) - matching.keys()):
         return f"rows that do not match: {wrong[:10]}"
     wanted = max(0, len(matching) - offset)
@@ -140,8 +140,9 @@ def table_scans(plan: object) -> set[str]:
 def winnow_indexes(connection: Connection) -> dict[str, str]:
     """Names of all winnow indexes with storage, each with its table."""
     records = connection.execute(
-        "SELECT i.relname, t.relname FROM pg_class i JOIN pg_am a ON a.oid = i.relam JOIN pg_index x ON x.indexrelid = i.oid"
-        " JOIN pg_class t ON t.oid = x.indrelid WHERE a.amname = 'winnow' AND i.relkind = 'i' AND x.indisvalid"
+        "SELECT i.relname, t.relname FROM pg_class i JOIN pg_am a ON a.oid = i.relam"
+        " JOIN pg_index x ON x.indexrelid = i.oid JOIN pg_class t ON t.oid = x.indrelid"
+        " WHERE a.amname = 'winnow' AND i.relkind = 'i' AND x.indisvalid"
     ).fetchall()
     return {str(index): str(table) for index, table in records}
 

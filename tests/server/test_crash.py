@@ -56,6 +56,8 @@ def disturb(server: Server, rng: Random, crowd: list[Writer]) -> None:
         workers.append(Repeater(server.dsn(), sql=sql, pause=0.05))
     with Load(workers) as load:
         load.wait_for(rng.randint(20, 150))
+        assert not any(worker.failure for worker in workers)
+        load.killed = True
         server.kill()
 
 
@@ -70,7 +72,7 @@ def settle(connection: Connection, crowd: list[Writer]) -> None:
         after = (writer.committed | writer.added) - writer.removed
         if found == after & set(ids):
             writer.committed = after
-        writer.next_id = max([writer.next_id, *(id + 1 for id in ids)])
+        writer.next_id = max(writer.next_id, ids[-1] + 1)
 
 
 def test_unlogged_index_is_reset() -> None:

@@ -31,7 +31,7 @@ from server.oracle import (
     winnow_indexes,
 )
 
-ROUNDS = int(os.environ.get("WINNOW_DIFFERENTIAL_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("WINNOW_DIFFERENTIAL_ROUNDS", "100"))
 QUERIES = 16
 
 METRICS = {"vector_l2_ops": "<->", "vector_ip_ops": "<#>", "vector_cosine_ops": "<=>"}
@@ -415,7 +415,7 @@ FORMS = (ask_plain, ask_plain, ask_plain, ask_plain, ask_two_orders, ask_lateral
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
-def test_differential(connection: psycopg.Connection[tuple[object, ...]], seed: int, number: int) -> None:
+def test_differential(connection: Connection, seed: int, number: int) -> None:
     connection.autocommit = True
     connection.prepare_threshold = None
     world = World(connection, f"{seed}-{number}")

@@ -127,7 +127,7 @@ def take_over(primary: Server, standby: Server) -> None:
         connection.execute("UPDATE items SET id = id + 100000000")
         fill(connection, 300)
         connection.execute("VACUUM (INDEX_CLEANUP ON) items")
-        check_exact(connection, NEAREST, "items", ids={id + 100000000 for id in ids} | set(range(300)))
+        check_exact(connection, NEAREST, "items", ids={number + 100000000 for number in ids} | set(range(300)))
         # Unlogged tables are empty after a promotion.
         connection.execute("INSERT INTO volatile VALUES (2, '[3,4]')")
         check_exact(connection, "e <-> '[0,0]'", "volatile", ids={2})
