@@ -101,8 +101,10 @@ build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpoo
 	}
 	{
 		WinnowNode *root = winnow_node_alloc(index);
+		WinnowRows *rows = winnow_spool_load(spool);
 
-		winnow_node_write(rel, fork, index, level, winnow_spool_load(spool), false, root);
+		rows->nknown = rows->count;
+		winnow_node_write(rel, fork, index, level, rows, false, root);
 		winnow_spool_free(spool);
 		return root->block;
 	}

@@ -67,6 +67,7 @@ slice(const ClusterState *state, const WinnowRows *rows, int start, int count)
 	WinnowRows	part;
 
 	part.count = count;
+	part.nknown = count;
 	part.ids = rows->ids + start;
 	part.images = rows->images + (Size) start * image_bytes;
 	part.vectors = rows->vectors + (Size) start * state->index->dims;
@@ -210,6 +211,8 @@ dissolve_small(ClusterState *state, const WinnowRows *rows, int32 *list, int fir
 		int			best;
 		float		distance;
 
+		if (i % 256 == 0)
+			CHECK_FOR_INTERRUPTS();
 		if (size[list[i]] >= SMALL_LIST * state->index->list_size)
 			continue;
 		winnow_nearest(rows->vectors + (Size) i * dims, kept_centroids, nkept, dims, &best,

@@ -16,10 +16,12 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
-#include "utils/float.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 #include "utils/spccache.h"
+
+/* Of paths that would give a wrong answer; finite, so that sums stay ordered */
+#define FORBIDDEN_COST 1e50
 
 /* Rows the search is made for when the plan does not say */
 #define UNKNOWN_LIMIT 10
@@ -136,8 +138,8 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)))
 	{
 		/* rows without a vector are missing: only an ordered scan is right */
-		*startup = get_float8_infinity();
-		*total = get_float8_infinity();
+		*startup = FORBIDDEN_COST;
+		*total = FORBIDDEN_COST;
 		*selectivity = 0;
 		WINNOW_DISABLE_PATH(path);
 		return;

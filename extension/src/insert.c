@@ -156,7 +156,7 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 	} while (!widen_path(rel, index, &path, state->image) ||
 			 !append_to_leaf(rel, state, path.leaf, tid, &nlive));
 	if (nlive > index->list_size)
-		winnow_split(rel, heap, index, &path);
+		winnow_split(rel, heap, index, &path, nlive);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(state->row_context);
 	return false;

@@ -46,6 +46,11 @@ limit_below(PlanState *node, const IndexScanDescData *scan, int64 limit)
 		case T_LockRowsState:
 		case T_ResultState:
 			return limit_below(outerPlanState(node), scan, limit);
+		case T_IncrementalSortState:
+		case T_WindowAggState:
+
+			/* they read one row more, to see where a group of peers ends */
+			return limit_below(outerPlanState(node), scan, limit + 1);
 		case T_SubqueryScanState:
 			return limit_below(((SubqueryScanState *) node)->subplan, scan, limit);
 		case T_MergeAppendState:

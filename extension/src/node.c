@@ -6,6 +6,8 @@
 
 #include "winnow.h"
 
+#include <math.h>
+
 #include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -27,7 +29,7 @@ mean_vector(const WinnowIndex *index, const WinnowRows *rows, float *mean)
 {
 	double	   *sum = palloc0(sizeof(double) * index->dims);
 
-	for (int i = 0; i < rows->count; i++)
+	for (int i = 0; i < rows->nknown; i++)
 	{
 		const float *vector = rows->vectors + (Size) i * index->dims;
 
@@ -35,7 +37,7 @@ mean_vector(const WinnowIndex *index, const WinnowRows *rows, float *mean)
 			sum[d] += vector[d];
 	}
 	for (int d = 0; d < index->dims; d++)
-		mean[d] = rows->count > 0 ? (float) (sum[d] / rows->count) : 0;
+		mean[d] = rows->nknown > 0 ? (float) (sum[d] / rows->nknown) : 0;
 	pfree(sum);
 }
 
@@ -68,6 +70,8 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 									   image + sizeof(WinnowChildStats));
 		}
 		stats.rows += below.rows;
+		if (i >= rows->nknown)
+			continue;
 		weight += below.rows;
 		radius2 += below.rows *
 			(below.radius2 +
@@ -101,10 +105,28 @@ write_page(Relation rel, ForkNumber fork, BlockNumber block, Page image, bool lo
 	UnlockReleaseBuffer(buffer);
 }
 
+/*
+ * The code of a row; of one whose vector is not known, the code that says so
+ * (see winnow_encode): its bounds never rule it out.
+ */
+static void
+write_code(const WinnowIndex *index, const float *vector, const float *centroid, uint8 *code)
+{
+	const float unknown[2] = {INFINITY, 1};
+
+	if (vector != NULL)
+		winnow_encode(vector, centroid, index->dims, code);
+	else
+	{
+		memset(code, 0, index->code_bytes);
+		memcpy(code, unknown, sizeof(unknown));
+	}
+}
+
 /* The data pages of one group: centroid (first group), then codes */
 static void
 write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool first,
-				 const float *centroid, const float *vectors, int nrows,
+				 const float *centroid, const float *vectors, int nrows, int nknown,
 				 const BlockNumber *blocks, int nblocks, bool logged)
 {
 	PGAlignedBlock image;
@@ -132,8 +154,8 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool f
 			winnow_code_place(index->dims, first, slot, &page, &offset);
 			if (page != p)
 				break;
-			winnow_encode(vectors + (Size) slot * index->dims, centroid, index->dims,
-						  (uint8 *) PageGetContents(image.data) + offset);
+			write_code(index, slot < nknown ? vectors + (Size) slot * index->dims : NULL,
+					   centroid, (uint8 *) PageGetContents(image.data) + offset);
 			winnow_data_set_end(image.data, offset + index->code_bytes);
 			slot++;
 		}
@@ -208,7 +230,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 							 rows->images + (Size) (start + i) * layout->image_bytes);
 		write_data_pages(rel, fork, index, g == 0, node->centroid,
 						 rows->vectors + (Size) start * index->dims, nrows,
-						 group->data, group->ndata, logged);
+						 rows->nknown - start, group->data, group->ndata, logged);
 		write_page(rel, fork, mine[0], image.data, logged);
 	}
 	pfree(blocks);

@@ -153,6 +153,13 @@ set_goal(WinnowSearch *search, int64 goal)
 	search->recall.next_check = 0;
 
 	/* what was not good enough for the last goal may be now */
+	if (search->active.count == 0)
+	{
+		candidates_heap empty = search->active;
+
+		search->active = search->pool;
+		search->pool = empty;
+	}
 	for (Size i = 0; i < search->pool.count; i++)
 		candidates_add(&search->active, search->pool.items[i]);
 	search->pool.count = 0;
@@ -386,7 +393,9 @@ reached(WinnowSearch *search)
 {
 	if (search->nfound < search->goal)
 		return false;
-	return !search->directed ||
+	if (!search->directed)
+		return search->scan->numberOfOrderBys < 2;
+	return
 		winnow_recall_reached(&search->recall, &search->queue, threshold(search),
 							  search->goal);
 }

@@ -17,6 +17,9 @@
 /* Splits tried without holding the node's lock before giving that up */
 #define OPTIMISTIC_TRIES 3
 
+/* A list this many times too large is split even if that means to wait */
+#define PATIENCE 4
+
 /* A node as it was when it was copied */
 typedef struct NodeCopy
 {
@@ -107,10 +110,53 @@ child_vector(SplitState *split, int level, BlockNumber child, WinnowView *view, 
 }
 
 /*
- * The live rows of the copy with their vectors.  Leaf rows that no snapshot
- * can see any more are left out; the others are fetched as whoever might see
- * them would, so that their values are not vacuumed away yet.
+ * The vector of a leaf row, from the heap.  Returns false if the row has been
+ * deleted or was never committed: VACUUM may be removing its out-of-line
+ * values, so they cannot be read, but on a standby there may be a snapshot that
+ * sees the row, so it cannot be left out either.
  */
+static bool
+row_vector(SplitState *split, WinnowFetch *fetch, uint64 id, float *vector)
+{
+	int			attno = split->index->schema.vector_attno;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	SnapshotData dirty;
+	MemoryContext old;
+
+	InitDirtySnapshot(dirty);
+	if (!winnow_fetch_row(fetch, id, &dirty, values, isnull))
+		return false;
+	if (isnull[attno])
+		winnow_corrupted(split->rel, split->node, "A row's vector is null in the table.");
+	old = MemoryContextSwitchTo(winnow_fetch_context(fetch));
+	winnow_index_vector(split->index, values[attno], vector);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static void
+allocate_rows(const WinnowIndex *index, int level, WinnowRows *rows, int count)
+{
+	Size		images = (Size) winnow_layout(index, level)->image_bytes * count;
+
+	memset(rows, 0, sizeof(*rows));
+	rows->ids = palloc(sizeof(uint64) * Max(count, 1));
+	rows->images = palloc_extended(Max(images, 1), MCXT_ALLOC_HUGE);
+	rows->vectors = palloc_extended(Max(sizeof(float) * index->dims * count, 1), MCXT_ALLOC_HUGE);
+}
+
+static void
+add_row(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id, const uint8 *image)
+{
+	int			image_bytes = winnow_layout(index, level)->image_bytes;
+
+	rows->ids[rows->count] = id;
+	memcpy(rows->images + (Size) rows->count * image_bytes, image, image_bytes);
+	rows->count++;
+}
+
+/* The live rows of the copy; those without a known vector are at the end */
 static void
 load_rows(SplitState *split, NodeCopy *copy)
 {
@@ -118,20 +164,15 @@ load_rows(SplitState *split, NodeCopy *copy)
 	const WinnowLayout *layout = winnow_layout(index, copy->level);
 	int			capacity = copy->ngroups * layout->capacity;
 	WinnowRows *rows = &copy->rows;
+	WinnowRows	unknown;
 	WinnowFetch *fetch = NULL;
 	WinnowView *view = NULL;
-	SnapshotData snapshot;
+	uint8	   *image = palloc(Max(layout->image_bytes, 1));
 
-	rows->count = 0;
-	rows->ids = palloc(sizeof(uint64) * capacity);
-	rows->images = palloc((Size) Max(layout->image_bytes, 1) * capacity);
-	rows->vectors = MemoryContextAllocHuge(CurrentMemoryContext,
-										   sizeof(float) * index->dims * capacity);
+	allocate_rows(index, copy->level, rows, capacity);
+	allocate_rows(index, copy->level, &unknown, capacity);
 	if (copy->level == 0)
-	{
-		InitNonVacuumableSnapshot(snapshot, GlobalVisTestFor(split->heap));
 		fetch = winnow_fetch_begin(split->heap, split->rel, index->schema.vector_attno, false);
-	}
 	else
 		view = winnow_view_alloc(index);
 
@@ -143,66 +184,58 @@ load_rows(SplitState *split, NodeCopy *copy)
 		{
 			uint64		id = winnow_row_id(layout, page, slot);
 			float	   *vector = rows->vectors + (Size) rows->count * index->dims;
+			bool		known = true;
 
 			if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
 				continue;
 			if (copy->level > 0)
 				child_vector(split, copy->level - 1, (BlockNumber) id, view, vector);
 			else
-			{
-				Datum		values[INDEX_MAX_KEYS];
-				bool		isnull[INDEX_MAX_KEYS];
-				int			attno = index->schema.vector_attno;
-				MemoryContext old;
-
-				if (!winnow_fetch_row(fetch, id, &snapshot, values, isnull))
-					continue;
-				if (isnull[attno])
-					winnow_corrupted(split->rel, copy->blocks[g],
-									 "A row's vector is null in the table.");
-				old = MemoryContextSwitchTo(winnow_fetch_context(fetch));
-				winnow_index_vector(index, values[attno], vector);
-				MemoryContextSwitchTo(old);
-			}
-			rows->ids[rows->count] = id;
-			winnow_row_image(layout, page, slot,
-							 rows->images + (Size) rows->count * layout->image_bytes);
-			rows->count++;
+				known = row_vector(split, fetch, id, vector);
+			winnow_row_image(layout, page, slot, image);
+			add_row(index, copy->level, known ? rows : &unknown, id, image);
 		}
 	}
 	if (fetch)
 		winnow_fetch_end(fetch);
+	rows->nknown = rows->count;
+	for (int i = 0; i < unknown.count; i++)
+		add_row(index, copy->level, rows, unknown.ids[i],
+				unknown.images + (Size) i * layout->image_bytes);
 }
 
-/* Part the rows in two by balanced 2-means */
+/*
+ * Part the rows in two by balanced 2-means; those without a known vector are
+ * shared out.
+ */
 static void
 part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRows *parts)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8	   *side = palloc(Max(rows->count, 1));
 	float	   *centroids = palloc(sizeof(float) * 2 * index->dims);
-	void	   *scratch = palloc(winnow_split_scratch_bytes(rows->count, index->dims));
+	void	   *scratch = palloc_extended(winnow_split_scratch_bytes(Max(rows->nknown, 1), index->dims),
+										  MCXT_ALLOC_HUGE);
+	int			nsecond = 0;
 
-	winnow_split_two(rows->vectors, rows->count, index->dims, rows->count, centroids, side,
-					 scratch, split_tick, NULL);
-	for (int p = 0; p < 2; p++)
-	{
-		parts[p].count = 0;
-		parts[p].ids = palloc(sizeof(uint64) * rows->count);
-		parts[p].images = palloc((Size) Max(layout->image_bytes, 1) * rows->count);
-		parts[p].vectors = MemoryContextAllocHuge(CurrentMemoryContext,
-												  sizeof(float) * index->dims * rows->count);
-	}
+	if (rows->nknown > 0)
+		winnow_split_two(rows->vectors, rows->nknown, index->dims, rows->nknown, centroids,
+						 side, scratch, split_tick, NULL);
+	for (int i = rows->nknown; i < rows->count; i++)
+		side[i] = i % 2;
+	for (int i = 0; i < rows->count; i++)
+		nsecond += side[i];
+	allocate_rows(index, level, &parts[0], rows->count - nsecond);
+	allocate_rows(index, level, &parts[1], nsecond);
 	for (int i = 0; i < rows->count; i++)
 	{
 		WinnowRows *part = &parts[side[i]];
-		int			n = part->count++;
 
-		part->ids[n] = rows->ids[i];
-		memcpy(part->images + (Size) n * layout->image_bytes,
-			   rows->images + (Size) i * layout->image_bytes, layout->image_bytes);
-		memcpy(part->vectors + (Size) n * index->dims,
-			   rows->vectors + (Size) i * index->dims, sizeof(float) * index->dims);
+		if (i < rows->nknown)
+			memcpy(part->vectors + (Size) part->nknown++ * index->dims,
+				   rows->vectors + (Size) i * index->dims, sizeof(float) * index->dims);
+		add_row(index, level, part, rows->ids[i],
+				rows->images + (Size) i * layout->image_bytes);
 	}
 }
 
@@ -219,6 +252,7 @@ switch_root(SplitState *split, int level, WinnowNode *const *nodes)
 	if (level + 1 >= WINNOW_MAX_LEVELS)
 		winnow_corrupted(split->rel, split->node, "The tree is too deep.");
 	rows.count = 2;
+	rows.nknown = 2;
 	rows.ids = palloc(sizeof(uint64) * 2);
 	rows.images = palloc((Size) index->inner.image_bytes * 2);
 	rows.vectors = palloc(sizeof(float) * index->dims * 2);
@@ -308,15 +342,6 @@ switch_children(SplitState *split, Buffer first, Buffer group, WinnowNode *const
 	return room.nlive + 1;
 }
 
-static void
-retire(SplitState *split, Buffer first)
-{
-	GenericXLogState *xlog = GenericXLogStart(split->rel);
-
-	WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, first, 0))->flags |= WINNOW_RETIRED;
-	GenericXLogFinish(xlog);
-}
-
 /*
  * Split one node.  Returns the number of children its parent has then; 0 if
  * there was no parent, or nothing to split.  Several tries may be needed
@@ -336,6 +361,7 @@ split_node(SplitState *split)
 		WinnowNode *nodes[2];
 		int			nchildren = 0;
 
+		MemoryContextReset(CurrentMemoryContext);
 		if (!hold)
 		{
 			copy_pages(split, InvalidBuffer, &copy);
@@ -362,8 +388,12 @@ split_node(SplitState *split)
 			continue;
 		}
 
-		if (copy.rows.count >= 2)
+		if (copy.rows.nknown >= 2)
 		{
+			/* made before the switch: an error after it must not keep this away */
+			GenericXLogState *retire = GenericXLogStart(split->rel);
+
+			WinnowPageGetGroup(GenericXLogRegisterBuffer(retire, first, 0))->flags |= WINNOW_RETIRED;
 			for (int p = 0; p < 2; p++)
 			{
 				nodes[p] = winnow_node_alloc(split->index);
@@ -374,7 +404,7 @@ split_node(SplitState *split)
 				nchildren = switch_children(split, parent, group, nodes);
 			else
 				switch_root(split, copy.level, nodes);
-			retire(split, first);
+			GenericXLogFinish(retire);
 		}
 		UnlockReleaseBuffer(first);
 		if (split->step)
@@ -404,19 +434,23 @@ path_is_current(Relation rel, const WinnowIndex *index, const WinnowPath *path)
 }
 
 /*
- * Split the leaf at the end of the path, and then its ancestors as far as they
- * have become too full.  Does nothing if another split or a vacuum is under
- * way, or the path is out of date: the next insert into the leaf tries again.
+ * Split the leaf at the end of the path, which has nlive rows, and then its
+ * ancestors as far as they have become too full.  Does nothing if another split
+ * or a vacuum is under way, or the path is out of date: the next insert into the
+ * leaf tries again.  No buffer may be locked.
  */
 void
-winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const WinnowPath *path)
+winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const WinnowPath *path,
+			 int nlive)
 {
 	SplitState	split = {rel, heap, index, path->leaf, NULL};
 	int			depth = path->nsteps;
 	MemoryContext context;
 	MemoryContext old;
 
-	if (!winnow_structure_try_lock(rel))
+	if (nlive > PATIENCE * index->list_size)
+		winnow_structure_lock(rel);
+	else if (!winnow_structure_try_lock(rel))
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow split",
 									ALLOCSET_DEFAULT_SIZES);

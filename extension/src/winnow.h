@@ -236,6 +236,7 @@ extern bool winnow_index_vector(const WinnowIndex *index, Datum value, float *ou
 typedef struct WinnowRows
 {
 	int			count;
+	int			nknown;			/* rows with a vector; they come first */
 	uint64	   *ids;			/* packed TIDs, or blocks of children */
 	uint8	   *images;			/* image_bytes each */
 	float	   *vectors;		/* dims each, index space */
@@ -354,7 +355,7 @@ extern void winnow_room_release(WinnowRoom *room);
 
 /* split.c */
 extern void winnow_split(Relation rel, Relation heap, const WinnowIndex *index,
-						 const WinnowPath *path);
+						 const WinnowPath *path, int nlive);
 
 /* scan.c */
 extern IndexScanDesc winnow_beginscan(Relation rel, int nkeys, int norderbys);

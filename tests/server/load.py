@@ -180,7 +180,9 @@ class Load:
 
 
 def _server_died(error: Exception) -> bool:
-    return isinstance(error, psycopg.OperationalError) and error.sqlstate in SERVER_DIED
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate in SERVER_DIED or "lost connection to parallel worker" in str(error)
 
 
 def writers(dsn: str, rng: Random, count: int) -> list[Writer]:

@@ -68,6 +68,26 @@ def test_no_row_twice_while_lists_split(connection: Connection, dsn: str, seed: 
     check_indexes(connection)
 
 
+def test_vectors_out_of_line(connection: Connection, dsn: str, seed: int) -> None:
+    """Dead rows lose their out-of-line values while lists are split, before they leave the index."""
+    rng = Random(f"{seed}-line")
+    connection.autocommit = True
+    create_table(connection)
+    connection.execute(
+        "ALTER TABLE items ADD filler text GENERATED ALWAYS AS (repeat('x', 2100)) STORED,"
+        " ALTER filler SET STORAGE PLAIN, ALTER e SET STORAGE EXTERNAL"
+    )
+    record = connection.execute("SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'items'").fetchone()
+    assert record is not None
+    crowd = writers(dsn, rng, 4)
+    workers: list[Worker] = [*crowd, Repeater(dsn, sql=VACUUM), Repeater(dsn, sql=f"VACUUM {record[0]}")]
+    with Load(workers) as load:
+        load.wait_for(TRANSACTIONS)
+    assert connection.execute(f"SELECT count(*) > 0 FROM {record[0]}").fetchone() == (True,)
+    check_exact(connection, NEAREST, "items", ids=set().union(*(writer.committed for writer in crowd)))
+    check_indexes(connection)
+
+
 TIMEOUTS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
 """Milliseconds; whether a statement ends before its timeout is a matter of chance, and either is right."""
 
