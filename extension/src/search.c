@@ -395,8 +395,7 @@ reached(WinnowSearch *search)
 		return false;
 	if (!search->directed)
 		return search->scan->numberOfOrderBys < 2;
-	return
-		winnow_recall_reached(&search->recall, &search->queue, threshold(search),
+	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
 							  search->goal);
 }
 
