@@ -119,8 +119,8 @@ append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPoi
 
 	winnow_room_find(rel, index, first, InvalidBuffer, &room);
 	xlog = GenericXLogStart(rel);
-	winnow_room_register(xlog, &room);
-	winnow_room_fill(index, &room, winnow_tid_pack(tid), state->image, state->code);
+	winnow_room_fill_row(xlog, &room, winnow_tid_pack(tid), state->image);
+	winnow_room_fill_code(index, xlog, &room, state->code);
 	GenericXLogFinish(xlog);
 	*nlive = room.nlive + 1;
 	winnow_room_release(&room);

@@ -160,29 +160,30 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 	room->layout = layout;
 }
 
-/* Take the two pages into a WAL record */
+/* Write the code, within a WAL record: nothing refers to it yet */
 void
-winnow_room_register(GenericXLogState *xlog, WinnowRoom *room)
+winnow_room_fill_code(const WinnowIndex *index, GenericXLogState *xlog,
+					  const WinnowRoom *room, const uint8 *code)
 {
-	room->head_image = GenericXLogRegisterBuffer(xlog, room->group, 0);
-	room->data_image = GenericXLogRegisterBuffer(xlog, room->data,
+	Page		page = GenericXLogRegisterBuffer(xlog, room->data,
 												 room->new_data ? GENERIC_XLOG_FULL_IMAGE : 0);
-}
-
-/* Put a row there, within the record */
-void
-winnow_room_fill(const WinnowIndex *index, WinnowRoom *room, uint64 id,
-				 const uint8 *image, const uint8 *code)
-{
-	WinnowGroup *group = WinnowPageGetGroup(room->head_image);
 
 	if (room->new_data)
-	{
-		winnow_page_init(room->data_image, WINNOW_PAGE_DATA);
+		winnow_page_init(page, WINNOW_PAGE_DATA);
+	winnow_code_store(index, page, room->offset, code);
+}
+
+/* Write the row, in the same record or a later one */
+void
+winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
+					 const uint8 *image)
+{
+	Page		page = GenericXLogRegisterBuffer(xlog, room->group, 0);
+	WinnowGroup *group = WinnowPageGetGroup(page);
+
+	if (room->new_data)
 		group->data[group->ndata++] = BufferGetBlockNumber(room->data);
-	}
-	winnow_row_store(room->layout, room->head_image, room->slot, id, image);
-	winnow_code_store(index, room->data_image, room->offset, code);
+	winnow_row_store(room->layout, page, room->slot, id, image);
 }
 
 /* Unlock what winnow_room_find locked; not the first head page, nor "held" */

@@ -297,7 +297,6 @@ switch_children(SplitState *split, Buffer first, Buffer group, WinnowNode *const
 	BlockNumber data_block;
 	int			page;
 	int			offset;
-	Page		head_image;
 
 	winnow_centroid_read(split->rel, index, header->data, header->ndata, centroid);
 	for (int p = 0; p < 2; p++)
@@ -315,11 +314,9 @@ switch_children(SplitState *split, Buffer first, Buffer group, WinnowNode *const
 	data = data_block == BufferGetBlockNumber(room.data) ? room.data :
 		winnow_read_page(split->rel, data_block, WINNOW_PAGE_DATA, BUFFER_LOCK_EXCLUSIVE);
 
-	/* five pages are one too many: the new row is filled in first, as a dead one */
+	/* five pages are one too many: the new row's code is written first */
 	xlog = GenericXLogStart(split->rel);
-	winnow_room_register(xlog, &room);
-	winnow_room_fill(index, &room, nodes[1]->block, nodes[1]->image, codes[1]);
-	winnow_bit_clear(winnow_live_bits(&index->inner, room.head_image), room.slot);
+	winnow_room_fill_code(index, xlog, &room, codes[1]);
 	GenericXLogFinish(xlog);
 
 	/*
@@ -328,12 +325,10 @@ switch_children(SplitState *split, Buffer first, Buffer group, WinnowNode *const
 	 */
 	xlog = GenericXLogStart(split->rel);
 	GenericXLogRegisterBuffer(xlog, first, 0);
-	head_image = GenericXLogRegisterBuffer(xlog, group, 0);
-	winnow_row_store(&index->inner, head_image, split->step->slot, nodes[0]->block,
-					 nodes[0]->image);
+	winnow_row_store(&index->inner, GenericXLogRegisterBuffer(xlog, group, 0),
+					 split->step->slot, nodes[0]->block, nodes[0]->image);
 	winnow_code_store(index, GenericXLogRegisterBuffer(xlog, data, 0), offset, codes[0]);
-	head_image = GenericXLogRegisterBuffer(xlog, room.group, 0);
-	winnow_bit_set(winnow_live_bits(&index->inner, head_image), room.slot);
+	winnow_room_fill_row(xlog, &room, nodes[1]->block, nodes[1]->image);
 	GenericXLogFinish(xlog);
 
 	if (data != room.data)

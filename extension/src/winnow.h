@@ -339,8 +339,6 @@ typedef struct WinnowRoom
 	bool		new_data;
 	int			offset;			/* of the code, in the page's contents */
 	int			nlive;			/* live rows of the node */
-	Page		head_image;		/* within a WAL record */
-	Page		data_image;
 } WinnowRoom;
 
 extern bool winnow_step_lock(Relation rel, const WinnowIndex *index, const WinnowStep *step,
@@ -348,9 +346,10 @@ extern bool winnow_step_lock(Relation rel, const WinnowIndex *index, const Winno
 extern void winnow_step_unlock(Buffer first, Buffer group);
 extern void winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first,
 							 Buffer held, WinnowRoom *room);
-extern void winnow_room_register(GenericXLogState *xlog, WinnowRoom *room);
-extern void winnow_room_fill(const WinnowIndex *index, WinnowRoom *room, uint64 id,
-							 const uint8 *image, const uint8 *code);
+extern void winnow_room_fill_code(const WinnowIndex *index, GenericXLogState *xlog,
+								  const WinnowRoom *room, const uint8 *code);
+extern void winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
+								 const uint8 *image);
 extern void winnow_room_release(WinnowRoom *room);
 
 /* split.c */
