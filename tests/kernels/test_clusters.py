@@ -31,9 +31,9 @@ def squared_distances(rows: Floats, centroids: Floats) -> NDArray[np.float64]:
 
 
 def blobs(random: np.random.Generator, sizes: list[int], dim: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Clusters far apart, and which one each row belongs to."""
+    """Clusters so far apart that each gets a seed (chances against it: 1 in 10,000), and which one each row is of."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    centres = np.eye(dim)[: len(sizes)] * 100
+    centres = np.eye(dim)[: len(sizes)] * 3000
     rows = centres[labels] + random.standard_normal((len(labels), dim))
     order = random.permutation(len(labels))
     return rows[order].astype(np.float32), labels[order]

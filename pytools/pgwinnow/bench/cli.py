@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +66,12 @@ def run_command(
     insert_rows: Annotated[int, typer.Option(min=1, help="Rows inserted in a round, after a CHECKPOINT.")] = 1000,
     clients: Annotated[int, typer.Option(min=1, help="Connections of the clients phase.")] = Options.clients,
     seed: Seed = 7,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the raw results to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the raw results to this file, as they come in.")
+    ] = None,
+    efforts: Annotated[
+        Path | None, typer.Option(help="Raw results of an earlier run: take the efforts found there, search for none.")
+    ] = None,
     dsn: Dsn = None,
     version: Version = 18,
     server_dir: ServerDir = None,
@@ -101,12 +107,13 @@ def run_command(
             clients=clients,
             insert_rows=insert_rows,
             cache=cache_folder() / "truth",
+            efforts=known_efforts(efforts) if efforts is not None else {},
+            save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
         )
         with serving(dsn, version, server_dir, setting, keep) as address:
             results = run(address, dataset, sides, options, progress)
     show(results, console)
     if json_file is not None:
-        results.write(json_file)
         console.print(f"raw results: {json_file}")
 
 
@@ -198,6 +205,17 @@ def serving(
     finally:
         if not keep:
             server.stop()
+
+
+def known_efforts(path: Path) -> dict[tuple[str, int, str], str]:
+    """The efforts of an earlier run's raw results, by workload, k and side."""
+    try:
+        answers = json.loads(path.read_text())["answers"]
+        return {(each["workload"], each["k"], each["side"]): each["effort"] for each in answers}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WinnowError(
+            f"no results in {path}: {error}", "name a file that --json of an earlier run wrote"
+        ) from error
 
 
 def cache_folder() -> Path:

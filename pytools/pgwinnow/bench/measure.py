@@ -84,10 +84,16 @@ class Contestant:
         self.side.apply(self.connection, effort)
         self.effort = effort
 
-    def choose_effort(self, workload: Workload, exact: Exact, truth: Truth, target: float) -> bool:
-        """Apply the quickest effort whose mean recall reaches the target, or the one of highest recall; tell which."""
+    def choose_effort(
+        self, workload: Workload, exact: Exact, truth: Truth, target: float, known: str | None = None
+    ) -> bool:
+        """Apply the quickest effort whose mean recall reaches the target, or the one of highest recall; tell which.
+
+        If the side has an effort labelled ``known``, it is tried alone.
+        """
         queries = range(min(TUNING_QUERIES, len(self.calls)))
         efforts = self.side.efforts()
+        efforts = [each for each in efforts if each.label == known] or efforts
         self.apply(efforts[0])
         for i in queries:  # warms the caches, so that the first effort is not charged for it
             self.ask(i)
@@ -126,13 +132,19 @@ def measure(
     *,
     target: float,
     rounds: int,
+    known: Mapping[tuple[str, int, str], str] | None = None,
     progress: Progress = lambda: None,
 ) -> list[Answer]:
-    """Measure one workload on all sides in turn, each at the least effort that reaches ``target`` recall."""
+    """Measure one workload on all sides in turn, each at the least effort that reaches ``target`` recall.
+
+    ``known`` has the labels of efforts found by an earlier run, by workload, k and side; those are not looked for
+    again. The recall that is reported is measured all the same.
+    """
     reached = []
     for contestant in contestants:
         contestant.prepare(workload, exact)
-        reached.append(contestant.choose_effort(workload, exact, truth, target))
+        label = (known or {}).get((workload.name, exact.k, contestant.side.name))
+        reached.append(contestant.choose_effort(workload, exact, truth, target, label))
         progress()
 
     count = len(workload.filters)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Options:
     insert_rounds: int = 3
     vacuum_share: float = 0.05
     cache: Path | None = None  # folder for exact answers
+    efforts: Mapping[tuple[str, int, str], str] = field(default_factory=dict)  # found before: workload, k, side
+    save: Callable[[Results], None] = lambda results: None  # called whenever there is something new
 
 
 def run(dsn: str, dataset: Dataset, sides: Sequence[Side], options: Options, progress: Progress) -> Results:
@@ -62,6 +64,7 @@ def run(dsn: str, dataset: Dataset, sides: Sequence[Side], options: Options, pro
         results = Results(environment(connections[0], dataset, sides, options))
         for side, connection in zip(sides, connections, strict=True):
             prepare(connection, side, dataset, options, results, progress)
+            options.save(results)
         if "query" in options.phases or "clients" in options.phases:
             search(dsn, dataset, sides, connections, options, results, progress)
         pairs = list(zip(sides, connections, strict=True))
@@ -75,11 +78,13 @@ def run(dsn: str, dataset: Dataset, sides: Sequence[Side], options: Options, pro
                     seed=options.seed,
                     progress=step,
                 )
+            options.save(results)
         if "vacuum" in options.phases:
             with bar(progress, "vacuum", len(sides)) as step:
                 results.vacuums = vacuum_costs(
                     pairs, dataset, share=options.vacuum_share, seed=options.seed, progress=step
                 )
+            options.save(results)
     return results
 
 
@@ -160,12 +165,14 @@ def search(
                     truth,
                     target=options.recall,
                     rounds=options.rounds,
+                    known=options.efforts,
                     progress=step,
                 )
                 if "query" in options.phases:
                     results.answers += answers
                 if "clients" in options.phases:
                     results.throughput += several_clients(dsn, contestants, workload, exact, options)
+                options.save(results)
 
 
 def several_clients(
