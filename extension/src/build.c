@@ -79,12 +79,14 @@ build_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive
 }
 
 /*
- * Build all levels from the spool of the leaf rows; returns the root.
+ * Build all levels from the spool of the leaf rows: the root, and the
+ * tolerances of the stopping rule.
  */
-static BlockNumber
+static void
 build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpool *spool,
-			 Size budget)
+			 Size budget, WinnowMeta *meta)
 {
+	WinnowCalibration *calibration = winnow_calibration_create(index);
 	int			level;
 
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_LISTS);
@@ -95,7 +97,8 @@ build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpoo
 
 		if (level == 1)
 			pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_INNER);
-		winnow_cluster_spool(rel, fork, index, level, spool, parents);
+		winnow_cluster_spool(rel, fork, index, level, spool, parents,
+							 level == 0 ? calibration : NULL);
 		winnow_spool_free(spool);
 		spool = parents;
 	}
@@ -106,8 +109,9 @@ build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpoo
 		rows->nknown = rows->count;
 		winnow_node_write(rel, fork, index, level, rows, false, root);
 		winnow_spool_free(spool);
-		return root->block;
+		meta->root = root->block;
 	}
+	winnow_calibration_finish(calibration, meta->tolerance);
 }
 
 /*
@@ -142,7 +146,7 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork, int64
 		nrows = table_index_build_scan(heap, rel, info, true, true, build_row, &state, NULL);
 	}
 	*nindexed = state.nindexed;
-	meta.root = build_levels(rel, fork, state.index, state.spool, budget);
+	build_levels(rel, fork, state.index, state.spool, budget, &meta);
 
 	buffer = ReadBufferExtended(rel, fork, WINNOW_META_BLOCK, RBM_NORMAL, NULL);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);

@@ -50,6 +50,7 @@ typedef struct ClusterState
 	int			level;
 	WinnowSpool *parents;		/* receives a row for every node */
 	WinnowNode *node;
+	WinnowCalibration *calibration;	/* or NULL */
 	Size		budget;			/* of a part's spool */
 	int64		ndone;
 } ClusterState;
@@ -81,6 +82,8 @@ write_node(ClusterState *state, const WinnowRows *rows)
 					  state->node);
 	winnow_spool_add(state->parents, state->node->block, state->node->image,
 					 state->node->centroid);
+	if (state->calibration != NULL)
+		winnow_calibration_list(state->calibration, rows, state->node);
 	state->ndone += rows->count;
 	if (state->level == 0)
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, state->ndone);
@@ -268,6 +271,8 @@ train(ClusterState *state, WinnowSpool *spool, int nlists)
 		if (winnow_random_unit(&random) * left < wanted - nsample)
 			memcpy(sample + (Size) nsample++ * dims, vector, sizeof(float) * dims);
 	}
+	if (state->calibration != NULL)
+		winnow_calibration_seed(state->calibration, sample, nsample);
 	centroids = winnow_centroids_train(sample, nsample, dims, Min(nlists, nsample));
 	pfree(sample);
 	pfree(image);
@@ -432,11 +437,13 @@ cluster_spool(ClusterState *state, WinnowSpool *spool)
 
 /*
  * Make the nodes of a level from the spool of its rows; every node adds a row
- * to the spool of its parents.
+ * to the spool of its parents.  The calibration, if there is one, is told of
+ * every list.
  */
 void
 winnow_cluster_spool(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-					 WinnowSpool *spool, WinnowSpool *parents)
+					 WinnowSpool *spool, WinnowSpool *parents,
+					 WinnowCalibration *calibration)
 {
 	ClusterState state = {0};
 
@@ -445,6 +452,7 @@ winnow_cluster_spool(Relation rel, ForkNumber fork, const WinnowIndex *index, in
 	state.index = index;
 	state.level = level;
 	state.parents = parents;
+	state.calibration = calibration;
 	state.node = winnow_node_alloc(index);
 	state.budget = winnow_spool_budget(spool);
 	cluster_spool(&state, spool);

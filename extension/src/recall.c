@@ -1,11 +1,13 @@
 /*
  * recall.c
- *		When to stop: how many of the k best rows may the lists that have not been
- *		read still hold?
+ *		When to stop: which share of the k best rows may the lists that have not
+ *		been read still hold?
  *
- * Two estimates, which fail on different queries; a search stops when both say
- * so.  Both take the space to be isotropic with d dimensions, the effective
- * dimension of the data.  r is the score of the k-th best row found.
+ * Two estimates, which fail on different queries: the larger one counts.  A
+ * search stops when it is within the tolerance that calibrate.c found for the
+ * wanted recall.  Both take the space to be isotropic with d dimensions; as the
+ * tolerance makes up for the level of the estimates, d is the same for all
+ * data.  r is the score of the k-th best row found.
  *
  * By rows.  The scores of the rows of a list around centroid c, seen from the
  * query q, are taken to be normally distributed.  For squared distances, with
@@ -26,20 +28,29 @@
  * Phi(-h sqrt(d + 2) / sqrt(r)).  The lists read must have the wanted share of
  * the sum over all lists that can hold a match.  |c - c0|^2 is taken to be the
  * sum of the squared distances of c and c0 to the root's centroid.  This holds
- * where the filter is independent of the vector or absent; it is not defined for
- * inner products, which have no ball.
+ * where the filter is independent of the vector or absent.  Inner products have
+ * no ball; they get that of rows which all have the mean length X of the rows:
+ * |q - x|^2 = |q|^2 + X^2 - 2 <q, x>.
  */
 #include "postgres.h"
 
-#include "search.h"
+#include "recall.h"
 
 #include <math.h>
+
+#include "kernels/kernels.h"
 
 /* Of the rows that may be missed, the share left to the bounds of codes */
 #define CODE_SHARE 0.2
 
+/* Effective dimension d, unless the vectors have less */
+#define EFFECTIVE_DIM 96
+
+/* Rows vary in fewer directions within an inner node than within a list */
+#define INNER_SHARE 4
+
 /* Look again when that share more lists have been read */
-#define CHECK_GROWTH 0.15
+#define CHECK_GROWTH 0.08
 
 /* Steps per unit and range of the table of the normal distribution */
 #define PHI_STEPS	32
@@ -90,42 +101,56 @@ normal_quantile(double probability)
 	return low;
 }
 
+/* Of the rows that may be missed at a target, the share that codes may cost */
+double
+winnow_recall_code_share(double target)
+{
+	return CODE_SHARE * (1 - target);
+}
+
+/* The query is in index space */
 void
-winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index)
+winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
+				   const float *query)
 {
 	phi_init();
 	memset(recall, 0, sizeof(*recall));
-	recall->target = target;
 	recall->exact = target >= 1;
+	recall->tolerance = winnow_tolerance(index->tolerance, target);
 	recall->metric = index->metric;
-	recall->effective_dim = index->effective_dim;
+	recall->effective_dim = Min(index->dims, EFFECTIVE_DIM);
+	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
 	recall->epsilon = recall->exact ? INFINITY :
-		(float) normal_quantile(CODE_SHARE * (1 - target));
+		(float) normal_quantile(winnow_recall_code_share(target));
 }
 
 /*
- * Fill in what the queue keeps of a child, given (an estimate of) its
- * centroid's score and the span of the query: |q - c| for distances, |q| for
- * inner products, seen from the parent.
+ * Fill in what the queue keeps of a child of the level item->level, given (an
+ * estimate of) its centroid's score and its squared distance to the root's
+ * centroid.
  */
 void
-winnow_recall_describe(const WinnowRecall *recall, float centroid_score, float span,
-					   const WinnowChildStats *stats, WinnowQueueItem *item)
+winnow_recall_describe(WinnowRecall *recall, float centroid_score,
+					   const WinnowChildStats *stats, float spread, WinnowQueueItem *item)
 {
-	float		radius = sqrtf(Max(stats->radius2, 0));
+	float		dim = recall->effective_dim;
 	float		sd;
 
+	if (item->level > 0)
+		dim /= INNER_SHARE;
 	item->rows = Max(stats->rows, 1);
 	item->centroid_score = centroid_score;
+	item->radius2 = Max(stats->radius2, 0);
+	item->spread = spread;
 	if (recall->metric == WINNOW_METRIC_IP)
 	{
 		item->mean = centroid_score;
-		sd = span * radius / sqrtf(recall->effective_dim);
+		sd = sqrtf((float) recall->query2 * item->radius2 / dim);
 	}
 	else
 	{
-		item->mean = centroid_score + stats->radius2;
-		sd = 2 * sqrtf(Max(centroid_score, 0)) * radius / sqrtf(recall->effective_dim);
+		item->mean = centroid_score + item->radius2;
+		sd = 2 * sqrtf(Max(centroid_score, 0) * item->radius2 / dim);
 	}
 	item->inverse_sd = sd > 0 ? 1 / sd : 1e30f;
 
@@ -133,6 +158,8 @@ winnow_recall_describe(const WinnowRecall *recall, float centroid_score, float s
 	item->key = item->mean - sqrtf(2 * logf(item->rows)) * sd;
 	if (isnan(item->key))
 		item->key = INFINITY;
+	recall->described += item->rows;
+	recall->variance += item->rows * (double) (spread + item->radius2);
 }
 
 /* A list has been read */
@@ -148,31 +175,65 @@ winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int test
 		queue_add(&recall->probed, *list);
 }
 
-/* Share of the ball of squared radius r that list may hold, if c0 is the best */
+/* The squared distance that a score stands for */
 static inline float
-ball_share(const WinnowQueueItem *list, const WinnowQueueItem *best, float scale)
+squared_distance(const WinnowRecall *recall, float score)
+{
+	double		length2;
+
+	if (recall->metric != WINNOW_METRIC_IP)
+		return score;
+	length2 = recall->root2 + recall->variance / Max(recall->described, 1);
+	return (float) (recall->query2 + length2 + 2 * score);
+}
+
+/* What the ball of a threshold makes of planes' distances, for ball_share */
+float
+winnow_recall_ball_scale(const WinnowRecall *recall, double threshold)
+{
+	float		radius2 = squared_distance(recall, (float) threshold);
+
+	return sqrtf((recall->effective_dim + 2) / Max(radius2, 1e-30f));
+}
+
+/* Share of the ball that the list may hold, if "best" is the best one */
+float
+winnow_recall_ball_share(const WinnowRecall *recall, const WinnowQueueItem *list,
+						 const WinnowQueueItem *best, float scale)
 {
 	float		apart = sqrtf(list->spread + best->spread);
+	float		further = list->centroid_score - best->centroid_score;
 
-	return apart > 0 ?
-			   phi((best->centroid_score - list->centroid_score) / (2 * apart) * scale) :
-			   0.5f;
+	if (!(apart > 0))
+		return 0.5f;
+	if (recall->metric == WINNOW_METRIC_IP)
+		further = 2 * further - (list->radius2 - best->radius2);
+	return phi(-further / (2 * apart) * scale);
+}
+
+/* Rows of the list, matching or not, that are expected to be better than that */
+float
+winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
+{
+	return list->rows * phi((threshold - list->mean) * list->inverse_sd);
 }
 
 static bool
 reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double threshold)
 {
 	const WinnowQueueItem *best = recall->probed.items;
-	float		scale = (float) sqrt((recall->effective_dim + 2) / Max(threshold, 1e-30));
+	float		scale = winnow_recall_ball_scale(recall, threshold);
 	double		have = 1;
 	double		lack = 0;
 	double		allowed;
 
 	for (Size i = 1; i < recall->probed.count; i++)
-		have += ball_share(&recall->probed.items[i], best, scale);
-	allowed = have * (1 - recall->target) / recall->target;
+		have += winnow_recall_ball_share(recall, &recall->probed.items[i], best, scale);
+	if (recall->tolerance >= 1)
+		return true;
+	allowed = have * recall->tolerance / (1 - recall->tolerance);
 	for (Size i = 0; i < unread->count && lack <= allowed; i++)
-		lack += ball_share(&unread->items[i], best, scale);
+		lack += winnow_recall_ball_share(recall, &unread->items[i], best, scale);
 	return lack <= allowed;
 }
 
@@ -181,12 +242,11 @@ reached_by_rows(const WinnowRecall *recall, const queue_heap *unread, double thr
 				int64 k)
 {
 	double		pass_rate = (recall->passed + 1) / (recall->tested + 1);
-	double		allowed = (1 - recall->target) * k / pass_rate;
+	double		allowed = recall->tolerance * k / pass_rate;
 	double		missed = 0;
 
 	for (Size i = 0; i < unread->count && missed <= allowed; i++)
-		missed += unread->items[i].rows *
-			phi(((float) threshold - unread->items[i].mean) * unread->items[i].inverse_sd);
+		missed += winnow_recall_better_rows(&unread->items[i], (float) threshold);
 	return missed <= allowed;
 }
 
@@ -204,6 +264,5 @@ winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread, double thr
 	recall->next_check = recall->probed.count + 1 +
 		(uint64) (CHECK_GROWTH * recall->probed.count);
 	return reached_by_rows(recall, unread, threshold, k) &&
-		(recall->metric == WINNOW_METRIC_IP ||
-		 reached_by_volume(recall, unread, threshold));
+		reached_by_volume(recall, unread, threshold);
 }

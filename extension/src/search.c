@@ -11,6 +11,7 @@
 
 #include <math.h>
 
+#include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
@@ -259,6 +260,10 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 								 search->nfirst_data, search->centroid);
 			winnow_query_prepare(search->code, index->metric, search->query,
 								 search->centroid, index->dims);
+			if (search->recall.described == 0)
+				search->recall.root2 = winnow_kernels->inner_product(search->centroid,
+																	 search->centroid,
+																	 index->dims);
 			prepared = true;
 		}
 		winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
@@ -267,11 +272,10 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 		{
 			WinnowQueueItem item = {0};
 
-			winnow_recall_describe(&search->recall, search->estimate[i],
-								   (float) search->code->span, &view->stats[i], &item);
-			item.spread = node->spread + search->norm[i] * search->norm[i];
 			item.block = (BlockNumber) view->ids[i];
 			item.level = node->level - 1;
+			winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
+								   node->spread + search->norm[i] * search->norm[i], &item);
 			queue_push(&search->queue, item);
 		}
 	}
@@ -439,11 +443,11 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->index = index;
 	search->filter = filter;
 	search->fetch = fetch;
-	winnow_recall_init(&search->recall, target, index);
 	search->query = palloc0(sizeof(float) * index->dims);
 	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
 											   search->query);
+	winnow_recall_init(&search->recall, target, index, search->query);
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;
 	search->code = palloc(winnow_query_bytes(index->dims));

@@ -21,7 +21,7 @@
 #include "filter.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		1
+#define WINNOW_VERSION		2
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -59,6 +59,9 @@ typedef struct WinnowOptions
 	int			list_size;		/* rows a node holds before it splits */
 } WinnowOptions;
 
+/* Recall targets that the meta page keeps a tolerance for */
+#define WINNOW_RECALL_TARGETS		8
+
 /* What an attribute column was when the index was built */
 typedef struct WinnowStoredAttr
 {
@@ -79,7 +82,7 @@ typedef struct WinnowMeta
 	uint16		list_size;
 	uint16		nattrs;
 	uint64		seed;			/* of the rotation */
-	float		effective_dim;	/* for the recall estimate, see recall.c */
+	float		tolerance[WINNOW_RECALL_TARGETS];	/* of the stopping rule, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
@@ -139,7 +142,7 @@ typedef struct WinnowIndex
 	int			dims;
 	WinnowMetric metric;
 	int			list_size;
-	float		effective_dim;
+	float		tolerance[WINNOW_RECALL_TARGETS];	/* see calibrate.c */
 	int			code_bytes;
 	WinnowLayout leaf;
 	WinnowLayout inner;

@@ -33,7 +33,7 @@ PATIENCE = 120.0
 # extension/src/winnow.h: page header, then WinnowMeta or WinnowGroup; WinnowPageOpaque at the end.
 PAGE = 8192
 LOWER, UPPER = 12, 14
-MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, EFFECTIVE_DIM, ROOT = 24, 28, 32, 34, 36, 38, 48, 52
+MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 48, 80
 LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, DATA = 24, 26, 28, 30, 32, 36, 40
 KIND, PAGE_ID = 8188, 8190
 HEAD_PAGE = 2
@@ -239,8 +239,8 @@ def meta_small_list_size(index: IndexFile) -> None:
 
 
 @fault("values out of range")
-def meta_effective_dim(index: IndexFile) -> None:
-    index.put(0, EFFECTIVE_DIM, float("nan"), "f")
+def meta_tolerance(index: IndexFile) -> None:
+    index.put(0, TOLERANCE, float("nan"), "f")
 
 
 @fault("names a block that does not exist")

@@ -1,0 +1,77 @@
+/*
+ * recall.h
+ *		When to stop.
+ */
+#ifndef WINNOW_RECALL_H
+#define WINNOW_RECALL_H
+
+#include "winnow.h"
+
+#include "heap.h"
+
+/* A node not yet read, and how the scores of the rows below are distributed */
+typedef struct WinnowQueueItem
+{
+	float		key;			/* expected score of the best row below */
+	float		mean;			/* of the rows' scores */
+	float		inverse_sd;		/* one over their standard deviation */
+	float		centroid_score;
+	float		radius2;		/* mean squared distance of the rows to the centroid */
+	float		spread;			/* the centroid's squared distance to the root's */
+	float		rows;
+	BlockNumber block;
+	int16		level;
+	bool		exact;			/* the centroid's score is not an estimate */
+} WinnowQueueItem;
+
+#define queue_before(a, b) ((a)->key < (b)->key)
+WINNOW_HEAP(queue, WinnowQueueItem, queue_before)
+
+typedef struct WinnowRecall
+{
+	bool		exact;			/* target 1: nothing may be missed */
+	double		tolerance;		/* estimated share of the k best that may be missed */
+	float		epsilon;		/* for the bounds of codes */
+	WinnowMetric metric;
+	float		effective_dim;
+	double		query2;			/* |q|^2 */
+	double		root2;			/* squared length of the root's centroid */
+	double		described;		/* rows of the nodes described */
+	double		variance;		/* sum of their squared distances to the root's centroid */
+	uint64		next_check;		/* lists probed when to look again */
+	queue_heap	probed;			/* lists read that had a match, in that order */
+	double		tested;			/* rows of all lists read */
+	double		passed;			/* of those, rows that pass the filter */
+} WinnowRecall;
+
+extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
+							   const float *query);
+extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
+								   const WinnowChildStats *stats, float spread,
+								   WinnowQueueItem *item);
+extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
+								 int tested, int passed);
+extern bool winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread,
+								  double threshold, int64 k);
+extern double winnow_recall_code_share(double target);
+
+/* The estimates' terms for one list; calibrate.c sums them in its own way */
+extern float winnow_recall_ball_scale(const WinnowRecall *recall, double threshold);
+extern float winnow_recall_ball_share(const WinnowRecall *recall,
+									  const WinnowQueueItem *list,
+									  const WinnowQueueItem *best, float scale);
+extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
+
+/* calibrate.c */
+typedef struct WinnowCalibration WinnowCalibration;
+
+extern void winnow_tolerance_default(float *tolerance);
+extern double winnow_tolerance(const float *tolerance, double target);
+extern WinnowCalibration *winnow_calibration_create(const WinnowIndex *index);
+extern void winnow_calibration_seed(WinnowCalibration *calibration, const float *sample,
+									int nsample);
+extern void winnow_calibration_list(WinnowCalibration *calibration, const WinnowRows *rows,
+									const WinnowNode *node);
+extern void winnow_calibration_finish(WinnowCalibration *calibration, float *tolerance);
+
+#endif							/* WINNOW_RECALL_H */
