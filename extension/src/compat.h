@@ -55,6 +55,17 @@ winnow_tuplesort_next(Tuplesortstate *sort, Datum *value)
 #endif
 }
 
+/* ReadRecentBuffer, and the number that names a relation's files */
+#if PG_VERSION_NUM >= 160000
+#define winnow_relation_number(rel) ((uint32) (rel)->rd_locator.relNumber)
+#define winnow_read_recent_buffer(rel, block, buffer) \
+	ReadRecentBuffer((rel)->rd_locator, MAIN_FORKNUM, block, buffer)
+#else
+#define winnow_relation_number(rel) ((uint32) (rel)->rd_node.relNode)
+#define winnow_read_recent_buffer(rel, block, buffer) \
+	ReadRecentBuffer((rel)->rd_node, MAIN_FORKNUM, block, buffer)
+#endif
+
 /* A new page at the end of the relation, zeroed, exclusively locked */
 static inline Buffer
 winnow_extend_relation(Relation rel, ForkNumber fork)

@@ -285,6 +285,35 @@ winnow_view_free(WinnowView *view)
 	pfree(view);
 }
 
+/* Copy the TIDs of the selected rows */
+static void
+view_rows(const WinnowLayout *layout, Page page, WinnowView *view)
+{
+	const ItemPointerData *tids = (ItemPointer) ((char *) page + layout->id_offset);
+
+	StaticAssertStmt(sizeof(ItemPointerData) == 6, "TIDs must be packed");
+	for (int i = 0; i < view->nselected; i++)
+		view->ids[i] = winnow_tid_pack(&tids[view->selected[i]]);
+}
+
+/* Copy the blocks of the selected children, and what is known of them */
+static void
+view_children(const WinnowLayout *layout, Page page, WinnowView *view)
+{
+	const BlockNumber *blocks = (BlockNumber *) ((char *) page + layout->id_offset);
+	const uint32 *rows = (uint32 *) ((char *) page + layout->page_offset[0]);
+	const float *radius2 = (float *) ((char *) page + layout->page_offset[1]);
+
+	for (int i = 0; i < view->nselected; i++)
+	{
+		int			slot = view->selected[i];
+
+		view->ids[i] = blocks[slot];
+		view->stats[i].rows = rows[slot];
+		view->stats[i].radius2 = radius2[slot];
+	}
+}
+
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs and columns are read under one
@@ -330,26 +359,12 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 
 	view->nselected = 0;
 	for (int w = 0; w < nwords; w++)
-	{
-		uint64		bits = mask[w];
-
-		for (; bits != 0; bits &= bits - 1)
-		{
-			int			slot = w * 64 + pg_rightmost_one_pos64(bits);
-
-			if (group->level > 0)
-			{
-				WinnowChildStats *stats = &view->stats[view->nselected];
-
-				memcpy(&stats->rows, page + layout->page_offset[0] + sizeof(uint32) * slot,
-					   sizeof(uint32));
-				memcpy(&stats->radius2, page + layout->page_offset[1] + sizeof(float) * slot,
-					   sizeof(float));
-			}
-			view->ids[view->nselected] = winnow_row_id(layout, page, slot);
-			view->selected[view->nselected++] = slot;
-		}
-	}
+		for (uint64 bits = mask[w]; bits != 0; bits &= bits - 1)
+			view->selected[view->nselected++] = w * 64 + pg_rightmost_one_pos64(bits);
+	if (group->level > 0)
+		view_children(layout, page, view);
+	else
+		view_rows(layout, page, view);
 	if (view->hold_first && view->first)
 		view->held = buffer;
 	else
@@ -372,6 +387,8 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 
 	while (i < view->nselected)
 	{
+		int			slot = view->selected[i];
+		int			last = winnow_code_last(index->dims, view->first, slot);
 		int			page;
 		int			base;
 		int			n = 0;
@@ -379,17 +396,9 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 		Buffer		buffer;
 
 		/* the run of selected rows whose codes are on the same page */
-		winnow_code_place(index->dims, view->first, view->selected[i], &page, &base);
-		while (i + n < view->nselected)
-		{
-			int			p;
-			int			offset;
-
-			winnow_code_place(index->dims, view->first, view->selected[i + n], &p, &offset);
-			if (p != page)
-				break;
-			rows[n++] = (offset - base) / index->code_bytes;
-		}
+		winnow_code_place(index->dims, view->first, slot, &page, &base);
+		for (; i + n < view->nselected && view->selected[i + n] <= last; n++)
+			rows[n] = view->selected[i + n] - slot;
 		if (page >= view->ndata)
 			winnow_corrupted(rel, view->block, "A row has no code.");
 		buffer = winnow_read_page(rel, view->data[page], WINNOW_PAGE_DATA,

@@ -44,6 +44,20 @@ winnow_code_place(int dims, bool first, int slot, int *page, int *offset)
 	}
 }
 
+/* The last slot whose code is on the same page as that of the given slot */
+int
+winnow_code_last(int dims, bool first, int slot)
+{
+	int			code = winnow_code_bytes(dims);
+	int			per_page = WINNOW_PAGE_USABLE / code;
+	int			shared = first ? centroid_bytes(dims) % WINNOW_PAGE_USABLE : 0;
+	int			on_shared = (WINNOW_PAGE_USABLE - shared) / code;
+
+	if (slot < on_shared)
+		return on_shared - 1;
+	return on_shared + ((slot - on_shared) / per_page + 1) * per_page - 1;
+}
+
 /* Data pages that a group of nrows rows needs */
 int
 winnow_data_pages(int dims, bool first, int nrows)
@@ -216,27 +230,6 @@ winnow_row_store(const WinnowLayout *layout, Page page, int slot, uint64 id,
 		group->nrows = slot + 1;
 }
 
-uint64
-winnow_row_id(const WinnowLayout *layout, Page page, int slot)
-{
-	const char *from = (char *) page + layout->id_offset + layout->id_width * slot;
-
-	if (layout->id_width == sizeof(ItemPointerData))
-	{
-		ItemPointerData tid;
-
-		memcpy(&tid, from, sizeof(tid));
-		return winnow_tid_pack(&tid);
-	}
-	else
-	{
-		BlockNumber child;
-
-		memcpy(&child, from, sizeof(child));
-		return child;
-	}
-}
-
 /* Gather the column values of a row, and scatter them */
 void
 winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image)
@@ -296,7 +289,7 @@ winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockm
 
 	if (!block_exists(rel, block))
 		winnow_corrupted(rel, block, "A page names a block that does not exist.");
-	buffer = ReadBuffer(rel, block);
+	buffer = winnow_read_buffer(rel, block);
 	if (winnow_buffer_locked(buffer))
 		winnow_corrupted(rel, block, "It is in two places of a node.");
 	LockBuffer(buffer, lockmode);

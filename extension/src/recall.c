@@ -58,8 +58,18 @@
 
 static float phi_table[2 * PHI_RANGE * PHI_STEPS + 1];
 
+/* How many deviations the best of n rows lies below the mean, for lists */
+static float best_of[WINNOW_MAX_LIST_SIZE + 1];
+
+/* The best of n normal deviates lies about so far below the mean */
+static inline float
+expected_best(float n)
+{
+	return sqrtf(2 * logf(n));
+}
+
 static void
-phi_init(void)
+tables_init(void)
 {
 	if (phi_table[PHI_RANGE * PHI_STEPS] > 0)
 		return;
@@ -69,6 +79,8 @@ phi_init(void)
 
 		phi_table[i] = (float) (0.5 * erfc(-z / M_SQRT2));
 	}
+	for (int n = 1; n < (int) lengthof(best_of); n++)
+		best_of[n] = expected_best(n);
 }
 
 /* The normal distribution function */
@@ -113,7 +125,7 @@ void
 winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 				   const float *query)
 {
-	phi_init();
+	tables_init();
 	memset(recall, 0, sizeof(*recall));
 	recall->exact = target >= 1;
 	recall->tolerance = winnow_tolerance(index->tolerance, target);
@@ -153,9 +165,8 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 		sd = 2 * sqrtf(Max(centroid_score, 0) * item->radius2 / dim);
 	}
 	item->inverse_sd = sd > 0 ? 1 / sd : 1e30f;
-
-	/* the best of n normal deviates lies about sqrt(2 ln n) below the mean */
-	item->key = item->mean - sqrtf(2 * logf(item->rows)) * sd;
+	item->key = item->mean -
+		(stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
 	if (isnan(item->key))
 		item->key = INFINITY;
 	recall->described += item->rows;

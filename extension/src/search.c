@@ -19,6 +19,9 @@
 /* The first goal where the number of rows wanted is not known */
 #define FIRST_GOAL 10
 
+/* Pages of the next node that the processor is asked for */
+#define MAX_AHEAD 8
+
 /* A row known by its code */
 typedef struct Candidate
 {
@@ -403,6 +406,19 @@ reached(WinnowSearch *search)
 							  search->goal);
 }
 
+/*
+ * Ask the processor for the pages of the node that will most likely be read
+ * next.  A node that was written as a whole has its pages in a row.
+ */
+static void
+prefetch_node(const WinnowSearch *search, const WinnowQueueItem *node)
+{
+	const WinnowLayout *layout = winnow_layout(search->index, node->level);
+	int			ngroups = node->level > 0 ? 1 : 1 + (int) node->rows / layout->capacity;
+
+	winnow_prefetch(search->rel, node->block, Min(ngroups * (1 + layout->max_data), MAX_AHEAD));
+}
+
 /* Find the k best rows, k being the goal */
 static void
 search_to_goal(WinnowSearch *search)
@@ -413,6 +429,8 @@ search_to_goal(WinnowSearch *search)
 	{
 		WinnowQueueItem item = queue_pop(&search->queue);
 
+		if (search->queue.count > 0)
+			prefetch_node(search, &search->queue.items[0]);
 		if (item.level > 0)
 			expand(search, &item);
 		else

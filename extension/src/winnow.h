@@ -170,6 +170,7 @@ typedef struct WinnowChain
 extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
 							   int dims, int list_size, bool leaf);
 extern void winnow_code_place(int dims, bool first, int slot, int *page, int *offset);
+extern int	winnow_code_last(int dims, bool first, int slot);
 extern int	winnow_data_pages(int dims, bool first, int nrows);
 extern void winnow_page_init(Page page, WinnowPageKind kind);
 extern void winnow_head_init(Page page, int level, BlockNumber self, BlockNumber first);
@@ -178,7 +179,6 @@ extern void winnow_code_store(const WinnowIndex *index, Page page, int offset,
 							  const uint8 *code);
 extern void winnow_row_store(const WinnowLayout *layout, Page page, int slot,
 							 uint64 id, const uint8 *image);
-extern uint64 winnow_row_id(const WinnowLayout *layout, Page page, int slot);
 extern void winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image);
 extern void winnow_row_set_image(const WinnowLayout *layout, Page page, int slot,
 								 const uint8 *image);
@@ -226,6 +226,32 @@ winnow_tid_unpack(uint64 id, ItemPointerData *tid)
 {
 	ItemPointerSet(tid, (BlockNumber) (id >> 16), (OffsetNumber) (id & 0xFFFF));
 }
+
+/* A packed TID, or the block of a child */
+static inline uint64
+winnow_row_id(const WinnowLayout *layout, Page page, int slot)
+{
+	const char *from = (char *) page + layout->id_offset + layout->id_width * slot;
+
+	if (layout->id_width == sizeof(ItemPointerData))
+	{
+		ItemPointerData tid;
+
+		memcpy(&tid, from, sizeof(tid));
+		return winnow_tid_pack(&tid);
+	}
+	else
+	{
+		BlockNumber child;
+
+		memcpy(&child, from, sizeof(child));
+		return child;
+	}
+}
+
+/* recent.c */
+extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
+extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
 
 /* index.c */
 extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,

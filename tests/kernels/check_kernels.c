@@ -220,6 +220,56 @@ check_code_dots(const WinnowKernels *k, Guarded ma, Guarded mb, int dim)
 		CHECK(want[0][0] == 15u * 64 * nwords, "code_dots of ones, dim %d", dim);
 }
 
+static float
+random_unit(void)
+{
+	return (float) (winnow_random(&state) >> 40) / (1 << 24);
+}
+
+static void
+check_code_bounds(const WinnowKernels *k, int dim)
+{
+	enum
+	{
+		ROWS = 67
+	};
+	uint32_t	dots[ROWS];
+	uint32_t	ones[ROWS];
+	float		r[ROWS];
+	float		t[ROWS];
+	float		got[2][ROWS + 1];
+	float		want[2][ROWS + 1];
+	bool		inner = winnow_random(&state) % 2;
+	WinnowBoundTerms terms = {
+		.dots_factor = random_unit() / dim, .ones_factor = -random_unit() / dim, .offset = -random_unit(),
+		.span = 4 * random_unit(), .epsilon = 3 * random_unit(), .spread = random_unit(),
+		.rounding = random_unit() / 100, .square = inner ? 0 : 1, .base = random_unit(), .twice = inner ? -1 : -2,
+		.slack0 = random_unit() / 1000, .slack1 = random_unit() / 1000, .slack2 = random_unit() / 1000,
+		.floor = inner ? -INFINITY : 0, .unknown = random_unit()};
+
+	for (int i = 0; i < ROWS; i++)
+	{
+		const float strange[] = {NAN, INFINITY, -1, 2, 0};
+		uint64_t	kind = winnow_random(&state) % 32;
+
+		ones[i] = (uint32_t) (winnow_random(&state) % (dim + 1));
+		dots[i] = (uint32_t) (winnow_random(&state) % (15 * (uint64_t) dim + 1));
+		r[i] = kind < 5 ? strange[kind] : random_unit();
+		t[i] = kind >= 5 && kind < 10 ? strange[kind - 5] : 0.5f + random_unit() / 2;
+	}
+	for (int n = 0; n <= ROWS; n += n < 20 ? 1 : 47)
+	{
+		got[0][n] = got[1][n] = 12345;
+		k->code_bounds(dots, ones, r, t, n, &terms, got[0], got[1]);
+		scalar->code_bounds(dots, ones, r, t, n, &terms, want[0], want[1]);
+		CHECK(got[0][n] == 12345 && got[1][n] == 12345, "%s code_bounds wrote behind row %d", k->name, n);
+		for (int i = 0; i < n; i++)
+			for (int j = 0; j < 2; j++)
+				CHECK(got[j][i] == want[j][i] || fabsf(got[j][i] - want[j][i]) <= 1e-3f,
+					  "%s code_bounds: %g is not %g, r %g t %g", k->name, got[j][i], want[j][i], r[i], t[i]);
+	}
+}
+
 static void
 check_bits(const WinnowKernels *k, Guarded ma, Guarded mb, int dim)
 {
@@ -392,6 +442,7 @@ check_level(const WinnowKernels *k)
 		check_many(k, ma, mb, dim);
 		check_residual(k, ma, mb, mc, dim);
 		check_code_dots(k, ma, mb, dim);
+		check_code_bounds(k, dim);
 		check_bits(k, ma, mb, dim);
 	}
 	check_hadamard(k, ma);

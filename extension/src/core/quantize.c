@@ -35,8 +35,8 @@
  * is taken at the two ends that face each other.  The rounding of the query
  * moves a by at most (step / 2) D / sqrt(D).
  *
- * Float errors.  Estimates are computed in double precision from r, t and the
- * sums behind g, which carry the error of float sums (WINNOW_SUM_ERROR), and
+ * Float errors.  Estimates are computed in double precision (in float where
+ * the bound is a matter of chance anyway) from r, t and the sums behind g, which carry the error of float sums (WINNOW_SUM_ERROR), and
  * the vectors carry that of the rotation (WINNOW_ROTATION_ERROR).  Their effect
  * on a score is a small multiple of the squared sizes involved, and is taken
  * off every lower bound: see score_slack.
@@ -51,6 +51,9 @@
 
 /* Rows per call of the code_dots kernel; sizes two arrays on the stack. */
 #define CHUNK 256
+
+/* The float kernel takes lengths up to this; beyond it squares overflow. */
+#define LARGE_LENGTH 1e15f
 
 /*
  * Lengths below this are lost in the denormal numbers of float; times a
@@ -380,6 +383,42 @@ estimate_row(const WinnowQueryCode *q, double epsilon, double r, double t,
 	*lower = least > FLT_MAX ? FLT_MAX : to_float(least);
 }
 
+/* What estimate_row computes for a finite epsilon, as terms for the kernel */
+static void
+fill_terms(const WinnowQueryCode *q, double epsilon, WinnowBoundTerms *terms)
+{
+	bool		inner = q->metric == WINNOW_METRIC_IP;
+	double		c = q->centroid_norm + TINY_LENGTH;
+	double		g = q->span + TINY_LENGTH;
+
+	terms->dots_factor = (float) q->dots_factor;
+	terms->ones_factor = (float) q->ones_factor;
+	terms->offset = (float) q->offset;
+	terms->span = (float) q->span;
+	terms->epsilon = (float) epsilon;
+	terms->spread = (float) (q->span * q->span / (q->dim > 1 ? q->dim - 1 : 1));
+	terms->rounding = (float) (q->rounding_spread * q->rounding_spread);
+	terms->square = inner ? 0 : 1;
+	terms->base = (float) (inner ? q->centroid_score : q->span * q->span);
+	terms->twice = inner ? -1 : -2;
+	terms->floor = inner ? -INFINITY : 0;
+	terms->unknown = to_float(q->centroid_score);
+
+	/* score_slack, by powers of r */
+	if (inner)
+	{
+		terms->slack0 = (float) (q->slack * g * c + FLT_MIN);
+		terms->slack1 = (float) (q->slack * g);
+		terms->slack2 = 0;
+	}
+	else
+	{
+		terms->slack0 = (float) (q->slack * g * (2 * c + q->span) + FLT_MIN);
+		terms->slack1 = (float) (q->slack * (2 * g + 2 * c + q->span));
+		terms->slack2 = (float) (q->slack * 2);
+	}
+}
+
 void
 winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 				const uint16_t *rows, int nrows, float epsilon,
@@ -387,6 +426,9 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 {
 	uint32_t	dots[CHUNK];
 	uint32_t	ones[CHUNK];
+	float		norms[CHUNK];
+	float		aligns[CHUNK];
+	WinnowBoundTerms terms;
 
 	if (!(q->span <= FLT_MAX))
 	{
@@ -398,22 +440,31 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 		return;
 	}
 
+	if (!isinf(epsilon))
+		fill_terms(q, epsilon, &terms);
 	for (int start = 0; start < nrows; start += CHUNK)
 	{
 		int			count = nrows - start < CHUNK ? nrows - start : CHUNK;
+		bool		small = q->span <= LARGE_LENGTH && q->centroid_norm <= LARGE_LENGTH;
 
 		winnow_kernels->code_dots(codes + WINNOW_CODE_HEAD, stride,
 								  rows + start, count, q->planes, q->nwords,
 								  dots, ones);
 		for (int i = 0; i < count; i++)
 		{
-			float		head[2];
-			double		a = q->dots_factor * dots[i] +
-				q->ones_factor * ones[i] + q->offset;
+			const uint8_t *code = codes + (size_t) rows[start + i] * stride;
 
-			memcpy(head, codes + (size_t) rows[start + i] * stride, sizeof(head));
-			estimate_row(q, epsilon, head[0], head[1], a, &estimate[start + i],
-						 &lower[start + i]);
+			memcpy(&norms[i], code, sizeof(float));
+			memcpy(&aligns[i], code + sizeof(float), sizeof(float));
+			small &= norms[i] <= LARGE_LENGTH || isinf(norms[i]);
 		}
+		if (small && !isinf(epsilon))
+			winnow_kernels->code_bounds(dots, ones, norms, aligns, count, &terms,
+										estimate + start, lower + start);
+		else
+			for (int i = 0; i < count; i++)
+				estimate_row(q, epsilon, norms[i], aligns[i],
+							 q->dots_factor * dots[i] + q->ones_factor * ones[i] + q->offset,
+							 &estimate[start + i], &lower[start + i]);
 	}
 }

@@ -288,6 +288,78 @@ avx2_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 }
 
 AVX2_INLINE void
+avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *r,
+			 const float *t, const WinnowBoundTerms *terms,
+			 float *estimate, float *lower)
+{
+	__m256		one = _mm256_set1_ps(1);
+	__m256		floor = _mm256_set1_ps(terms->floor);
+	__m256		norm = _mm256_loadu_ps(r);
+	__m256		align = _mm256_loadu_ps(t);
+
+	/* counts are far below 2^31 */
+	__m256		dot = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) dots));
+	__m256		bits = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) ones));
+	__m256		valid = _mm256_and_ps(
+		_mm256_and_ps(_mm256_cmp_ps(norm, _mm256_setzero_ps(), _CMP_GE_OQ),
+					  _mm256_cmp_ps(norm, _mm256_set1_ps(FLT_MAX), _CMP_LE_OQ)),
+		_mm256_and_ps(_mm256_cmp_ps(align, _mm256_setzero_ps(), _CMP_GT_OQ),
+					  _mm256_cmp_ps(align, one, _CMP_LE_OQ)));
+	__m256		a = _mm256_fmadd_ps(_mm256_set1_ps(terms->dots_factor), dot,
+									_mm256_fmadd_ps(_mm256_set1_ps(terms->ones_factor), bits,
+													_mm256_set1_ps(terms->offset)));
+	__m256		deviation = _mm256_sqrt_ps(
+		_mm256_fmadd_ps(_mm256_set1_ps(terms->spread), _mm256_fnmadd_ps(align, align, one),
+						_mm256_set1_ps(terms->rounding)));
+	__m256		inverse = _mm256_div_ps(one, align);
+	__m256		most = _mm256_min_ps(
+		_mm256_mul_ps(_mm256_fmadd_ps(_mm256_set1_ps(terms->epsilon), deviation, a), inverse),
+		_mm256_set1_ps(terms->span));
+	__m256		fixed = _mm256_fmadd_ps(_mm256_set1_ps(terms->square),
+										_mm256_mul_ps(norm, norm),
+										_mm256_set1_ps(terms->base));
+	__m256		slack = _mm256_fmadd_ps(_mm256_fmadd_ps(_mm256_set1_ps(terms->slack2), norm,
+														_mm256_set1_ps(terms->slack1)),
+										norm, _mm256_set1_ps(terms->slack0));
+	__m256		step = _mm256_mul_ps(_mm256_set1_ps(terms->twice), norm);
+	__m256		score = _mm256_fmadd_ps(step, _mm256_mul_ps(a, inverse), fixed);
+	__m256		least = _mm256_max_ps(_mm256_sub_ps(_mm256_fmadd_ps(step, most, fixed), slack),
+									  floor);
+
+	_mm256_storeu_ps(estimate, _mm256_blendv_ps(_mm256_set1_ps(terms->unknown), score, valid));
+	_mm256_storeu_ps(lower, _mm256_blendv_ps(floor, least, valid));
+}
+
+AVX2 static void
+avx2_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
+				 const float *t, int n, const WinnowBoundTerms *terms,
+				 float *estimate, float *lower)
+{
+	int			i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		avx2_bounds8(dots + i, ones + i, r + i, t + i, terms, estimate + i, lower + i);
+	if (i < n)
+	{
+		size_t		bytes = (size_t) (n - i) * 4;
+		uint32_t	dot[8] = {0};
+		uint32_t	one[8] = {0};
+		float		norm[8] = {0};
+		float		align[8] = {0};
+		float		score[8];
+		float		least[8];
+
+		memcpy(dot, dots + i, bytes);
+		memcpy(one, ones + i, bytes);
+		memcpy(norm, r + i, bytes);
+		memcpy(align, t + i, bytes);
+		avx2_bounds8(dot, one, norm, align, terms, score, least);
+		memcpy(estimate + i, score, bytes);
+		memcpy(lower + i, least, bytes);
+	}
+}
+
+AVX2_INLINE void
 avx2_butterfly(float *v, int half)
 {
 	__m256		a = _mm256_loadu_ps(v);

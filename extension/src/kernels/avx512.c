@@ -270,6 +270,54 @@ avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
 	}
 }
 
+AVX512 static void
+avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
+				   const float *t, int n, const WinnowBoundTerms *terms,
+				   float *estimate, float *lower)
+{
+	__m512		one = _mm512_set1_ps(1);
+	__m512		twice = _mm512_set1_ps(terms->twice);
+	__m512		floor = _mm512_set1_ps(terms->floor);
+
+	for (int i = 0; i < n; i += 16)
+	{
+		__mmask16	some = avx512_first16(n - i);
+		__m512		norm = _mm512_maskz_loadu_ps(some, r + i);
+		__m512		align = _mm512_maskz_loadu_ps(some, t + i);
+		__m512		dot = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, dots + i));
+		__m512		bits = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, ones + i));
+		__mmask16	valid = _mm512_cmp_ps_mask(norm, _mm512_setzero_ps(), _CMP_GE_OQ) &
+			_mm512_cmp_ps_mask(norm, _mm512_set1_ps(FLT_MAX), _CMP_LE_OQ) &
+			_mm512_cmp_ps_mask(align, _mm512_setzero_ps(), _CMP_GT_OQ) &
+			_mm512_cmp_ps_mask(align, one, _CMP_LE_OQ);
+		__m512		a = _mm512_fmadd_ps(_mm512_set1_ps(terms->dots_factor), dot,
+										_mm512_fmadd_ps(_mm512_set1_ps(terms->ones_factor), bits,
+														_mm512_set1_ps(terms->offset)));
+		__m512		deviation = _mm512_sqrt_ps(
+			_mm512_fmadd_ps(_mm512_set1_ps(terms->spread),
+							_mm512_fnmadd_ps(align, align, one),
+							_mm512_set1_ps(terms->rounding)));
+		__m512		inverse = _mm512_div_ps(one, align);
+		__m512		most = _mm512_min_ps(
+			_mm512_mul_ps(_mm512_fmadd_ps(_mm512_set1_ps(terms->epsilon), deviation, a), inverse),
+			_mm512_set1_ps(terms->span));
+		__m512		fixed = _mm512_fmadd_ps(_mm512_set1_ps(terms->square),
+											_mm512_mul_ps(norm, norm),
+											_mm512_set1_ps(terms->base));
+		__m512		slack = _mm512_fmadd_ps(_mm512_fmadd_ps(_mm512_set1_ps(terms->slack2), norm,
+															_mm512_set1_ps(terms->slack1)),
+											norm, _mm512_set1_ps(terms->slack0));
+		__m512		step = _mm512_mul_ps(twice, norm);
+		__m512		score = _mm512_fmadd_ps(step, _mm512_mul_ps(a, inverse), fixed);
+		__m512		least = _mm512_sub_ps(_mm512_fmadd_ps(step, most, fixed), slack);
+
+		score = _mm512_mask_blend_ps(valid, _mm512_set1_ps(terms->unknown), score);
+		least = _mm512_mask_blend_ps(valid, floor, _mm512_max_ps(least, floor));
+		_mm512_mask_storeu_ps(estimate + i, some, score);
+		_mm512_mask_storeu_ps(lower + i, some, least);
+	}
+}
+
 AVX512_INLINE void
 avx512_butterfly(float *v, int half)
 {

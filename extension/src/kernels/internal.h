@@ -12,6 +12,7 @@
 #ifndef WINNOW_KERNELS_INTERNAL_H
 #define WINNOW_KERNELS_INTERNAL_H
 
+#include <float.h>
 #include <string.h>
 
 #include "kernels.h"
@@ -193,6 +194,7 @@ isa##_greater_bits(const float *a, const float *b, int dim, uint64_t *bits, \
 	.cosine_terms = isa##_cosine_terms, \
 	.l2_squared_many = isa##_l2_squared_many, \
 	.residual = isa##_residual, \
+	.code_bounds = isa##_code_bounds, \
 	.quantize_planes = isa##_quantize_planes, \
 	.greater_bits = isa##_greater_bits, \
 	.hadamard = isa##_hadamard, \

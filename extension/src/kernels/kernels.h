@@ -7,7 +7,7 @@
  * system support when the library is loaded.  scalar.c is the reference that
  * the others are tested against: integer kernels, quantize_planes,
  * greater_bits and hadamard give the same bits at every level, while sums of
- * floats differ by rounding (see WINNOW_SUM_ERROR).
+ * floats (see WINNOW_SUM_ERROR) and code_bounds differ by rounding.
  *
  * Nothing here allocates, throws or needs alignment, except where a parameter
  * is typed uint64_t *, which is 8-byte aligned as usual.
@@ -36,6 +36,37 @@ typedef enum WinnowSimd
  * the final reduction.  The unit is the rounding unit of float, 2^-24.
  */
 #define WINNOW_SUM_ERROR(dim)	(((dim) / 16 + 80) * 5.9604644775390625e-8)
+
+/*
+ * What code_bounds needs to know of a query and a list; quantize.c fills it in.
+ * With a the estimate of <o, q'> from the bits of a code, r its norm and t its
+ * alignment:
+ *
+ * most = min(span, (a + epsilon sqrt(spread (1 - t^2) + rounding)) / t)
+ *
+ * estimate = square r^2 + base + twice r a / t
+ *
+ * lower = max(floor, square r^2 + base + twice r most - slack(r)), where
+ * slack(r) = slack0 + slack1 r + slack2 r^2
+ */
+typedef struct WinnowBoundTerms
+{
+	float		dots_factor;	/* a = dots_factor * dots */
+	float		ones_factor;	/* + ones_factor * ones */
+	float		offset;			/* + offset */
+	float		span;
+	float		epsilon;
+	float		spread;
+	float		rounding;
+	float		square;
+	float		base;
+	float		twice;
+	float		slack0;
+	float		slack1;
+	float		slack2;
+	float		floor;
+	float		unknown;		/* estimate where r or t is not valid; lower is floor */
+} WinnowBoundTerms;
 
 typedef struct WinnowKernels
 {
@@ -80,6 +111,16 @@ typedef struct WinnowKernels
 							  const uint16_t *rows, int nrows,
 							  const uint64_t *planes, int nwords,
 							  uint32_t *dots, uint32_t *ones);
+
+	/*
+	 * Estimates and lower bounds of n scores, see WinnowBoundTerms; r and t are
+	 * valid if 0 <= r < infinity and 0 < t <= 1.  In float: the terms must be
+	 * such that nothing overflows.
+	 */
+	void		(*code_bounds) (const uint32_t *dots, const uint32_t *ones,
+								const float *r, const float *t, int n,
+								const WinnowBoundTerms *terms,
+								float *estimate, float *lower);
 
 	/*
 	 * u[i] = clamp(round_to_even((v[i] - low) * inv_step), 0, 15), NaN gives

@@ -208,6 +208,71 @@ neon_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
+static inline void
+neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *r,
+			 const float *t, const WinnowBoundTerms *terms,
+			 float *estimate, float *lower)
+{
+	float32x4_t one = vdupq_n_f32(1);
+	float32x4_t floor = vdupq_n_f32(terms->floor);
+	float32x4_t norm = vld1q_f32(r);
+	float32x4_t align = vld1q_f32(t);
+	float32x4_t dot = vcvtq_f32_u32(vld1q_u32(dots));
+	float32x4_t bits = vcvtq_f32_u32(vld1q_u32(ones));
+	uint32x4_t	valid = vandq_u32(vandq_u32(vcgeq_f32(norm, vdupq_n_f32(0)),
+											vcleq_f32(norm, vdupq_n_f32(FLT_MAX))),
+								  vandq_u32(vcgtq_f32(align, vdupq_n_f32(0)),
+											vcleq_f32(align, one)));
+	float32x4_t a = vfmaq_n_f32(vfmaq_n_f32(vdupq_n_f32(terms->offset), bits,
+											terms->ones_factor),
+								dot, terms->dots_factor);
+	float32x4_t deviation = vsqrtq_f32(vfmaq_n_f32(vdupq_n_f32(terms->rounding),
+												   vfmsq_f32(one, align, align),
+												   terms->spread));
+	float32x4_t most = vminq_f32(vdivq_f32(vfmaq_n_f32(a, deviation, terms->epsilon), align),
+								 vdupq_n_f32(terms->span));
+	float32x4_t fixed = vfmaq_n_f32(vdupq_n_f32(terms->base), vmulq_f32(norm, norm),
+									terms->square);
+	float32x4_t slack = vfmaq_f32(vdupq_n_f32(terms->slack0), norm,
+								  vfmaq_n_f32(vdupq_n_f32(terms->slack1), norm,
+											  terms->slack2));
+	float32x4_t step = vmulq_n_f32(norm, terms->twice);
+	float32x4_t score = vfmaq_f32(fixed, step, vdivq_f32(a, align));
+	float32x4_t least = vmaxq_f32(vsubq_f32(vfmaq_f32(fixed, step, most), slack), floor);
+
+	vst1q_f32(estimate, vbslq_f32(valid, score, vdupq_n_f32(terms->unknown)));
+	vst1q_f32(lower, vbslq_f32(valid, least, floor));
+}
+
+static void
+neon_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
+				 const float *t, int n, const WinnowBoundTerms *terms,
+				 float *estimate, float *lower)
+{
+	int			i = 0;
+
+	for (; i + 4 <= n; i += 4)
+		neon_bounds4(dots + i, ones + i, r + i, t + i, terms, estimate + i, lower + i);
+	if (i < n)
+	{
+		size_t		bytes = (size_t) (n - i) * 4;
+		uint32_t	dot[4] = {0};
+		uint32_t	one[4] = {0};
+		float		norm[4] = {0};
+		float		align[4] = {0};
+		float		score[4];
+		float		least[4];
+
+		memcpy(dot, dots + i, bytes);
+		memcpy(one, ones + i, bytes);
+		memcpy(norm, r + i, bytes);
+		memcpy(align, t + i, bytes);
+		neon_bounds4(dot, one, norm, align, terms, score, least);
+		memcpy(estimate + i, score, bytes);
+		memcpy(lower + i, least, bytes);
+	}
+}
+
 static void
 neon_hadamard(float *v, int n)
 {

@@ -138,6 +138,39 @@ scalar_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 }
 
 static void
+scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
+				   const float *t, int n, const WinnowBoundTerms *terms,
+				   float *estimate, float *lower)
+{
+	for (int i = 0; i < n; i++)
+	{
+		float		a;
+		float		most;
+		float		fixed;
+		float		least;
+
+		if (!(r[i] >= 0 && r[i] <= FLT_MAX && t[i] > 0 && t[i] <= 1))
+		{
+			estimate[i] = terms->unknown;
+			lower[i] = terms->floor;
+			continue;
+		}
+		a = terms->dots_factor * (float) dots[i] +
+			(terms->ones_factor * (float) ones[i] + terms->offset);
+		most = (a + terms->epsilon *
+						sqrtf(terms->spread * (1 - t[i] * t[i]) + terms->rounding)) /
+			   t[i];
+		if (most > terms->span)
+			most = terms->span;
+		fixed = terms->square * (r[i] * r[i]) + terms->base;
+		estimate[i] = fixed + terms->twice * r[i] * (a / t[i]);
+		least = fixed + terms->twice * r[i] * most -
+			((terms->slack2 * r[i] + terms->slack1) * r[i] + terms->slack0);
+		lower[i] = least > terms->floor ? least : terms->floor;
+	}
+}
+
+static void
 scalar_hadamard(float *v, int n)
 {
 	for (int half = 1; half < n; half *= 2)
