@@ -111,7 +111,7 @@ build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpoo
 		winnow_spool_free(spool);
 		meta->root = root->block;
 	}
-	winnow_calibration_finish(calibration, meta->tolerance);
+	winnow_calibration_finish(calibration, meta);
 }
 
 /*

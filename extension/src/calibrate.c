@@ -1,6 +1,7 @@
 /*
  * calibrate.c
- *		Which tolerance of the stopping rule gives which recall.
+ *		Which tolerance of the stopping rule gives which recall, and with which
+ *		effective dimension.
  *
  * While an index is built, some rows of the sample are taken as queries, under
  * filters made up for the purpose: rows drawn at random, at several rates, and
@@ -57,11 +58,20 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 #define LARGEST 3.0
 #define STEP 0.91
 
+/*
+ * The effective dimension is halved until this tolerance does for a recall of
+ * .95.  Estimates that are far too small leave nothing to be tolerated.
+ */
+#define LEAST_TOLERANCE 0.01
+#define LEAST_TARGET 4
+#define LEAST_DIM 2
+
 /* Targets that tolerances are kept for; between them they are interpolated */
 static const double targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
-/* Before anything is known of the data: small enough for text embeddings */
+/* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
+#define EFFECTIVE_DIM 96
 static const float defaults[WINNOW_RECALL_TARGETS] =
 	{0.8f, 0.4f, 0.25f, 0.1f, 0.045f, 0.015f, 0.006f, 0.0025f};
 
@@ -106,9 +116,10 @@ typedef struct Outcome
 } Outcome;
 
 void
-winnow_tolerance_default(float *tolerance)
+winnow_calibration_default(WinnowMeta *meta)
 {
-	memcpy(tolerance, defaults, sizeof(defaults));
+	meta->effective_dim = Min(meta->dims, EFFECTIVE_DIM);
+	memcpy(meta->tolerance, defaults, sizeof(defaults));
 }
 
 /* The tolerance for a target, between those that are kept */
@@ -376,6 +387,7 @@ winnow_calibration_list(WinnowCalibration *calibration, const WinnowRows *rows,
 /* The lists of one query in the order in which a search reads them */
 typedef struct Play
 {
+	float		effective_dim;
 	WinnowRecall recall;
 	WinnowQueueItem *lists;		/* "block" is the number of the list */
 	int			nlists;
@@ -413,6 +425,7 @@ order_lists(const WinnowCalibration *calibration, int query, Play *play,
 
 	winnow_recall_init(&play->recall, 0.5, calibration->index,
 					   calibration->queries + (Size) query * dims);
+	play->recall.effective_dim = play->effective_dim;
 	play->recall.root2 = winnow_kernels->inner_product(calibration->mean, calibration->mean,
 													   dims);
 	for (int l = 0; l < calibration->nlists; l++)
@@ -535,12 +548,13 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
 
 /* Play all queries under all filters */
 static void
-play_all(WinnowCalibration *calibration, Outcome *outcomes)
+play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 {
-	Play		play;
+	Play		play = {0};
 	WinnowQueueItem *order;
 	int			nlists = calibration->nlists;
 
+	play.effective_dim = effective_dim;
 	order = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.lists = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.place = palloc_extended(sizeof(int) * nlists, MCXT_ALLOC_HUGE);
@@ -572,18 +586,14 @@ play_all(WinnowCalibration *calibration, Outcome *outcomes)
 	pfree(play.passed);
 }
 
-/*
- * The tolerances for all targets, when all lists have been written.  Where
- * there is not enough to go by, they are left as they are.
- */
-void
-winnow_calibration_finish(WinnowCalibration *calibration, float *tolerance)
+/* The tolerances for all targets with an effective dimension; false: not known */
+static bool
+find_tolerances(WinnowCalibration *calibration, float effective_dim, float *tolerance)
 {
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * FILTERS);
 	bool		known = false;
 
-	if (calibration->nlists >= ENOUGH_LISTS)
-		play_all(calibration, outcomes);
+	play_all(calibration, effective_dim, outcomes);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		/* codes may cost some recall too */
@@ -603,12 +613,34 @@ winnow_calibration_finish(WinnowCalibration *calibration, float *tolerance)
 				largest *= STEP;
 				step++;
 			}
-			elog(DEBUG1, "winnow: target %g, filter %d (%d queries): tolerance %g",
-				 targets[t], f, outcomes[f].count, largest);
+			elog(DEBUG1, "winnow: dimension %g, target %g, filter %d (%d queries): tolerance %g",
+				 effective_dim, targets[t], f, outcomes[f].count, largest);
 			least = Min(least, largest);
 		}
-		if (known)
-			tolerance[t] = (float) (least * SAFETY);
+		tolerance[t] = (float) (least * SAFETY);
 	}
 	pfree(outcomes);
+	return known;
+}
+
+/*
+ * Set the effective dimension and the tolerances when all lists have been
+ * written.  Where there is not enough to go by, they are left as they are.
+ */
+void
+winnow_calibration_finish(WinnowCalibration *calibration, WinnowMeta *meta)
+{
+	float		tolerance[WINNOW_RECALL_TARGETS];
+	float		dim = meta->effective_dim;
+
+	if (calibration->nlists < ENOUGH_LISTS ||
+		!find_tolerances(calibration, dim, tolerance))
+		return;
+	while (tolerance[LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
+	{
+		dim /= 2;
+		find_tolerances(calibration, dim, tolerance);
+	}
+	meta->effective_dim = dim;
+	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

@@ -60,7 +60,7 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
 	meta->nattrs = schema->nattrs;
 	meta->seed = WINNOW_DEFAULT_SEED;
-	winnow_tolerance_default(meta->tolerance);
+	winnow_calibration_default(meta);
 	meta->root = InvalidBlockNumber;
 	for (int i = 0; i < schema->nattrs; i++)
 	{
@@ -87,7 +87,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
 		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
 		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
-		meta->nattrs != schema->nattrs)
+		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 	for (int i = 0; i < WINNOW_RECALL_TARGETS; i++)
 		if (!(meta->tolerance[i] > 0 && meta->tolerance[i] < 1000))
@@ -135,6 +135,7 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	index->dims = meta->dims;
 	index->metric = (WinnowMetric) meta->metric;
 	index->list_size = meta->list_size;
+	index->effective_dim = meta->effective_dim;
 	memcpy(index->tolerance, meta->tolerance, sizeof(index->tolerance));
 	index->code_bytes = winnow_code_bytes(meta->dims);
 	index->schema = *schema;

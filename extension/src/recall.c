@@ -6,7 +6,7 @@
  * Two estimates, which fail on different queries: the larger one counts.  A
  * search stops when it is within the tolerance that calibrate.c found for the
  * wanted recall.  Both take the space to be isotropic with d dimensions; as the
- * tolerance makes up for the level of the estimates, d is the same for all
+ * tolerance makes up for the level of the estimates, the same d does for most
  * data.  r is the score of the k-th best row found.
  *
  * By rows.  The scores of the rows of a list around centroid c, seen from the
@@ -42,9 +42,6 @@
 
 /* Of the rows that may be missed, the share left to the bounds of codes */
 #define CODE_SHARE 0.2
-
-/* Effective dimension d, unless the vectors have less */
-#define EFFECTIVE_DIM 96
 
 /* Rows vary in fewer directions within an inner node than within a list */
 #define INNER_SHARE 4
@@ -130,7 +127,7 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->exact = target >= 1;
 	recall->tolerance = winnow_tolerance(index->tolerance, target);
 	recall->metric = index->metric;
-	recall->effective_dim = Min(index->dims, EFFECTIVE_DIM);
+	recall->effective_dim = index->effective_dim;
 	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
 	recall->epsilon = recall->exact ? INFINITY :
 		(float) normal_quantile(winnow_recall_code_share(target));

@@ -82,7 +82,8 @@ typedef struct WinnowMeta
 	uint16		list_size;
 	uint16		nattrs;
 	uint64		seed;			/* of the rotation */
-	float		tolerance[WINNOW_RECALL_TARGETS];	/* of the stopping rule, see calibrate.c */
+	float		effective_dim;	/* of the stopping rule, see recall.c */
+	float		tolerance[WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
@@ -142,7 +143,8 @@ typedef struct WinnowIndex
 	int			dims;
 	WinnowMetric metric;
 	int			list_size;
-	float		tolerance[WINNOW_RECALL_TARGETS];	/* see calibrate.c */
+	float		effective_dim;
+	float		tolerance[WINNOW_RECALL_TARGETS];
 	int			code_bytes;
 	WinnowLayout leaf;
 	WinnowLayout inner;
