@@ -22,6 +22,7 @@ _PG_init(void)
 	winnow_options_init();
 	winnow_limit_init();
 	winnow_plan_init();
+	winnow_explain_init();
 }
 
 PG_FUNCTION_INFO_V1(winnow_handler);

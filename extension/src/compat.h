@@ -66,6 +66,11 @@ winnow_tuplesort_next(Tuplesortstate *sort, Datum *value)
 	ReadRecentBuffer((rel)->rd_node, MAIN_FORKNUM, block, buffer)
 #endif
 
+/* Can an extension add lines to EXPLAIN? */
+#if PG_VERSION_NUM >= 180000
+#define WINNOW_HAVE_EXPLAIN_HOOK 1
+#endif
+
 /* A new page at the end of the relation, zeroed, exclusively locked */
 static inline Buffer
 winnow_extend_relation(Relation rel, ForkNumber fork)

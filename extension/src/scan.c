@@ -6,6 +6,7 @@
 
 #include "search.h"
 
+#include "access/amapi.h"
 #include "access/relscan.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -19,6 +20,7 @@ typedef struct WinnowScan
 	WinnowFilter *filter;
 	WinnowSearch *search;
 	MemoryContext context;		/* of the filter and the search */
+	WinnowScanCounters counters;
 } WinnowScan;
 
 /* ambeginscan */
@@ -32,7 +34,6 @@ winnow_beginscan(Relation rel, int nkeys, int norderbys)
 	state->context = AllocSetContextCreate(CurrentMemoryContext, "winnow search",
 										   ALLOCSET_DEFAULT_SIZES);
 	scan->opaque = state;
-	memset(&winnow_scan_counters, 0, sizeof(winnow_scan_counters));
 	return scan;
 }
 
@@ -66,7 +67,7 @@ start_search(IndexScanDesc scan)
 				 errmsg("winnow indexes can only be scanned with an MVCC snapshot")));
 	pgstat_count_index_scan(rel);
 	WINNOW_COUNT_SEARCH(scan);
-	winnow_scan_counters.searches++;
+	state->counters.searches++;
 
 	state->filter = winnow_filter_compile(&state->index->schema, scan->keyData,
 										  scan->numberOfKeys, state->context);
@@ -86,7 +87,7 @@ start_search(IndexScanDesc scan)
 		MemoryContextSwitchTo(old);
 	}
 	state->search = winnow_search_begin(scan, state->index, state->filter, state->fetch,
-										winnow_recall, winnow_limit_of(scan));
+										winnow_recall, winnow_limit_of(scan), &state->counters);
 }
 
 /* amgettuple */
@@ -101,10 +102,20 @@ winnow_gettuple(IndexScanDesc scan, ScanDirection direction)
 	if (state->search == NULL)
 		start_search(scan);
 	found = winnow_search_next(state->search, &scan->xs_heaptid);
+	winnow_last_counters = state->counters;
 	scan->xs_recheck = false;
 	scan->xs_recheckorderby = false;
 	MemoryContextSwitchTo(old);
 	return found;
+}
+
+/* What the scan has done so far; NULL if it is not one of a winnow index */
+const WinnowScanCounters *
+winnow_scan_counters(IndexScanDesc scan)
+{
+	if (scan->indexRelation->rd_indam->amgettuple != winnow_gettuple)
+		return NULL;
+	return &((WinnowScan *) scan->opaque)->counters;
 }
 
 /* amendscan */

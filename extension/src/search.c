@@ -72,6 +72,7 @@ struct WinnowSearch
 	const WinnowFilter *filter;
 	WinnowFetch *fetch;
 	WinnowRecall recall;
+	WinnowScanCounters *counters;
 
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
@@ -181,10 +182,10 @@ rerank(WinnowSearch *search, uint64 id)
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
-	winnow_scan_counters.reranked++;
+	search->counters->reranked++;
 	if (!winnow_fetch_row(search->fetch, id, scan->xs_snapshot, values, isnull))
 	{
-		winnow_scan_counters.invisible++;
+		search->counters->invisible++;
 		return;
 	}
 	if (scan->numberOfOrderBys > 1)
@@ -195,7 +196,7 @@ rerank(WinnowSearch *search, uint64 id)
 	old = MemoryContextSwitchTo(winnow_fetch_context(search->fetch));
 	if (!winnow_filter_recheck(search->filter, values, isnull))
 	{
-		winnow_scan_counters.rechecked_out++;
+		search->counters->rechecked_out++;
 		MemoryContextSwitchTo(old);
 		return;
 	}
@@ -248,13 +249,13 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
 
 	view->hold_first = true;
 	view->held = InvalidBuffer;
-	winnow_scan_counters.inner_nodes++;
+	search->counters->inner_nodes++;
 	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
 	{
 		winnow_view_read(search->rel, index, block, node->level, search->filter, view);
 		if (first)
 			keep_first_data(search);
-		winnow_scan_counters.lists_pruned += view->nlive - view->nselected;
+		search->counters->lists_pruned += view->nlive - view->nselected;
 		if (view->nselected == 0)
 			continue;
 		if (!prepared)
@@ -340,7 +341,7 @@ estimate_list(WinnowSearch *search)
 
 		winnow_view_estimate(search->rel, search->index, view, search->code,
 							 search->recall.epsilon, search->estimate, search->lower, NULL);
-		winnow_scan_counters.codes_estimated += view->nselected;
+		search->counters->codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
 		{
 			Candidate	candidate = {search->lower[i], view->ids[i]};
@@ -389,9 +390,9 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 	}
 	for (int g = 0; g < search->ngroups; g++)
 		tested += search->groups[g]->nlive;
-	winnow_scan_counters.lists_probed++;
-	winnow_scan_counters.rows_tested += tested;
-	winnow_scan_counters.rows_passed += passed;
+	search->counters->lists_probed++;
+	search->counters->rows_tested += tested;
+	search->counters->rows_passed += passed;
 	winnow_recall_probed(&search->recall, list, tested, passed);
 }
 
@@ -423,7 +424,7 @@ prefetch_node(const WinnowSearch *search, const WinnowQueueItem *node)
 static void
 search_to_goal(WinnowSearch *search)
 {
-	winnow_scan_counters.rounds++;
+	search->counters->rounds++;
 	rerank_active(search);
 	while (search->queue.count > 0 && !reached(search))
 	{
@@ -444,13 +445,13 @@ search_to_goal(WinnowSearch *search)
 
 /*
  * Start a search.  limit is the number of rows that will be asked for, or 0 if
- * that is not known.  The query is the first ORDER BY key's; without one, or
+ * that is not known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
  * with a null, rows come in no particular order.
  */
 WinnowSearch *
 winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 					const WinnowFilter *filter, WinnowFetch *fetch, double target,
-					int64 limit)
+					int64 limit, WinnowScanCounters *counters)
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
@@ -461,6 +462,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->index = index;
 	search->filter = filter;
 	search->fetch = fetch;
+	search->counters = counters;
 	search->query = palloc0(sizeof(float) * index->dims);
 	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
@@ -508,7 +510,7 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 		search_to_goal(search);
 	}
 	search->nreturned++;
-	winnow_scan_counters.returned++;
+	search->counters->returned++;
 	winnow_tid_unpack(results_pop(&search->results).id, tid);
 	return true;
 }

@@ -10,7 +10,7 @@
 #include "recall.h"
 
 /*
- * What a search did; winnow_last_scan() shows it.  Every member is a uint64,
+ * What a search did; EXPLAIN ANALYZE and winnow_last_scan() show it.  Every member is a uint64,
  * in the order of SCAN_COUNTERS in stats.c.
  */
 typedef struct WinnowScanCounters
@@ -29,14 +29,19 @@ typedef struct WinnowScanCounters
 	uint64		returned;
 } WinnowScanCounters;
 
-extern WinnowScanCounters winnow_scan_counters;
+/* of this session's last scan */
+extern WinnowScanCounters winnow_last_counters;
+
+/* scan.c */
+extern const WinnowScanCounters *winnow_scan_counters(IndexScanDesc scan);
 
 /* search.c */
 typedef struct WinnowSearch WinnowSearch;
 
 extern WinnowSearch *winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 										 const WinnowFilter *filter, WinnowFetch *fetch,
-										 double target, int64 limit);
+										 double target, int64 limit,
+										 WinnowScanCounters *counters);
 extern bool winnow_search_next(WinnowSearch *search, ItemPointer tid);
 
 #endif							/* WINNOW_SEARCH_H */

@@ -14,7 +14,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
-WinnowScanCounters winnow_scan_counters;
+WinnowScanCounters winnow_last_counters;
 
 /* Names of the counters, in the order of WinnowScanCounters */
 static const char *const counter_names[] = {
@@ -40,7 +40,7 @@ Datum
 winnow_last_scan(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	const uint64 *counters = (const uint64 *) &winnow_scan_counters;
+	const uint64 *counters = (const uint64 *) &winnow_last_counters;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < (int) lengthof(counter_names); i++)

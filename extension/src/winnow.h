@@ -419,6 +419,9 @@ extern int64 winnow_limit_of(IndexScanDesc scan);
 /* plan.c */
 extern void winnow_plan_init(void);
 
+/* explain.c */
+extern void winnow_explain_init(void);
+
 /* The structure lock (DESIGN.md, section 3) */
 #define winnow_structure_lock(rel) LockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
 #define winnow_structure_try_lock(rel) \
