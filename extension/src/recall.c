@@ -271,6 +271,17 @@ winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread, double thr
 		return false;
 	recall->next_check = recall->probed.count + 1 +
 		(uint64) (CHECK_GROWTH * recall->probed.count);
-	return reached_by_rows(recall, unread, threshold, k) &&
-		reached_by_volume(recall, unread, threshold);
+
+	/* the estimate that said no the last time first: most say it again */
+	if (recall->volume_last)
+	{
+		if (!reached_by_volume(recall, unread, threshold))
+			return false;
+		recall->volume_last = false;
+		return reached_by_rows(recall, unread, threshold, k);
+	}
+	if (!reached_by_rows(recall, unread, threshold, k))
+		return false;
+	recall->volume_last = true;
+	return reached_by_volume(recall, unread, threshold);
 }

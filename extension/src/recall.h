@@ -39,6 +39,7 @@ typedef struct WinnowRecall
 	double		described;		/* rows of the nodes described */
 	double		variance;		/* sum of their squared distances to the root's centroid */
 	uint64		next_check;		/* lists probed when to look again */
+	bool		volume_last;	/* the estimate that said no was that by volume */
 	queue_heap	probed;			/* lists read that had a match, in that order */
 	double		tested;			/* rows of all lists read */
 	double		passed;			/* of those, rows that pass the filter */

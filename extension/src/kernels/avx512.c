@@ -235,34 +235,53 @@ avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
+/* Weighted bits of eight words of a code: the dot in the low half of each lane, ones in the high */
+AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
+avx512_vpopcnt_words(__m512i word, const __m512i plane[4])
+{
+	__m512i		sum = _mm512_slli_epi64(_mm512_popcnt_epi64(word), 32);
+
+	for (int p = 0; p < 4; p++)
+		sum = _mm512_add_epi64(sum, _mm512_slli_epi64(_mm512_popcnt_epi64(_mm512_and_si512(word, plane[p])), p));
+	return sum;
+}
+
+/* The planes of eight words from w on, and which of them there are */
+AVX512_VPOPCNT static inline __attribute__((always_inline)) __mmask8
+avx512_load_planes(const uint64_t *planes, int nwords, int w, __m512i plane[4])
+{
+	__mmask8	some = avx512_first8(nwords - w);
+
+	for (int p = 0; p < 4; p++)
+		plane[p] = _mm512_maskz_loadu_epi64(some, planes + (size_t) p * nwords + w);
+	return some;
+}
+
 AVX512_VPOPCNT static void
 avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
 						 const uint16_t *rows, int nrows,
 						 const uint64_t *planes, int nwords,
 						 uint32_t *dots, uint32_t *ones)
 {
+	__m512i		plane[4];
+	__mmask8	some = avx512_load_planes(planes, nwords, 0, plane);
+
 	for (int i = 0; i < nrows; i++)
 	{
 		const uint8_t *code = codes + (size_t) rows[i] * stride;
-		__m512i		sum = _mm512_setzero_si512();
+		__m512i		sum;
 		uint64_t	total;
 
 		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
-		for (int w = 0; w < nwords; w += 8)
+		sum = avx512_vpopcnt_words(_mm512_maskz_loadu_epi64(some, code), plane);
+		for (int w = 8; w < nwords; w += 8)
 		{
-			__mmask8	some = avx512_first8(nwords - w);
-			__m512i		word = _mm512_maskz_loadu_epi64(some, code + (size_t) w * 8);
-			__m512i		one = _mm512_popcnt_epi64(word);
+			__m512i		more[4];
+			__mmask8	rest = avx512_load_planes(planes, nwords, w, more);
 
-			sum = _mm512_add_epi64(sum, _mm512_slli_epi64(one, 32));
-			for (int p = 0; p < 4; p++)
-			{
-				__m512i		plane = _mm512_maskz_loadu_epi64(some, planes +
-															 (size_t) p * nwords + w);
-				__m512i		count = _mm512_popcnt_epi64(_mm512_and_si512(word, plane));
-
-				sum = _mm512_add_epi64(sum, _mm512_slli_epi64(count, p));
-			}
+			sum = _mm512_add_epi64(sum, avx512_vpopcnt_words(
+											_mm512_maskz_loadu_epi64(rest, code + (size_t) w * 8),
+											more));
 		}
 		total = (uint64_t) _mm512_reduce_add_epi64(sum);
 		dots[i] = (uint32_t) total;
