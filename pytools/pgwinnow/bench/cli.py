@@ -1,8 +1,7 @@
-"""The commands ``pgwinnow bench run|data|synthetic|load``."""
+"""The commands ``pgwinnow bench run|regress|data|synthetic|load``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets
 from pgwinnow.bench.grow import grow
 from pgwinnow.bench.loading import compare_loads, loads_table
-from pgwinnow.bench.report import show, wide_console
+from pgwinnow.bench.regress import RECALL_TOLERANCE, TOLERANCE, compare, regress_table, summary
+from pgwinnow.bench.report import Results, show, wide_console
 from pgwinnow.bench.rivals import Pgvector, Side, Winnow
 from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
@@ -118,6 +118,40 @@ def run_command(
 
 
 @app.command()
+def regress(
+    old: Annotated[Path, typer.Argument(help="Raw results of the earlier run.")],
+    new: Annotated[Path, typer.Argument(help="Raw results of the later run, over the same data.")],
+    tolerance: Annotated[float, typer.Option(min=0, help="How much slower or bigger is let pass: 0.1 is 10 %.")] = (
+        TOLERANCE
+    ),
+    recall_tolerance: Annotated[
+        float, typer.Option(min=0, help="How much recall, or share of the rows, may be lost; absolute.")
+    ] = RECALL_TOLERANCE,
+    everything: Annotated[bool, typer.Option("--all", help="Show what stayed within the tolerance too.")] = False,
+) -> None:
+    """Compare two runs: what became slower, bigger or less complete. The exit status is 1 if anything did.
+
+    Where both runs hold the same rival, times are divided by the rival's own change in the same workload, as absolute
+    times drift from run to run; the rival is then the yardstick and is not judged.
+
+    For example:
+
+        pgwinnow bench regress before.json after.json
+
+        pgwinnow bench regress before.json after.json --tolerance 0.2 --all
+    """
+    comparison = compare(Results.read(old), Results.read(new), tolerance=tolerance, recall_tolerance=recall_tolerance)
+    console = wide_console()
+    table = regress_table(comparison, everything=everything)
+    if table.row_count:
+        console.print(table)
+    for line in summary(comparison):
+        console.print(line)
+    if comparison.regressions:
+        raise typer.Exit(1)
+
+
+@app.command()
 def data(
     source: Annotated[Path, typer.Argument(help="Folder with embeddings.f16.npy and attributes.parquet.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
@@ -209,13 +243,7 @@ def serving(
 
 def known_efforts(path: Path) -> dict[tuple[str, int, str], str]:
     """The efforts of an earlier run's raw results, by workload, k and side."""
-    try:
-        answers = json.loads(path.read_text())["answers"]
-        return {(each["workload"], each["k"], each["side"]): each["effort"] for each in answers}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WinnowError(
-            f"no results in {path}: {error}", "name a file that --json of an earlier run wrote"
-        ) from error
+    return {(each.workload, each.k, each.side): each.effort for each in Results.read(path).answers}
 
 
 def cache_folder() -> Path:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pgwinnow.bench.measure import Answer
+from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.tables import Build
 from pgwinnow.bench.writes import InsertCost, VacuumCost
 
@@ -45,6 +46,27 @@ class Results:
             "inserts": [each.as_json() for each in self.inserts],
             "vacuums": [each.as_json() for each in self.vacuums],
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """The results that an earlier run wrote to a JSON file. Raises BenchError where it holds none."""
+        try:
+            kept = json.loads(path.read_text())
+            return cls(
+                environment=dict(kept["environment"]),
+                builds=[Build(**each) for each in kept["builds"]],
+                answers=[Answer(**each) for each in kept["answers"]],
+                throughput=list(kept["throughput"]),
+                inserts=[
+                    InsertCost(**{name: value for name, value in each.items() if name != "index_wal_bytes_per_row"})
+                    for each in kept["inserts"]
+                ],
+                vacuums=[VacuumCost(**each) for each in kept["vacuums"]],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(
+                f"no results in {path}: {error}", "name a file that 'pgwinnow bench run --json' wrote"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the results to a JSON file."""
