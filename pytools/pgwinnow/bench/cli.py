@@ -15,10 +15,11 @@ from pgwinnow._cli_server import _parse_settings
 from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets
 from pgwinnow.bench.grow import grow
+from pgwinnow.bench.inprocess import LIBRARIES
 from pgwinnow.bench.loading import compare_loads, loads_table
 from pgwinnow.bench.regress import RECALL_TOLERANCE, TOLERANCE, compare, regress_table, summary
 from pgwinnow.bench.report import Results, show, wide_console
-from pgwinnow.bench.rivals import Pgvector, Side, Winnow
+from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.demo.corpus import DATASET, corpus_folder
@@ -26,8 +27,13 @@ from pgwinnow.server import Server
 from pgwinnow.types import Metric
 
 app = typer.Typer(
-    help="Measure winnow against pgvector, side by side at the same recall.", no_args_is_help=True, add_completion=False
+    help="Measure winnow and others side by side at the same recall, and compare runs.",
+    no_args_is_help=True,
+    add_completion=False,
 )
+
+SERVER_RIVALS: dict[str, type[Side]] = {"hnsw": Pgvector, "ivfflat": Ivfflat}
+RIVALS = (*SERVER_RIVALS, *LIBRARIES)
 
 SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
 DEMO_QUERIES = 200  # held out of the demo's documents
@@ -57,12 +63,20 @@ def run_command(
     recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall both sides must reach.")] = 0.95,
     rounds: Annotated[int, typer.Option(min=1, help="Times each query is timed.")] = 3,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.COSINE,
-    pgvector: Annotated[bool, typer.Option(help="Measure pgvector too.")] = True,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help=f"Measure beside winnow: {', '.join(RIVALS)} or none; repeatable (default hnsw)."
+        ),
+    ] = None,
     winnow: Annotated[bool, typer.Option(help="Measure winnow.")] = True,
     reuse: Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")] = False,
     rebuild: Annotated[
         list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
     ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Measure recall and time of every side at several efforts besides.")
+    ] = False,
     insert_rows: Annotated[int, typer.Option(min=1, help="Rows inserted in a round, after a CHECKPOINT.")] = 1000,
     clients: Annotated[int, typer.Option(min=1, help="Connections of the clients phase.")] = Options.clients,
     seed: Seed = 7,
@@ -78,16 +92,30 @@ def run_command(
     setting: Settings = None,
     keep: Annotated[bool, typer.Option(help="Leave the embedded server running afterwards.")] = False,
 ) -> None:
-    """Build, search, insert and vacuum on both sides, and compare."""
+    """Build, search, insert and vacuum on every side, and compare.
+
+    The rivals hnsw and ivfflat are pgvector's, in the same server; faiss-hnsw, faiss-ivf, hnswlib and usearch search
+    in this process on one thread, with the filter as a bitmap.
+
+    For example:
+
+        pgwinnow bench run --data DIR --json results.json
+
+        pgwinnow bench run --only build,query --workload 'EM *' --k 10 --k 100 --curve
+
+        pgwinnow bench run --rival hnsw --rival ivfflat --rival faiss-hnsw --only build,query
+    """
     phases = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in phases if name not in PHASES]:
         raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
+    names = chosen_rivals(rival)
+    libraries = [LIBRARIES[name](metric) for name in names if name in LIBRARIES]
     sides: list[Side] = [
         *([Winnow(metric, recall)] if winnow else []),
-        *([Pgvector(metric, recall)] if pgvector else []),
+        *(SERVER_RIVALS[name](metric, recall) for name in names if name in SERVER_RIVALS),
     ]
     if not sides:
-        raise WinnowError("neither side is left to measure", "drop --no-winnow or --no-pgvector")
+        raise WinnowError("no side in the server is left to measure", "drop --no-winnow, or name hnsw as --rival")
     if unknown := [name for name in rebuild or [] if name not in [side.name for side in sides]]:
         raise WinnowError(f"unknown side {', '.join(unknown)}", f"there are {', '.join(side.name for side in sides)}")
     console, progress = wide_console(), progress_bars(Console(stderr=True))
@@ -105,13 +133,14 @@ def run_command(
             reuse=reuse,
             rebuild=rebuild or [],
             clients=clients,
+            curve=curve,
             insert_rows=insert_rows,
             cache=cache_folder() / "truth",
             efforts=known_efforts(efforts) if efforts is not None else {},
             save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
         )
         with serving(dsn, version, server_dir, setting, keep) as address:
-            results = run(address, dataset, sides, options, progress)
+            results = run(address, dataset, sides, options, progress, libraries)
     show(results, console)
     if json_file is not None:
         console.print(f"raw results: {json_file}")
@@ -218,6 +247,14 @@ def load(
     wide_console().print(loads_table(loads))
     if json_file is not None:
         json_file.write_text(loads.as_json() + "\n")
+
+
+def chosen_rivals(names: list[str] | None) -> list[str]:
+    """The rivals named on the command line, each once; pgvector's HNSW unless any is named."""
+    chosen = list(dict.fromkeys(names or ["hnsw"]))
+    if unknown := [name for name in chosen if name not in (*RIVALS, "none")]:
+        raise WinnowError(f"unknown rival {', '.join(unknown)}", f"there are {', '.join(RIVALS)} and none")
+    return [name for name in chosen if name != "none"]
 
 
 @contextmanager

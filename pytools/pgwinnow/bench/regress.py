@@ -16,10 +16,9 @@ from rich.table import Table
 
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
-from pgwinnow.bench.report import Results, size
+from pgwinnow.bench.report import OWN, Results, size
 from pgwinnow.bench.tables import Build
 
-OWN = "winnow"
 TOLERANCE = 0.1
 RECALL_TOLERANCE = 0.01
 
