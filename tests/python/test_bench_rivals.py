@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow")
@@ -18,13 +20,13 @@ from pgwinnow.bench import datasets, inprocess, report
 from pgwinnow.bench.curve import Point, trace
 from pgwinnow.bench.datasets import Dataset
 from pgwinnow.bench.inprocess import LIBRARIES, Library, LibraryContestant
-from pgwinnow.bench.measure import mean_recall, rotated
+from pgwinnow.bench.measure import Contestant, Look, mean_recall, rotated
 from pgwinnow.bench.prepared import BenchError
-from pgwinnow.bench.rivals import CURVE_RECALLS, Ivfflat, Pgvector, Side, Winnow
+from pgwinnow.bench.rivals import CURVE_RECALLS, Effort, Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import Options, run
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact
-from pgwinnow.bench.workloads import make_workloads
+from pgwinnow.bench.workloads import Workload, make_workloads
 from pgwinnow.types import Metric
 
 ROWS = 1500
@@ -65,6 +67,54 @@ def test_libraries_search_under_filters(dataset: Dataset, name: str, metric: Met
         assert mean_recall(scores) >= 0.95, workload.name
         look = contestant.look(range(2))
         assert (look.bitmap_milliseconds is None) == (workload.name == "none")
+
+
+class Known(Contestant):
+    """Finds as many of the exact answers as its effort says."""
+
+    def __init__(self, name: str, found: list[int], dataset: Dataset) -> None:
+        self.name, self.found, self.dataset = name, found, dataset
+        self.queries = len(dataset.queries)
+        self.effort = self.efforts()[0]
+
+    def efforts(self) -> list[Effort]:
+        return [Effort(str(each), {}) for each in self.found]
+
+    curve_efforts = efforts
+
+    def prepare(self, workload: Workload, exact: Exact) -> None:
+        pass
+
+    def apply(self, effort: Effort) -> None:
+        self.effort = effort
+
+    def ask(self, query: int) -> tuple[np.ndarray, float]:
+        order = np.argsort(-(self.dataset.base @ self.dataset.queries[query]))
+        return order[: int(self.effort.label)], 0.001 * int(self.effort.label)
+
+    def look(self, queries: Sequence[int]) -> Look:
+        return Look({}, 0.0, {})
+
+
+def test_curves_stop_where_nothing_is_left_to_find(dataset: Dataset) -> None:
+    sides = [Known("quick", [8, 10, 10], dataset), Known("slow", [1, 2, 3, 4], dataset), Known("short", [5], dataset)]
+    exact = Exact(dataset, 10)
+    workload = make_workloads(dataset, seed=1, patterns=["none"])[0]
+    points = trace(sides, workload, exact, exact.answer(workload))
+    found = [(point.side, round(point.recall, 6)) for point in points]
+    assert found == [
+        ("quick", 0.8),
+        ("slow", 0.1),
+        ("short", 0.5),
+        ("quick", 1.0),
+        ("slow", 0.2),
+        ("slow", 0.3),
+        ("slow", 0.4),
+    ]
+    assert points[0].milliseconds["p50"] == pytest.approx(8.0)
+    assert [side.effort.label for side in sides] == ["8", "1", "5"]
+    # All are done at once, with efforts left.
+    assert len(trace(sides[:1], workload, exact, exact.answer(workload))) == 2
 
 
 @pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")

@@ -1,4 +1,4 @@
-"""The commands ``pgwinnow bench run|regress|data|synthetic|load``."""
+"""The commands ``pgwinnow bench run|regress|plot|data|synthetic|load``."""
 
 from __future__ import annotations
 
@@ -178,6 +178,37 @@ def regress(
         console.print(line)
     if comparison.regressions:
         raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Raw results of one or more runs.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if it is missing.")],
+) -> None:
+    """Draw runs: PNG files, and a page index.html that holds them all and the tables, and needs nothing else.
+
+    Recall against time has a point for every effort where the run was made with --curve, and one for each side
+    otherwise.
+
+    For example:
+
+        pgwinnow bench plot results.json --out plots
+
+        pgwinnow bench plot small.json large.json --out plots
+    """
+    try:
+        from pgwinnow.bench.page import write_page
+    except ModuleNotFoundError as error:
+        raise WinnowError(
+            f"plotting needs the module {error.name}, which is not installed", "pip install 'pgwinnow[bench]'"
+        ) from error
+    names = [file.stem for file in results]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise WinnowError(
+            f"several files are called {', '.join(repeated)}", "rename them: pictures are called after their files"
+        )
+    page = write_page([(file.stem, Results.read(file)) for file in results], out)
+    wide_console().print(f"{page}, and {len(list(out.glob('*.png')))} pictures beside it")
 
 
 @app.command()

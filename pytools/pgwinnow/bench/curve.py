@@ -51,14 +51,14 @@ def trace(
     points = []
     for rung in range(max(map(len, ladders))):
         climbing = [place for place in climbing if rung < len(ladders[place])]
+        if not climbing:
+            break
         for place in climbing:
             contestants[place].apply(ladders[place][rung])
         for place, point in zip(climbing, step(contestants, climbing, workload, exact, truth), strict=True):
             points.append(point)
             if point.recall >= COMPLETE and point.returned == point.expected:
                 climbing = [each for each in climbing if each != place]
-        if not climbing:
-            break
     for contestant, effort in zip(contestants, before, strict=True):
         contestant.apply(effort)
     progress()
