@@ -19,13 +19,14 @@ from cluster import VERSION, Cluster
 from pgwinnow.bench import datasets, inprocess, report
 from pgwinnow.bench.curve import Point, trace
 from pgwinnow.bench.datasets import Dataset
+from pgwinnow.bench.filters import Columns
 from pgwinnow.bench.inprocess import LIBRARIES, Library, LibraryContestant
 from pgwinnow.bench.measure import Contestant, Look, mean_recall, rotated
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.rivals import CURVE_RECALLS, Effort, Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import Options, run
 from pgwinnow.bench.synthetic import generate
-from pgwinnow.bench.truth import Exact
+from pgwinnow.bench.truth import Exact, Judge
 from pgwinnow.bench.workloads import Workload, make_workloads
 from pgwinnow.types import Metric
 
@@ -52,7 +53,7 @@ def test_libraries_search_under_filters(dataset: Dataset, name: str, metric: Met
     built = inprocess.build(searched, dataset)
     assert (built.side, built.index) == (name, name)
     assert built.size_bytes > dataset.base.nbytes * 0.9
-    contestant = LibraryContestant(searched)
+    contestant = LibraryContestant(searched, Columns(dataset.attributes))
     exact = Exact(dataset, 10, metric=metric)
     best = searched.efforts()[-1]
     for workload in make_workloads(
@@ -82,7 +83,7 @@ class Known(Contestant):
 
     curve_efforts = efforts
 
-    def prepare(self, workload: Workload, exact: Exact) -> None:
+    def prepare(self, workload: Workload, judge: Judge) -> None:
         pass
 
     def apply(self, effort: Effort) -> None:
@@ -122,7 +123,7 @@ def test_curves_stop_where_nothing_is_left_to_find(dataset: Dataset) -> None:
 def test_more_effort_finds_more(dataset: Dataset, name: str) -> None:
     searched = library(name)
     inprocess.build(searched, dataset)
-    contestant = LibraryContestant(searched)
+    contestant = LibraryContestant(searched, Columns(dataset.attributes))
     exact = Exact(dataset, 100)
     workload = make_workloads(dataset, seed=1, patterns=["bucket 10 %"])[0]
     truth = exact.answer(workload)

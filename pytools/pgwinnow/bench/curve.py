@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgwinnow.bench.measure import Contestant, latencies, mean_recall, rotated
-from pgwinnow.bench.truth import Exact, Score, Truth
+from pgwinnow.bench.truth import Judge, Score, Truth
 from pgwinnow.bench.workloads import Workload
 
 COMPLETE = 0.9995  # recall from which more effort shows nothing
@@ -37,7 +37,7 @@ class Point:
 def trace(
     contestants: Sequence[Contestant],
     workload: Workload,
-    exact: Exact,
+    judge: Judge,
     truth: Truth,
     progress: Progress = lambda: None,
 ) -> list[Point]:
@@ -55,7 +55,7 @@ def trace(
             break
         for place in climbing:
             contestants[place].apply(ladders[place][rung])
-        for place, point in zip(climbing, step(contestants, climbing, workload, exact, truth), strict=True):
+        for place, point in zip(climbing, step(contestants, climbing, workload, judge, truth), strict=True):
             points.append(point)
             if point.recall >= COMPLETE and point.returned == point.expected:
                 climbing = [each for each in climbing if each != place]
@@ -66,7 +66,7 @@ def trace(
 
 
 def step(
-    contestants: Sequence[Contestant], places: Sequence[int], workload: Workload, exact: Exact, truth: Truth
+    contestants: Sequence[Contestant], places: Sequence[int], workload: Workload, judge: Judge, truth: Truth
 ) -> list[Point]:
     """One point for each of the contestants at these places: a round for the recall, then one for the time."""
     scores: dict[int, list[Score]] = {place: [] for place in places}
@@ -74,7 +74,7 @@ def step(
     count = len(workload.filters)
     for i in range(count):
         for place in places:
-            scores[place].append(exact.score(workload, truth, i, contestants[place].ask(i)[0]))
+            scores[place].append(judge.score(workload, truth, i, contestants[place].ask(i)[0]))
     for i in range(count):
         for place in rotated(places, i):
             seconds[place].append(contestants[place].ask(i)[1])
@@ -82,9 +82,9 @@ def step(
         Point(
             workload=workload.name,
             side=contestants[place].name,
-            k=exact.k,
+            k=judge.k,
             effort=contestants[place].effort.label,
-            matching=float(truth.matching.mean() / len(exact.dataset.base)),
+            matching=float(truth.matching.mean() / judge.rows),
             recall=mean_recall(scores[place]),
             returned=sum(score.returned for score in scores[place]),
             expected=sum(score.expected for score in scores[place]),

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pgwinnow.bench.datasets import Dataset, Vectors
-from pgwinnow.bench.filters import Filter, Mask, evaluate
+from pgwinnow.bench.filters import Columns, Filter, Mask, evaluate
 from pgwinnow.bench.measure import Contestant, Look
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.rivals import Effort
 from pgwinnow.bench.tables import Build
-from pgwinnow.bench.truth import Exact
+from pgwinnow.bench.truth import Judge
 from pgwinnow.bench.workloads import Workload
 from pgwinnow.types import Metric
 
@@ -269,9 +269,10 @@ def prepared_vectors(vectors: Vectors, metric: Metric) -> Vectors:
 class LibraryContestant(Contestant):
     """A library with its index built."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, columns: Columns) -> None:
         self.name = library.name
         self.library = library
+        self.columns = columns  # of the data set that the index was built over
         self.queries = 0
         self.effort = library.efforts()[0]
 
@@ -283,20 +284,20 @@ class LibraryContestant(Contestant):
         """Those of the library."""
         return self.library.efforts()
 
-    def prepare(self, workload: Workload, exact: Exact) -> None:
+    def prepare(self, workload: Workload, judge: Judge) -> None:
         """Make each distinct filter's bitmap, timed; a query without LIMIT asks for as many rows as pass."""
-        made: dict[Filter | None, tuple[Any, int, float]] = {None: (None, exact.columns.rows, 0.0)}
+        made: dict[Filter | None, tuple[Any, int, float]] = {None: (None, self.columns.rows, 0.0)}
         for wanted in workload.filters:
             if wanted is not None and wanted not in made:
                 start = time.perf_counter()
-                mask = evaluate(wanted, exact.columns).true
+                mask = evaluate(wanted, self.columns).true
                 bitmap = self.library.bitmap(mask)
                 seconds = time.perf_counter() - start
                 made[wanted] = (bitmap, int(mask.sum()), seconds)
-        self.vectors = prepared_vectors(exact.dataset.queries, self.library.metric)
+        self.vectors = prepared_vectors(judge.queries, self.library.metric)
         found = [made[wanted] for wanted in workload.filters]
         self.bitmaps = [bitmap for bitmap, _, _ in found]
-        self.counts = [min(rows, exact.k) if workload.limited else rows for _, rows, _ in found]
+        self.counts = [min(rows, judge.k) if workload.limited else rows for _, rows, _ in found]
         self.seconds = [seconds for _, _, seconds in found]
         self.queries = len(found)
 

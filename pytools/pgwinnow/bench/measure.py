@@ -20,7 +20,7 @@ import psycopg
 
 from pgwinnow.bench.prepared import Call, Statement, vector_call
 from pgwinnow.bench.rivals import Effort, Side, plan_kind
-from pgwinnow.bench.truth import Exact, Score, Truth
+from pgwinnow.bench.truth import Judge, Score, Truth
 from pgwinnow.bench.workloads import Workload
 
 TUNING_QUERIES = 50
@@ -81,7 +81,7 @@ class Contestant(ABC):
         """The efforts whose recall and time make a curve, from the least to the most."""
 
     @abstractmethod
-    def prepare(self, workload: Workload, exact: Exact) -> None:
+    def prepare(self, workload: Workload, judge: Judge) -> None:
         """Get ready to answer the workload's queries."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Contestant(ABC):
         """How some of the queries are answered."""
 
     def choose_effort(
-        self, workload: Workload, exact: Exact, truth: Truth, target: float, known: str | None = None
+        self, workload: Workload, judge: Judge, truth: Truth, target: float, known: str | None = None
     ) -> bool:
         """Apply the quickest effort whose mean recall reaches the target, or the one of highest recall; tell which.
 
@@ -113,7 +113,7 @@ class Contestant(ABC):
         for effort in efforts:
             self.apply(effort)
             answers = [self.ask(i) for i in queries]
-            scores = [exact.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
+            scores = [judge.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
             tried.append((mean_recall(scores), sum(seconds for _, seconds in answers), effort))
             if len(tried) >= 2 and target <= tried[-2][0] and target <= tried[-1][0] and tried[-2][1] <= tried[-1][1]:
                 break  # enough recall already before this step, and it only cost time
@@ -143,17 +143,17 @@ class ServerContestant(Contestant):
         """Those of the side."""
         return self.side.curve_efforts()
 
-    def prepare(self, workload: Workload, exact: Exact) -> None:
+    def prepare(self, workload: Workload, judge: Judge) -> None:
         """Prepare each distinct SQL text of the workload once."""
         self.connection.execute("DEALLOCATE ALL")
         made: dict[str, Statement] = {}
         self.calls, self.statements = [], []
         for i, wanted in enumerate(workload.filters):
-            sql, values = self.side.search_sql(wanted, exact.k if workload.limited else None)
+            sql, values = self.side.search_sql(wanted, judge.k if workload.limited else None)
             if sql not in made:
                 made[sql] = Statement(self.connection, sql)
             self.statements.append(made[sql])
-            self.calls.append(vector_call(exact.dataset.queries[i], values))
+            self.calls.append(vector_call(judge.queries[i], values))
         self.queries = len(self.calls)
 
     def ask(self, query: int) -> tuple[np.ndarray, float]:
@@ -183,7 +183,7 @@ class ServerContestant(Contestant):
 def measure(
     contestants: Sequence[Contestant],
     workload: Workload,
-    exact: Exact,
+    judge: Judge,
     truth: Truth,
     *,
     target: float,
@@ -198,9 +198,9 @@ def measure(
     """
     reached = []
     for contestant in contestants:
-        contestant.prepare(workload, exact)
-        label = (known or {}).get((workload.name, exact.k, contestant.name))
-        reached.append(contestant.choose_effort(workload, exact, truth, target, label))
+        contestant.prepare(workload, judge)
+        label = (known or {}).get((workload.name, judge.k, contestant.name))
+        reached.append(contestant.choose_effort(workload, judge, truth, target, label))
         progress()
 
     count = len(workload.filters)
@@ -209,7 +209,7 @@ def measure(
     for i in range(count):  # one round to warm the caches with every query, which gives the recall
         for place, contestant in enumerate(contestants):
             ids, _ = contestant.ask(i)
-            scores[place].append(exact.score(workload, truth, i, ids))
+            scores[place].append(judge.score(workload, truth, i, ids))
     progress()
     for turn in range(rounds):
         for i in range(count):
@@ -217,7 +217,7 @@ def measure(
                 seconds[place].append(contestants[place].ask(i)[1])
         progress()
 
-    matching = float(truth.matching.mean() / len(exact.dataset.base))
+    matching = float(truth.matching.mean() / judge.rows)
     answers = []
     for place, contestant in enumerate(contestants):
         look = contestant.look(range(min(LOOKED_AT, count)))
@@ -225,7 +225,7 @@ def measure(
             Answer(
                 workload=workload.name,
                 side=contestant.name,
-                k=exact.k,
+                k=judge.k,
                 effort=contestant.effort.label,
                 reached=reached[place],
                 matching=matching,

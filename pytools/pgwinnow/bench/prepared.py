@@ -41,7 +41,7 @@ def vector_call(vector: npt.NDArray[np.float32], values: Sequence[str] = ()) -> 
 
 
 class Statement:
-    """One prepared statement on one connection, whose only result column is a bigint id."""
+    """One prepared statement on one connection."""
 
     def __init__(self, connection: psycopg.Connection, sql: str) -> None:
         self._link = connection.pgconn
@@ -50,13 +50,18 @@ class Statement:
         check(self._link.prepare(self._name, sql.encode()), sql)
 
     def run(self, call: Call) -> tuple[npt.NDArray[np.int64], float]:
-        """Execute once: the ids in order of distance, and the seconds from sending to having the whole answer."""
+        """Execute once, where the result is one column of bigint ids: the ids in order, and the seconds it took."""
+        answer, seconds = self.execute(call)
+        return np.frombuffer(answer, dtype=">i8").astype(np.int64), seconds
+
+    def execute(self, call: Call) -> tuple[bytes, float]:
+        """Execute once: the columns of all rows in binary, joined, and the seconds from sending to having them."""
         start = time.perf_counter()
         result = self._link.exec_prepared(self._name, call.parameters, call.formats, BINARY)
         seconds = time.perf_counter() - start
         check(result, self.sql)
-        ids = b"".join(result.get_value(row, 0) or b"" for row in range(result.ntuples))
-        return np.frombuffer(ids, dtype=">i8").astype(np.int64), seconds
+        columns = range(result.nfields)
+        return b"".join(result.get_value(row, n) or b"" for row in range(result.ntuples) for n in columns), seconds
 
     def explain(self, call: Call) -> str:
         """The plan with buffer counts in JSON, from executing the same query with the same parameters."""

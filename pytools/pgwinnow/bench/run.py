@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pgwinnow.bench import tables
 from pgwinnow.bench.curve import trace
 from pgwinnow.bench.datasets import Dataset
+from pgwinnow.bench.filters import Columns
 from pgwinnow.bench.inprocess import Library, LibraryContestant, build
 from pgwinnow.bench.measure import Contestant, ServerContestant, measure, memory_bandwidth, steps, throughput
 from pgwinnow.bench.report import Results
@@ -80,7 +81,11 @@ def run(
             options.save(results)
         if "query" in options.phases or "clients" in options.phases:
             built = build_libraries(libraries, dataset, options, results, progress)
-            crowd = [*map(ServerContestant, sides, connections), *map(LibraryContestant, built)]
+            columns = Columns(dataset.attributes)
+            crowd = [
+                *map(ServerContestant, sides, connections),
+                *(LibraryContestant(library, columns) for library in built),
+            ]
             search(dsn, dataset, crowd, options, results, progress)
         pairs = list(zip(sides, connections, strict=True))
         if "write" in options.phases:
@@ -242,24 +247,40 @@ def environment(
     options: Options,
 ) -> dict[str, Any]:
     """What a reader needs to know to judge or repeat the run."""
+    return {
+        "command": command(sys.argv[1:]),
+        "data": f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, {len(dataset.queries)} queries",
+        "fingerprint": dataset.fingerprint(),
+        "columns": {part: name for part, name in vars(dataset.roles).items() if name is not None},
+        "metric": options.metric.value,
+        "sides": ", ".join([*(side.name for side in sides), *(library.name for library in libraries)]),
+        "libraries": {library.name: library.version() for library in libraries},
+        "session": SESSION,
+        **circumstances(connection, options),
+    }
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line, without what --dsn may hold of passwords."""
+    shown = ["pgwinnow"]
+    for argument in arguments:
+        hidden = shown[-1] == "--dsn"
+        shown.append("DSN" if hidden else "--dsn=DSN" if argument.startswith("--dsn=") else argument)
+    return " ".join(shown)
+
+
+def circumstances(connection: psycopg.Connection[Any], options: Options) -> dict[str, Any]:
+    """What any run notes of its options, the server and the machine."""
     names = ("server_version", "shared_buffers", "max_wal_size", "fsync", "full_page_writes", "wal_level")
     extensions = connection.execute(
         "SELECT extname, extversion FROM pg_extension WHERE extname IN ('vector', 'winnow')"
     ).fetchall()
     return {
-        "command": " ".join(["pgwinnow", *sys.argv[1:]]),
-        "data": f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, {len(dataset.queries)} queries",
-        "fingerprint": dataset.fingerprint(),
-        "columns": {part: name for part, name in vars(dataset.roles).items() if name is not None},
-        "metric": options.metric.value,
         "recall": options.recall,
         "seed": options.seed,
         "rounds": options.rounds,
-        "sides": ", ".join([*(side.name for side in sides), *(library.name for library in libraries)]),
         "extensions": dict(extensions),
-        "libraries": {library.name: library.version() for library in libraries},
         "server": {name: tables.setting(connection, name) for name in (*names, *tables.BUILD_SETTINGS)},
-        "session": SESSION,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {processor()}",
         "memory_bytes_per_second": memory_bandwidth(),
     }
