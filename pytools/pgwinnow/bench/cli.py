@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pgwinnow._cli_server import _parse_settings
+from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets
 from pgwinnow.bench.grow import grow
@@ -22,6 +23,7 @@ from pgwinnow.bench.report import Results, show, wide_console
 from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
+from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.server import Server
 from pgwinnow.types import Metric
@@ -62,7 +64,25 @@ def run_command(
     queries: Annotated[int, typer.Option(min=1, help="Queries of each workload.")] = 200,
     recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall both sides must reach.")] = 0.95,
     rounds: Annotated[int, typer.Option(min=1, help="Times each query is timed.")] = 3,
-    metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.COSINE,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(help="Distance; by default cosine, or with --table that of its index.", show_default=False),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Measure searches in this table of yours, which is only read.", show_default=False),
+    ] = None,
+    vector: Annotated[str, typer.Option(help="With --table: its vector column.")] = "embedding",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="CONDITION",
+            help="With --table: search under this SQL condition, in which $name is the value that the row the query is"
+            " taken from has in column name; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     rival: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,15 +124,60 @@ def run_command(
         pgwinnow bench run --only build,query --workload 'EM *' --k 10 --k 100 --curve
 
         pgwinnow bench run --rival hnsw --rival ivfflat --rival faiss-hnsw --only build,query
+
+    With --table it measures the indexes that a table of yours has, winnow's and pgvector's, in one read-only
+    transaction: rows of the table are the queries, and scans of it tell the exact answers.
+
+        pgwinnow bench run --dsn 'host=... dbname=shop' --table items --vector embedding
+
+        pgwinnow bench run --table items --filter 'price < $price AND category = $category' --k 10 --k 100
     """
+    if table is None and where:
+        raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
+    if table is not None and (data is not None or rival or not winnow):
+        raise WinnowError(
+            "--table measures the indexes that the table has, and takes no --data, --rival or --no-winnow",
+            "leave them out, or measure a data set without --table",
+        )
     phases = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in phases if name not in PHASES]:
         raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
     names = chosen_rivals(rival)
-    libraries = [LIBRARIES[name](metric) for name in names if name in LIBRARIES]
+    options = Options(
+        phases=phases,
+        workloads=workload or ["*"],
+        ks=k or [10],
+        metric=metric or Metric.COSINE,
+        recall=recall,
+        rounds=rounds,
+        seed=seed,
+        reuse=reuse,
+        rebuild=rebuild or [],
+        clients=clients,
+        curve=curve,
+        insert_rows=insert_rows,
+        cache=cache_folder() / "truth",
+        efforts=known_efforts(efforts) if efforts is not None else {},
+        save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
+    )
+    if table is not None:
+        with progress_bars(Console(stderr=True)) as progress, connect(resolve_dsn(dsn), autocommit=False) as connection:
+            results = measure_table(
+                connection,
+                table,
+                vector=vector,
+                filters=where or [],
+                queries=queries,
+                metric=metric,
+                options=options,
+                progress=progress,
+            )
+        finish(results, json_file)
+        return
+    libraries = [LIBRARIES[name](options.metric) for name in names if name in LIBRARIES]
     sides: list[Side] = [
-        *([Winnow(metric, recall)] if winnow else []),
-        *(SERVER_RIVALS[name](metric, recall) for name in names if name in SERVER_RIVALS),
+        *([Winnow(options.metric, recall)] if winnow else []),
+        *(SERVER_RIVALS[name](options.metric, recall) for name in names if name in SERVER_RIVALS),
     ]
     if not sides:
         raise WinnowError("no side in the server is left to measure", "drop --no-winnow, or name hnsw as --rival")
@@ -122,28 +187,9 @@ def run_command(
     with progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
         console.print(f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}")
-        options = Options(
-            phases=phases,
-            workloads=workload or ["*"],
-            ks=k or [10],
-            metric=metric,
-            recall=recall,
-            rounds=rounds,
-            seed=seed,
-            reuse=reuse,
-            rebuild=rebuild or [],
-            clients=clients,
-            curve=curve,
-            insert_rows=insert_rows,
-            cache=cache_folder() / "truth",
-            efforts=known_efforts(efforts) if efforts is not None else {},
-            save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
-        )
         with serving(dsn, version, server_dir, setting, keep) as address:
             results = run(address, dataset, sides, options, progress, libraries)
-    show(results, console)
-    if json_file is not None:
-        console.print(f"raw results: {json_file}")
+    finish(results, json_file)
 
 
 @app.command()
@@ -278,6 +324,14 @@ def load(
     wide_console().print(loads_table(loads))
     if json_file is not None:
         json_file.write_text(loads.as_json() + "\n")
+
+
+def finish(results: Results, json_file: Path | None) -> None:
+    """Show a run, and say where its raw results are."""
+    console = wide_console()
+    show(results, console)
+    if json_file is not None:
+        console.print(f"raw results: {json_file}")
 
 
 def chosen_rivals(names: list[str] | None) -> list[str]:

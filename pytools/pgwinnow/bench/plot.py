@@ -23,6 +23,7 @@ WIDTH = 5.0  # inches
 DPI = 180
 ROW = 0.17  # inches of height for one bar
 MARGINS = 1.3  # inches of height for title, axis and legend
+LONGEST_NAME = 60  # characters of a workload in a file name
 FADED = 0.35  # opacity of a bar that compares unequal recalls
 
 
@@ -204,11 +205,14 @@ def ranges(answers: Sequence[Answer], sides: Sequence[str]) -> Draw:
 
 def curves(results: Results, sides: Sequence[str]) -> Iterator[Chart]:
     """Recall against median time for each workload, from the curves or else from the answers."""
+    used: dict[str, int] = {}
     points = points_in_order(results.points or [as_point(answer) for answer in results.answers])
     for (workload, k), group in groupby(points, key=lambda each: (each.workload, each.k)):
         listed = list(group)
         title = f"{workload}, k = {k}, {listed[0].matching:.2%} of the rows match"
-        yield Chart(f"curve-{slug(workload)}-k{k}", title, curve(listed, sides))
+        name = f"curve-{slug(workload)[:LONGEST_NAME]}-k{k}"
+        used[name] = used.get(name, 0) + 1
+        yield Chart(name if used[name] == 1 else f"{name}-{used[name]}", title, curve(listed, sides))
 
 
 def as_point(answer: Answer) -> Point:

@@ -51,17 +51,17 @@ class Statement:
 
     def run(self, call: Call) -> tuple[npt.NDArray[np.int64], float]:
         """Execute once, where the result is one column of bigint ids: the ids in order, and the seconds it took."""
-        answer, seconds = self.execute(call)
-        return np.frombuffer(answer, dtype=">i8").astype(np.int64), seconds
+        result, seconds = self.execute(call)
+        ids = b"".join(result.get_value(row, 0) or b"" for row in range(result.ntuples))
+        return np.frombuffer(ids, dtype=">i8").astype(np.int64), seconds
 
-    def execute(self, call: Call) -> tuple[bytes, float]:
-        """Execute once: the columns of all rows in binary, joined, and the seconds from sending to having them."""
+    def execute(self, call: Call) -> tuple[pq.abc.PGresult, float]:
+        """Execute once: the result, its values in binary, and the seconds from sending to having all of it."""
         start = time.perf_counter()
         result = self._link.exec_prepared(self._name, call.parameters, call.formats, BINARY)
         seconds = time.perf_counter() - start
         check(result, self.sql)
-        columns = range(result.nfields)
-        return b"".join(result.get_value(row, n) or b"" for row in range(result.ntuples) for n in columns), seconds
+        return result, seconds
 
     def explain(self, call: Call) -> str:
         """The plan with buffer counts in JSON, from executing the same query with the same parameters."""

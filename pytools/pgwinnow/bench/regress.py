@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 from pgwinnow.bench.measure import Answer
@@ -226,7 +227,7 @@ def regress_table(comparison: Comparison, *, everything: bool = False) -> Table:
         form = FORMS[change.kind]
         table.add_row(
             change.side,
-            change.where,
+            escape(change.where),
             change.name,
             form(change.old),
             form(change.new),
@@ -263,12 +264,12 @@ def summary(comparison: Comparison) -> Iterator[str]:
         if without:
             yield (
                 "[yellow]taken as they are, for want of a drift "
-                f"({names} not measured again, or at another effort):[/] {', '.join(without)}"
+                f"({names} not measured again, or at another effort):[/] {escape(', '.join(without))}"
             )
     else:
         yield "[yellow]no rival is in both runs: times are compared as they are, with the machine's drift in them[/]"
     for note in comparison.notes:
-        yield f"[yellow]differs:[/] {note}"
+        yield f"[yellow]differs:[/] {escape(note)}"
     judged = [change for change in comparison.changes if change.judged]
     better = sum(comparison.direction(change) < 0 for change in judged)
     worse = len(comparison.regressions)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pgwinnow.bench.curve import Point
@@ -95,7 +96,7 @@ def show(results: Results, console: Console) -> None:
         console.print(answers_table(results.answers, target))
         console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
         for line in verdict(results.answers, target):
-            console.print(line)
+            console.print(escape(line))
     if results.points:
         console.print(curves_table(results.points))
     if results.throughput:
@@ -147,12 +148,16 @@ def answers_table(answers: Sequence[Answer], target: float) -> Table:
     table = Table(title=f"Searches at recall {target:g} (worst: mean recall of the worst tenth of the queries)")
     numbers = ("recall", "worst", "rows", "mean ms", "p50", "p95", "p99", "ratio")
     for name in ("workload", "matching", "side", *numbers, "effort"):
-        table.add_column(name, justify="right" if name in (*numbers, "matching") else "left", no_wrap=name != "effort")
+        table.add_column(
+            name,
+            justify="right" if name in (*numbers, "matching") else "left",
+            no_wrap=name not in ("workload", "effort"),
+        )
     for (workload, k), row in by_workload(answers):
         for answer in row:
             first = answer is row[0]
             table.add_row(
-                f"{workload} (k {k})" if first else "",
+                label(workload, k) if first else "",
                 f"{answer.matching:.2%}" if first else "",
                 answer.side,
                 *answer_cells(answer, target),
@@ -183,7 +188,7 @@ def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Tab
             touched = answer.pages * PAGE
             limit = touched / bytes_per_second * 1000 if bytes_per_second else 0.0
             table.add_row(
-                f"{workload} (k {k})",
+                label(workload, k),
                 answer.side,
                 ", ".join(f"{plan} {count}" for plan, count in answer.plans.items()),
                 f"{answer.pages:.0f}",
@@ -227,9 +232,11 @@ def rival_verdict(rival: str, answers: Sequence[Answer], target: float) -> list[
         return []
     mean = math.exp(sum(math.log(value) for _, value in same) / len(same))
     lost = [f"{workload} ({value:.2f})" for workload, value in same if value < 1]
+    bitmaps = [each.bitmap_milliseconds for each in answers if each.side == rival and each.bitmap_milliseconds]
     return [
         f"where winnow and {rival} reach it ({len(same)} workloads) the geometric mean of the ratios is {mean:.2f}"
         + (f"; {rival} is quicker on: {', '.join(lost)}" if lost else "; winnow is quicker on every one")
+        + (f"; not counting {rival}'s bitmaps, {sum(bitmaps) / len(bitmaps):.2f} ms each" if bitmaps else "")
     ]
 
 
@@ -241,7 +248,7 @@ def curves_table(points: Sequence[Point]) -> Table:
     for (workload, k, side), group in groupby(points_in_order(points), key=lambda each: curve_of(each)):
         for place, point in enumerate(group):
             table.add_row(
-                "" if place else f"{workload} (k {k})",
+                "" if place else label(workload, k),
                 "" if place else side,
                 point.effort,
                 f"{point.recall:.3f}",
@@ -280,7 +287,7 @@ def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     for each in measured:
         rates.setdefault((each["workload"], each["k"]), {})[each["side"]] = each["queries_per_second"]
     for (workload, k), row in rates.items():
-        table.add_row(f"{workload} (k {k})", *(f"{row[side]:,.0f}" for side in sides))
+        table.add_row(label(workload, k), *(f"{row[side]:,.0f}" for side in sides))
     return table
 
 
@@ -310,6 +317,11 @@ def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
     for cost in costs:
         table.add_row(cost.side, f"{cost.deleted:,}", f"{cost.seconds:.2f} s", size(cost.wal_bytes))
     return table
+
+
+def label(workload: str, k: int) -> str:
+    """A workload's name in a table; a filter of the user's may hold what looks like markup."""
+    return escape(f"{workload} (k {k})")
 
 
 def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int], list[Answer]]]:
