@@ -223,8 +223,8 @@ def test_placeholders() -> None:
 
 
 def test_command_line_keeps_no_password() -> None:
-    words = ["bench", "run", "--dsn", "password=x", "--dsn=password=y", "--table", "t"]
-    assert command(words) == "pgwinnow bench run --dsn DSN --dsn=DSN --table t"
+    words = ["bench", "run", "--dsn", "password=x", "--dsn=password=y", "--workload", "EM *"]
+    assert command(words) == "pgwinnow bench run --dsn DSN --dsn=DSN --workload 'EM *'"
 
 
 def test_from_the_command_line(shop: Connection, dsn: str, tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
 DEMO_QUERIES = 200  # held out of the demo's documents
 
 Dsn = Annotated[
-    str | None, typer.Option(help="Measure on this server (libpq DSN); by default on an embedded one of its own.")
+    str | None,
+    typer.Option(
+        help="Measure on this server (libpq DSN); by default on an embedded one of its own, with --table on that of PGHOST."
+    ),
 ]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version of the embedded server.")]
 ServerDir = Annotated[
@@ -62,7 +65,7 @@ def run_command(
     workload: Annotated[list[str] | None, typer.Option(help="Workload name or pattern; repeatable.")] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="Rows asked for; repeatable (default 10).")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each workload.")] = 200,
-    recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall both sides must reach.")] = 0.95,
+    recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")] = 0.95,
     rounds: Annotated[int, typer.Option(min=1, help="Times each query is timed.")] = 3,
     metric: Annotated[
         Metric | None,
@@ -114,8 +117,8 @@ def run_command(
 ) -> None:
     """Build, search, insert and vacuum on every side, and compare.
 
-    The rivals hnsw and ivfflat are pgvector's, in the same server; faiss-hnsw, faiss-ivf, hnswlib and usearch search
-    in this process on one thread, with the filter as a bitmap.
+    The rivals hnsw and ivfflat are pgvector's, in the same server; the others search in this process on one
+    thread, with the filter as a bitmap.
 
     For example:
 
@@ -268,7 +271,14 @@ def data(
     ] = None,
     seed: Seed = 7,
 ) -> None:
-    """Split embeddings into base and queries, and grow the base near its own manifold."""
+    """Split embeddings into base and queries, and grow the base near its own manifold.
+
+    For example:
+
+        pgwinnow bench data embedded data --queries 500
+
+        pgwinnow bench data embedded data1m --rows 1000000 --jitter size
+    """
     with progress_bars(Console(stderr=True)) as progress:
         tasks = {}
 
@@ -289,7 +299,12 @@ def synthetic(
     queries: Annotated[int, typer.Option(min=1)] = 1000,
     seed: Seed = 7,
 ) -> None:
-    """Make up a data set in the shape of the published filtered-search benchmark on paper abstracts."""
+    """Make up a data set in the shape of the published filtered-search benchmark on paper abstracts.
+
+    For example:
+
+        pgwinnow bench synthetic papers --rows 100000 --dimensions 768
+    """
     with progress_bars(Console(stderr=True)) as progress:
         task = progress.add_task("rows", total=rows)
         generate(
@@ -316,7 +331,12 @@ def load(
     server_dir: ServerDir = None,
     setting: Settings = None,
 ) -> None:
-    """Compare ways to load vectors: text rows, binary rows, and pgwinnow's loader."""
+    """Compare ways to load vectors: text rows, binary rows, and pgwinnow's loader.
+
+    For example:
+
+        pgwinnow bench load --rows 20000
+    """
     with progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(7))
         with serving(dsn, version, server_dir, setting, keep=False) as address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -266,7 +267,7 @@ def command(arguments: Sequence[str]) -> str:
     for argument in arguments:
         hidden = shown[-1] == "--dsn"
         shown.append("DSN" if hidden else "--dsn=DSN" if argument.startswith("--dsn=") else argument)
-    return " ".join(shown)
+    return shlex.join(shown)
 
 
 def circumstances(connection: psycopg.Connection[Any], options: Options) -> dict[str, Any]:
