@@ -20,7 +20,8 @@ from pgwinnow._errors import WinnowError  # noqa: E402
 from pgwinnow.bench.cli import app  # noqa: E402
 from pgwinnow.bench.report import Results  # noqa: E402
 from pgwinnow.bench.run import Options, command  # noqa: E402
-from pgwinnow.bench.usertable import Condition, measure_table  # noqa: E402
+from pgwinnow.bench.userquery import Condition  # noqa: E402
+from pgwinnow.bench.usertable import measure_table  # noqa: E402
 from pgwinnow.types import Metric, to_text  # noqa: E402
 
 Connection = psycopg.Connection[Any]

@@ -42,9 +42,7 @@ DEMO_QUERIES = 200  # held out of the demo's documents
 
 Dsn = Annotated[
     str | None,
-    typer.Option(
-        help="Measure on this server (libpq DSN); by default on an embedded one of its own, with --table on that of PGHOST."
-    ),
+    typer.Option(help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."),
 ]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version of the embedded server.")]
 ServerDir = Annotated[
