@@ -252,8 +252,9 @@ def test_folders_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["run", "--only", "build,fly"], "unknown phase fly"),
-        (["run", "--no-winnow", "--no-pgvector"], "neither side is left"),
-        (["run", "--no-pgvector", "--rebuild", "pgvector"], "unknown side pgvector"),
+        (["run", "--no-winnow", "--rival", "none"], "no side in the server is left"),
+        (["run", "--rival", "none", "--rebuild", "pgvector"], "unknown side pgvector"),
+        (["run", "--rival", "oracle"], "unknown rival oracle"),
         (["run", "--data", "/nowhere"], "/nowhere is not a data set"),
         (["data", "/nowhere", "/elsewhere"], "/nowhere must hold embeddings.f16.npy"),
     ],

@@ -1,8 +1,7 @@
-"""The commands ``pgwinnow bench run|data|synthetic|load``."""
+"""The commands ``pgwinnow bench run|regress|plot|data|synthetic|load``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +12,37 @@ import typer
 from rich.console import Console
 
 from pgwinnow._cli_server import _parse_settings
+from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets
 from pgwinnow.bench.grow import grow
+from pgwinnow.bench.inprocess import LIBRARIES
 from pgwinnow.bench.loading import compare_loads, loads_table
-from pgwinnow.bench.report import show, wide_console
-from pgwinnow.bench.rivals import Pgvector, Side, Winnow
+from pgwinnow.bench.regress import RECALL_TOLERANCE, TOLERANCE, compare, regress_table, summary
+from pgwinnow.bench.report import Results, show, wide_console
+from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
+from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.server import Server
 from pgwinnow.types import Metric
 
 app = typer.Typer(
-    help="Measure winnow against pgvector, side by side at the same recall.", no_args_is_help=True, add_completion=False
+    help="Measure winnow and others side by side at the same recall, and compare runs.",
+    no_args_is_help=True,
+    add_completion=False,
 )
+
+SERVER_RIVALS: dict[str, type[Side]] = {"hnsw": Pgvector, "ivfflat": Ivfflat}
+RIVALS = (*SERVER_RIVALS, *LIBRARIES)
 
 SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
 DEMO_QUERIES = 200  # held out of the demo's documents
 
 Dsn = Annotated[
-    str | None, typer.Option(help="Measure on this server (libpq DSN); by default on an embedded one of its own.")
+    str | None,
+    typer.Option(help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."),
 ]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version of the embedded server.")]
 ServerDir = Annotated[
@@ -54,15 +63,41 @@ def run_command(
     workload: Annotated[list[str] | None, typer.Option(help="Workload name or pattern; repeatable.")] = None,
     k: Annotated[list[int] | None, typer.Option("--k", help="Rows asked for; repeatable (default 10).")] = None,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each workload.")] = 200,
-    recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall both sides must reach.")] = 0.95,
+    recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")] = 0.95,
     rounds: Annotated[int, typer.Option(min=1, help="Times each query is timed.")] = 3,
-    metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.COSINE,
-    pgvector: Annotated[bool, typer.Option(help="Measure pgvector too.")] = True,
+    metric: Annotated[
+        Metric | None,
+        typer.Option(help="Distance; by default cosine, or with --table that of its index.", show_default=False),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="Measure searches in this table of yours, which is only read.", show_default=False),
+    ] = None,
+    vector: Annotated[str, typer.Option(help="With --table: its vector column.")] = "embedding",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="CONDITION",
+            help="With --table: search under this SQL condition, in which $name is the value that the row the query is"
+            " taken from has in column name; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help=f"Measure beside winnow: {', '.join(RIVALS)} or none; repeatable (default hnsw)."
+        ),
+    ] = None,
     winnow: Annotated[bool, typer.Option(help="Measure winnow.")] = True,
     reuse: Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")] = False,
     rebuild: Annotated[
         list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
     ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Measure recall and time of every side at several efforts besides.")
+    ] = False,
     insert_rows: Annotated[int, typer.Option(min=1, help="Rows inserted in a round, after a CHECKPOINT.")] = 1000,
     clients: Annotated[int, typer.Option(min=1, help="Connections of the clients phase.")] = Options.clients,
     seed: Seed = 7,
@@ -78,43 +113,149 @@ def run_command(
     setting: Settings = None,
     keep: Annotated[bool, typer.Option(help="Leave the embedded server running afterwards.")] = False,
 ) -> None:
-    """Build, search, insert and vacuum on both sides, and compare."""
+    """Build, search, insert and vacuum on every side, and compare.
+
+    The rivals hnsw and ivfflat are pgvector's, in the same server; the others search in this process on one
+    thread, with the filter as a bitmap.
+
+    For example:
+
+        pgwinnow bench run --data DIR --json results.json
+
+        pgwinnow bench run --only build,query --workload 'EM *' --k 10 --k 100 --curve
+
+        pgwinnow bench run --rival hnsw --rival ivfflat --rival faiss-hnsw --only build,query
+
+    With --table it measures the indexes that a table of yours has, winnow's and pgvector's, in one read-only
+    transaction: rows of the table are the queries, and scans of it tell the exact answers.
+
+        pgwinnow bench run --dsn 'host=... dbname=shop' --table items --vector embedding
+
+        pgwinnow bench run --table items --filter 'price < $price AND category = $category' --k 10 --k 100
+    """
+    if table is None and where:
+        raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
+    if table is not None and (data is not None or rival or not winnow):
+        raise WinnowError(
+            "--table measures the indexes that the table has, and takes no --data, --rival or --no-winnow",
+            "leave them out, or measure a data set without --table",
+        )
     phases = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in phases if name not in PHASES]:
         raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
+    names = chosen_rivals(rival)
+    options = Options(
+        phases=phases,
+        workloads=workload or ["*"],
+        ks=k or [10],
+        metric=metric or Metric.COSINE,
+        recall=recall,
+        rounds=rounds,
+        seed=seed,
+        reuse=reuse,
+        rebuild=rebuild or [],
+        clients=clients,
+        curve=curve,
+        insert_rows=insert_rows,
+        cache=cache_folder() / "truth",
+        efforts=known_efforts(efforts) if efforts is not None else {},
+        save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
+    )
+    if table is not None:
+        with progress_bars(Console(stderr=True)) as progress, connect(resolve_dsn(dsn), autocommit=False) as connection:
+            results = measure_table(
+                connection,
+                table,
+                vector=vector,
+                filters=where or [],
+                queries=queries,
+                metric=metric,
+                options=options,
+                progress=progress,
+            )
+        finish(results, json_file)
+        return
+    libraries = [LIBRARIES[name](options.metric) for name in names if name in LIBRARIES]
     sides: list[Side] = [
-        *([Winnow(metric, recall)] if winnow else []),
-        *([Pgvector(metric, recall)] if pgvector else []),
+        *([Winnow(options.metric, recall)] if winnow else []),
+        *(SERVER_RIVALS[name](options.metric, recall) for name in names if name in SERVER_RIVALS),
     ]
     if not sides:
-        raise WinnowError("neither side is left to measure", "drop --no-winnow or --no-pgvector")
+        raise WinnowError("no side in the server is left to measure", "drop --no-winnow, or name hnsw as --rival")
     if unknown := [name for name in rebuild or [] if name not in [side.name for side in sides]]:
         raise WinnowError(f"unknown side {', '.join(unknown)}", f"there are {', '.join(side.name for side in sides)}")
     console, progress = wide_console(), progress_bars(Console(stderr=True))
     with progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
         console.print(f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}")
-        options = Options(
-            phases=phases,
-            workloads=workload or ["*"],
-            ks=k or [10],
-            metric=metric,
-            recall=recall,
-            rounds=rounds,
-            seed=seed,
-            reuse=reuse,
-            rebuild=rebuild or [],
-            clients=clients,
-            insert_rows=insert_rows,
-            cache=cache_folder() / "truth",
-            efforts=known_efforts(efforts) if efforts is not None else {},
-            save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
-        )
         with serving(dsn, version, server_dir, setting, keep) as address:
-            results = run(address, dataset, sides, options, progress)
-    show(results, console)
-    if json_file is not None:
-        console.print(f"raw results: {json_file}")
+            results = run(address, dataset, sides, options, progress, libraries)
+    finish(results, json_file)
+
+
+@app.command()
+def regress(
+    old: Annotated[Path, typer.Argument(help="Raw results of the earlier run.")],
+    new: Annotated[Path, typer.Argument(help="Raw results of the later run, over the same data.")],
+    tolerance: Annotated[float, typer.Option(min=0, help="How much slower or bigger is let pass: 0.1 is 10 %.")] = (
+        TOLERANCE
+    ),
+    recall_tolerance: Annotated[
+        float, typer.Option(min=0, help="How much recall, or share of the rows, may be lost; absolute.")
+    ] = RECALL_TOLERANCE,
+    everything: Annotated[bool, typer.Option("--all", help="Show what stayed within the tolerance too.")] = False,
+) -> None:
+    """Compare two runs: what became slower, bigger or less complete. The exit status is 1 if anything did.
+
+    Where both runs hold the same rival, times are divided by the rival's own change in the same workload, as absolute
+    times drift from run to run; the rival is then the yardstick and is not judged.
+
+    For example:
+
+        pgwinnow bench regress before.json after.json
+
+        pgwinnow bench regress before.json after.json --tolerance 0.2 --all
+    """
+    comparison = compare(Results.read(old), Results.read(new), tolerance=tolerance, recall_tolerance=recall_tolerance)
+    console = wide_console()
+    table = regress_table(comparison, everything=everything)
+    if table.row_count:
+        console.print(table)
+    for line in summary(comparison):
+        console.print(line)
+    if comparison.regressions:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Raw results of one or more runs.")],
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if it is missing.")],
+) -> None:
+    """Draw runs: PNG files, and a page index.html that holds them all and the tables, and needs nothing else.
+
+    Recall against time has a point for every effort where the run was made with --curve, and one for each side
+    otherwise.
+
+    For example:
+
+        pgwinnow bench plot results.json --out plots
+
+        pgwinnow bench plot small.json large.json --out plots
+    """
+    try:
+        from pgwinnow.bench.page import write_page
+    except ModuleNotFoundError as error:
+        raise WinnowError(
+            f"plotting needs the module {error.name}, which is not installed", "pip install 'pgwinnow[bench]'"
+        ) from error
+    names = [file.stem for file in results]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise WinnowError(
+            f"several files are called {', '.join(repeated)}", "rename them: pictures are called after their files"
+        )
+    page = write_page([(file.stem, Results.read(file)) for file in results], out)
+    wide_console().print(f"{page}, and {len(list(out.glob('*.png')))} pictures beside it")
 
 
 @app.command()
@@ -128,7 +269,14 @@ def data(
     ] = None,
     seed: Seed = 7,
 ) -> None:
-    """Split embeddings into base and queries, and grow the base near its own manifold."""
+    """Split embeddings into base and queries, and grow the base near its own manifold.
+
+    For example:
+
+        pgwinnow bench data embedded data --queries 500
+
+        pgwinnow bench data embedded data1m --rows 1000000 --jitter size
+    """
     with progress_bars(Console(stderr=True)) as progress:
         tasks = {}
 
@@ -149,7 +297,12 @@ def synthetic(
     queries: Annotated[int, typer.Option(min=1)] = 1000,
     seed: Seed = 7,
 ) -> None:
-    """Make up a data set in the shape of the published filtered-search benchmark on paper abstracts."""
+    """Make up a data set in the shape of the published filtered-search benchmark on paper abstracts.
+
+    For example:
+
+        pgwinnow bench synthetic papers --rows 100000 --dimensions 768
+    """
     with progress_bars(Console(stderr=True)) as progress:
         task = progress.add_task("rows", total=rows)
         generate(
@@ -176,7 +329,12 @@ def load(
     server_dir: ServerDir = None,
     setting: Settings = None,
 ) -> None:
-    """Compare ways to load vectors: text rows, binary rows, and pgwinnow's loader."""
+    """Compare ways to load vectors: text rows, binary rows, and pgwinnow's loader.
+
+    For example:
+
+        pgwinnow bench load --rows 20000
+    """
     with progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(7))
         with serving(dsn, version, server_dir, setting, keep=False) as address:
@@ -184,6 +342,22 @@ def load(
     wide_console().print(loads_table(loads))
     if json_file is not None:
         json_file.write_text(loads.as_json() + "\n")
+
+
+def finish(results: Results, json_file: Path | None) -> None:
+    """Show a run, and say where its raw results are."""
+    console = wide_console()
+    show(results, console)
+    if json_file is not None:
+        console.print(f"raw results: {json_file}")
+
+
+def chosen_rivals(names: list[str] | None) -> list[str]:
+    """The rivals named on the command line, each once; pgvector's HNSW unless any is named."""
+    chosen = list(dict.fromkeys(names or ["hnsw"]))
+    if unknown := [name for name in chosen if name not in (*RIVALS, "none")]:
+        raise WinnowError(f"unknown rival {', '.join(unknown)}", f"there are {', '.join(RIVALS)} and none")
+    return [name for name in chosen if name != "none"]
 
 
 @contextmanager
@@ -209,13 +383,7 @@ def serving(
 
 def known_efforts(path: Path) -> dict[tuple[str, int, str], str]:
     """The efforts of an earlier run's raw results, by workload, k and side."""
-    try:
-        answers = json.loads(path.read_text())["answers"]
-        return {(each["workload"], each["k"], each["side"]): each["effort"] for each in answers}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WinnowError(
-            f"no results in {path}: {error}", "name a file that --json of an earlier run wrote"
-        ) from error
+    return {(each.workload, each.k, each.side): each.effort for each in Results.read(path).answers}
 
 
 def cache_folder() -> Path:

@@ -1,7 +1,7 @@
-"""Timing searches: both sides in one run, alternating query by query, at the same recall.
+"""Timing searches: all sides in one run, alternating query by query, at the same recall.
 
 First each side looks for its least effort that reaches the recall on some of the queries, which also warms the
-caches; then every query is asked of both sides in turn, the first one changing from query to query.
+caches; then every query is asked of all sides in turn, the first one changing from query to query.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import psycopg
 
 from pgwinnow.bench.prepared import Call, Statement, vector_call
 from pgwinnow.bench.rivals import Effort, Side, plan_kind
-from pgwinnow.bench.truth import Exact, Score, Truth
+from pgwinnow.bench.truth import Judge, Score, Truth
 from pgwinnow.bench.workloads import Workload
 
 TUNING_QUERIES = 50
@@ -47,52 +48,63 @@ class Answer:
     pages: float  # 8 kB pages touched, mean
     plans: Mapping[str, int]
     counters: Mapping[str, float]
+    bitmap_milliseconds: float | None = None  # to make the filter's bitmap, beside the query's time
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
         return asdict(self)
 
 
-class Contestant:
-    """A side with its connection, on which one workload at a time is prepared."""
+@dataclass(frozen=True)
+class Look:
+    """How one workload was answered, from some of its queries; nothing of it is timed but the bitmaps."""
 
-    def __init__(self, side: Side, connection: psycopg.Connection) -> None:
-        self.side = side
-        self.connection = connection
-        self.calls: list[Call] = []
-        self.statements: list[Statement] = []
-        self.effort: Effort = side.efforts()[0]
+    counters: Mapping[str, float]  # means
+    pages: float  # 8 kB pages touched, mean
+    plans: Mapping[str, int]
+    bitmap_milliseconds: float | None = None  # mean; None where the filter is part of the query
 
-    def prepare(self, workload: Workload, exact: Exact) -> None:
-        """Prepare each distinct SQL text of the workload once."""
-        self.connection.execute("DEALLOCATE ALL")
-        made: dict[str, Statement] = {}
-        self.calls, self.statements = [], []
-        for i, wanted in enumerate(workload.filters):
-            sql, values = self.side.search_sql(wanted, exact.k if workload.limited else None)
-            if sql not in made:
-                made[sql] = Statement(self.connection, sql)
-            self.statements.append(made[sql])
-            self.calls.append(vector_call(exact.dataset.queries[i], values))
 
+class Contestant(ABC):
+    """One that answers queries, with one workload at a time prepared."""
+
+    name: str
+    queries: int  # how many of the workload are prepared
+    effort: Effort
+
+    @abstractmethod
+    def efforts(self) -> list[Effort]:
+        """From the least to the most effort."""
+
+    @abstractmethod
+    def curve_efforts(self) -> list[Effort]:
+        """The efforts whose recall and time make a curve, from the least to the most."""
+
+    @abstractmethod
+    def prepare(self, workload: Workload, judge: Judge) -> None:
+        """Get ready to answer the workload's queries."""
+
+    @abstractmethod
     def ask(self, query: int) -> tuple[np.ndarray, float]:
         """Run one query: ids and seconds."""
-        return self.statements[query].run(self.calls[query])
 
+    @abstractmethod
     def apply(self, effort: Effort) -> None:
         """Search with this effort from now on."""
-        self.side.apply(self.connection, effort)
-        self.effort = effort
+
+    @abstractmethod
+    def look(self, queries: Sequence[int]) -> Look:
+        """How some of the queries are answered."""
 
     def choose_effort(
-        self, workload: Workload, exact: Exact, truth: Truth, target: float, known: str | None = None
+        self, workload: Workload, judge: Judge, truth: Truth, target: float, known: str | None = None
     ) -> bool:
         """Apply the quickest effort whose mean recall reaches the target, or the one of highest recall; tell which.
 
-        If the side has an effort labelled ``known``, it is tried alone.
+        If there is an effort labelled ``known``, it is tried alone.
         """
-        queries = range(min(TUNING_QUERIES, len(self.calls)))
-        efforts = self.side.efforts()
+        queries = range(min(TUNING_QUERIES, self.queries))
+        efforts = self.efforts()
         efforts = [each for each in efforts if each.label == known] or efforts
         self.apply(efforts[0])
         for i in queries:  # warms the caches, so that the first effort is not charged for it
@@ -101,7 +113,7 @@ class Contestant:
         for effort in efforts:
             self.apply(effort)
             answers = [self.ask(i) for i in queries]
-            scores = [exact.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
+            scores = [judge.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
             tried.append((mean_recall(scores), sum(seconds for _, seconds in answers), effort))
             if len(tried) >= 2 and target <= tried[-2][0] and target <= tried[-1][0] and tried[-2][1] <= tried[-1][1]:
                 break  # enough recall already before this step, and it only cost time
@@ -110,8 +122,51 @@ class Contestant:
         self.apply(best[2])
         return bool(good)
 
-    def look(self, queries: Sequence[int]) -> tuple[dict[str, float], float, Counter[str]]:
-        """Counters (mean), pages touched (mean) and plans of some queries; nothing here is timed."""
+
+class ServerContestant(Contestant):
+    """A side with its connection."""
+
+    def __init__(self, side: Side, connection: psycopg.Connection) -> None:
+        self.name = side.name
+        self.side = side
+        self.connection = connection
+        self.queries = 0
+        self.calls: list[Call] = []
+        self.statements: list[Statement] = []
+        self.effort: Effort = side.efforts()[0]
+
+    def efforts(self) -> list[Effort]:
+        """Those of the side."""
+        return self.side.efforts()
+
+    def curve_efforts(self) -> list[Effort]:
+        """Those of the side."""
+        return self.side.curve_efforts()
+
+    def prepare(self, workload: Workload, judge: Judge) -> None:
+        """Prepare each distinct SQL text of the workload once."""
+        self.connection.execute("DEALLOCATE ALL")
+        made: dict[str, Statement] = {}
+        self.calls, self.statements = [], []
+        for i, wanted in enumerate(workload.filters):
+            sql, values = self.side.search_sql(wanted, judge.k if workload.limited else None)
+            if sql not in made:
+                made[sql] = Statement(self.connection, sql)
+            self.statements.append(made[sql])
+            self.calls.append(vector_call(judge.queries[i], values))
+        self.queries = len(self.calls)
+
+    def ask(self, query: int) -> tuple[np.ndarray, float]:
+        """Run one prepared statement."""
+        return self.statements[query].run(self.calls[query])
+
+    def apply(self, effort: Effort) -> None:
+        """Change the session's settings."""
+        self.side.apply(self.connection, effort)
+        self.effort = effort
+
+    def look(self, queries: Sequence[int]) -> Look:
+        """Counters, pages touched and plans."""
         counted: dict[str, list[float]] = {}
         pages, plans = [], Counter[str]()
         for query in queries:
@@ -121,13 +176,14 @@ class Contestant:
             kind, touched = plan_kind(self.statements[query].explain(self.calls[query]))
             plans[kind] += 1
             pages.append(touched)
-        return {name: float(np.mean(values)) for name, values in counted.items()}, float(np.mean(pages)), plans
+        counters = {name: float(np.mean(values)) for name, values in counted.items()}
+        return Look(counters, float(np.mean(pages)), dict(plans))
 
 
 def measure(
     contestants: Sequence[Contestant],
     workload: Workload,
-    exact: Exact,
+    judge: Judge,
     truth: Truth,
     *,
     target: float,
@@ -142,9 +198,9 @@ def measure(
     """
     reached = []
     for contestant in contestants:
-        contestant.prepare(workload, exact)
-        label = (known or {}).get((workload.name, exact.k, contestant.side.name))
-        reached.append(contestant.choose_effort(workload, exact, truth, target, label))
+        contestant.prepare(workload, judge)
+        label = (known or {}).get((workload.name, judge.k, contestant.name))
+        reached.append(contestant.choose_effort(workload, judge, truth, target, label))
         progress()
 
     count = len(workload.filters)
@@ -153,24 +209,23 @@ def measure(
     for i in range(count):  # one round to warm the caches with every query, which gives the recall
         for place, contestant in enumerate(contestants):
             ids, _ = contestant.ask(i)
-            scores[place].append(exact.score(workload, truth, i, ids))
+            scores[place].append(judge.score(workload, truth, i, ids))
     progress()
     for turn in range(rounds):
         for i in range(count):
-            order = range(len(contestants)) if (turn + i) % 2 == 0 else reversed(range(len(contestants)))
-            for place in order:
+            for place in rotated(range(len(contestants)), turn + i):
                 seconds[place].append(contestants[place].ask(i)[1])
         progress()
 
-    matching = float(truth.matching.mean() / len(exact.dataset.base))
+    matching = float(truth.matching.mean() / judge.rows)
     answers = []
     for place, contestant in enumerate(contestants):
-        counters, pages, plans = contestant.look(range(min(LOOKED_AT, count)))
+        look = contestant.look(range(min(LOOKED_AT, count)))
         answers.append(
             Answer(
                 workload=workload.name,
-                side=contestant.side.name,
-                k=exact.k,
+                side=contestant.name,
+                k=judge.k,
                 effort=contestant.effort.label,
                 reached=reached[place],
                 matching=matching,
@@ -180,9 +235,10 @@ def measure(
                 expected=sum(score.expected for score in scores[place]),
                 wrong=sum(score.wrong for score in scores[place]),
                 milliseconds=latencies(seconds[place]),
-                pages=pages,
-                plans=dict(plans),
-                counters=counters,
+                pages=look.pages,
+                plans=look.plans,
+                counters=look.counters,
+                bitmap_milliseconds=look.bitmap_milliseconds,
             )
         )
     return answers
@@ -191,6 +247,12 @@ def measure(
 def steps(contestants: int, rounds: int) -> int:
     """How often ``measure`` reports progress for one workload."""
     return contestants + 1 + rounds
+
+
+def rotated(places: Sequence[int], turn: int) -> list[int]:
+    """The places in the order of this turn, so that everybody is first, and warms the caches, as often as others."""
+    first = turn % len(places)
+    return [*places[first:], *places[:first]]
 
 
 def mean_recall(scores: Sequence[Score]) -> float:
@@ -222,7 +284,7 @@ def throughput(contestants: Sequence[Contestant], seconds: float) -> float:
         query = place
         try:
             while time.perf_counter() < stop:
-                contestants[place].ask(query % len(contestants[place].calls))
+                contestants[place].ask(query % contestants[place].queries)
                 query += len(contestants)
                 done[place] += 1
         except Exception as error:  # reported by the caller's thread

@@ -41,7 +41,7 @@ def vector_call(vector: npt.NDArray[np.float32], values: Sequence[str] = ()) -> 
 
 
 class Statement:
-    """One prepared statement on one connection, whose only result column is a bigint id."""
+    """One prepared statement on one connection."""
 
     def __init__(self, connection: psycopg.Connection, sql: str) -> None:
         self._link = connection.pgconn
@@ -50,13 +50,18 @@ class Statement:
         check(self._link.prepare(self._name, sql.encode()), sql)
 
     def run(self, call: Call) -> tuple[npt.NDArray[np.int64], float]:
-        """Execute once: the ids in order of distance, and the seconds from sending to having the whole answer."""
+        """Execute once, where the result is one column of bigint ids: the ids in order, and the seconds it took."""
+        result, seconds = self.execute(call)
+        ids = b"".join(result.get_value(row, 0) or b"" for row in range(result.ntuples))
+        return np.frombuffer(ids, dtype=">i8").astype(np.int64), seconds
+
+    def execute(self, call: Call) -> tuple[pq.abc.PGresult, float]:
+        """Execute once: the result, its values in binary, and the seconds from sending to having all of it."""
         start = time.perf_counter()
         result = self._link.exec_prepared(self._name, call.parameters, call.formats, BINARY)
         seconds = time.perf_counter() - start
         check(result, self.sql)
-        ids = b"".join(result.get_value(row, 0) or b"" for row in range(result.ntuples))
-        return np.frombuffer(ids, dtype=">i8").astype(np.int64), seconds
+        return result, seconds
 
     def explain(self, call: Call) -> str:
         """The plan with buffer counts in JSON, from executing the same query with the same parameters."""

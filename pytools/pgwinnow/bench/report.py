@@ -1,6 +1,6 @@
 """Results as tables on the screen and as JSON in a file.
 
-A ratio is pgvector's mean time over winnow's, at the recall that both were asked for: above one winnow is quicker.
+A ratio is a rival's mean time over winnow's, at the recall that both were asked for: above one winnow is quicker.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
-from pgwinnow.bench.tables import Build
+from pgwinnow.bench.prepared import BenchError
+from pgwinnow.bench.tables import BUILD_SETTINGS, Build
 from pgwinnow.bench.writes import InsertCost, VacuumCost
 
+OWN = "winnow"  # the side that the others are compared with
 PAGE = 8192
 FILE_WIDTH = 160  # columns of a report that does not go to a terminal
 
@@ -31,6 +35,7 @@ class Results:
     environment: dict[str, Any]
     builds: list[Build] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)  # of the curves
     throughput: list[dict[str, Any]] = field(default_factory=list)  # workload, side, clients, queries_per_second
     inserts: list[InsertCost] = field(default_factory=list)
     vacuums: list[VacuumCost] = field(default_factory=list)
@@ -41,10 +46,33 @@ class Results:
             "environment": self.environment,
             "builds": [each.as_json() for each in self.builds],
             "answers": [each.as_json() for each in self.answers],
+            "points": [each.as_json() for each in self.points],
             "throughput": self.throughput,
             "inserts": [each.as_json() for each in self.inserts],
             "vacuums": [each.as_json() for each in self.vacuums],
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """The results that an earlier run wrote to a JSON file. Raises BenchError where it holds none."""
+        try:
+            kept = json.loads(path.read_text())
+            return cls(
+                environment=dict(kept["environment"]),
+                builds=[Build(**each) for each in kept["builds"]],
+                answers=[Answer(**each) for each in kept["answers"]],
+                points=[Point(**each) for each in kept.get("points", ())],
+                throughput=list(kept["throughput"]),
+                inserts=[
+                    InsertCost(**{name: value for name, value in each.items() if name != "index_wal_bytes_per_row"})
+                    for each in kept["inserts"]
+                ],
+                vacuums=[VacuumCost(**each) for each in kept["vacuums"]],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BenchError(
+                f"no results in {path}: {error}", "name a file that 'pgwinnow bench run --json' wrote"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the results to a JSON file."""
@@ -68,7 +96,9 @@ def show(results: Results, console: Console) -> None:
         console.print(answers_table(results.answers, target))
         console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
         for line in verdict(results.answers, target):
-            console.print(line)
+            console.print(escape(line))
+    if results.points:
+        console.print(curves_table(results.points))
     if results.throughput:
         console.print(throughput_table(results.throughput))
     if results.inserts:
@@ -93,7 +123,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
 def builds_table(builds: Sequence[Build]) -> Table:
     """Every index, and each side's sum."""
     table = Table(title="Indexes")
-    for name in ("side", "index", "build", "size", "peak memory", "maintenance_work_mem", "workers"):
+    for name in ("side", "index", "build", "size", "peak memory", *BUILD_SETTINGS):
         table.add_column(name, justify="left" if name in ("side", "index") else "right")
     for side, group in groupby(builds, key=lambda each: each.side):
         listed = list(group)
@@ -104,7 +134,7 @@ def builds_table(builds: Sequence[Build]) -> Table:
                 f"{each.seconds:.1f} s",
                 size(each.size_bytes),
                 "-" if each.peak_bytes is None else size(each.peak_bytes),
-                *each.settings.values(),
+                *(each.settings.get(name, "-") for name in BUILD_SETTINGS),
             )
         if len(listed) > 1:
             seconds, total = sum(each.seconds for each in listed), sum(each.size_bytes for each in listed)
@@ -118,16 +148,20 @@ def answers_table(answers: Sequence[Answer], target: float) -> Table:
     table = Table(title=f"Searches at recall {target:g} (worst: mean recall of the worst tenth of the queries)")
     numbers = ("recall", "worst", "rows", "mean ms", "p50", "p95", "p99", "ratio")
     for name in ("workload", "matching", "side", *numbers, "effort"):
-        table.add_column(name, justify="right" if name in (*numbers, "matching") else "left", no_wrap=name != "effort")
+        table.add_column(
+            name,
+            justify="right" if name in (*numbers, "matching") else "left",
+            no_wrap=name not in ("workload", "effort"),
+        )
     for (workload, k), row in by_workload(answers):
         for answer in row:
             first = answer is row[0]
             table.add_row(
-                f"{workload} (k {k})" if first else "",
+                label(workload, k) if first else "",
                 f"{answer.matching:.2%}" if first else "",
                 answer.side,
                 *answer_cells(answer, target),
-                ratio_text(row) if answer is row[-1] else "",
+                ratio_text(row, answer.side),
                 answer.effort if answer.reached else f"[red]never reaches it[/], best: {answer.effort}",
             )
         table.add_section()
@@ -154,14 +188,16 @@ def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Tab
             touched = answer.pages * PAGE
             limit = touched / bytes_per_second * 1000 if bytes_per_second else 0.0
             table.add_row(
-                f"{workload} (k {k})",
+                label(workload, k),
                 answer.side,
                 ", ".join(f"{plan} {count}" for plan, count in answer.plans.items()),
                 f"{answer.pages:.0f}",
                 f"{touched / 1e6:.2f}",
                 f"{answer.milliseconds['mean']:.2f}",
                 f"{answer.milliseconds['mean'] / limit:.1f}" if limit else "-",
-                ", ".join(f"{name} {value:g}" for name, value in answer.counters.items() if value),
+                ", ".join(f"{name} {value:g}" for name, value in answer.counters.items() if value)
+                if answer.bitmap_milliseconds is None
+                else f"and {answer.bitmap_milliseconds:.2f} ms for the filter's bitmap",
             )
         table.add_section()
     return table
@@ -179,16 +215,65 @@ def verdict(answers: Sequence[Answer], target: float) -> list[str]:
             + (f" (missed: {', '.join(missed)})" if missed else "")
             + (f"; too few rows on: {', '.join(short)}" if short else "")
         )
-    pairs = [(workload, row) for (workload, _), row in by_workload(answers) if len(row) == 2]
-    same = [(workload, ratio(row)) for workload, row in pairs if all(answer.recall >= target for answer in row)]
-    if same:
-        mean = math.exp(sum(math.log(value) for _, value in same) / len(same))
-        lost = [f"{workload} ({value:.2f})" for workload, value in same if value < 1]
-        lines.append(
-            f"where both reach it ({len(same)} workloads) the geometric mean of the ratios is {mean:.2f}"
-            + (f"; pgvector is quicker on: {', '.join(lost)}" if lost else "; winnow is quicker on every one")
-        )
+    for rival in rivals(answers):
+        lines += rival_verdict(rival, answers, target)
     return lines
+
+
+def rival_verdict(rival: str, answers: Sequence[Answer], target: float) -> list[str]:
+    """How winnow does against one rival where both have the recall."""
+    same = [
+        (workload, value)
+        for (workload, _), row in by_workload(answers)
+        if all(answer.recall >= target for answer in row if answer.side in (OWN, rival))
+        and (value := ratio(row, rival)) is not None
+    ]
+    if not same:
+        return []
+    mean = math.exp(sum(math.log(value) for _, value in same) / len(same))
+    lost = [f"{workload} ({value:.2f})" for workload, value in same if value < 1]
+    bitmaps = [each.bitmap_milliseconds for each in answers if each.side == rival and each.bitmap_milliseconds]
+    return [
+        f"where winnow and {rival} reach it ({len(same)} workloads) the geometric mean of the ratios is {mean:.2f}"
+        + (f"; {rival} is quicker on: {', '.join(lost)}" if lost else "; winnow is quicker on every one")
+        + (f"; not counting {rival}'s bitmaps, {sum(bitmaps) / len(bitmaps):.2f} ms each" if bitmaps else "")
+    ]
+
+
+def curves_table(points: Sequence[Point]) -> Table:
+    """Recall and median time of each side at each effort."""
+    table = Table(title="Recall against median time")
+    for name in ("workload", "side", "effort", "recall", "rows", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="left" if name in ("workload", "side", "effort") else "right")
+    for (workload, k, side), group in groupby(points_in_order(points), key=lambda each: curve_of(each)):
+        for place, point in enumerate(group):
+            table.add_row(
+                "" if place else label(workload, k),
+                "" if place else side,
+                point.effort,
+                f"{point.recall:.3f}",
+                "all" if point.returned == point.expected else f"{point.returned / max(1, point.expected):.1%}",
+                f"{point.milliseconds['p50']:.2f}",
+                f"{point.milliseconds['p99']:.2f}",
+            )
+        table.add_section()
+    return table
+
+
+def curve_of(point: Point) -> tuple[str, int, str]:
+    """What the points of one curve have in common."""
+    return point.workload, point.k, point.side
+
+
+def points_in_order(points: Sequence[Point]) -> list[Point]:
+    """The points of each curve together, curves and efforts in the order they were measured."""
+    first: dict[tuple[str, int, str], int] = {}
+    for place, point in enumerate(points):
+        first.setdefault(curve_of(point), place)
+    workloads: dict[tuple[str, int], int] = {}
+    for place, point in enumerate(points):
+        workloads.setdefault((point.workload, point.k), place)
+    return sorted(points, key=lambda each: (workloads[each.workload, each.k], first[curve_of(each)]))
 
 
 def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
@@ -202,7 +287,7 @@ def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     for each in measured:
         rates.setdefault((each["workload"], each["k"]), {})[each["side"]] = each["queries_per_second"]
     for (workload, k), row in rates.items():
-        table.add_row(f"{workload} (k {k})", *(f"{row[side]:,.0f}" for side in sides))
+        table.add_row(label(workload, k), *(f"{row[side]:,.0f}" for side in sides))
     return table
 
 
@@ -234,6 +319,11 @@ def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
     return table
 
 
+def label(workload: str, k: int) -> str:
+    """A workload's name in a table; a filter of the user's may hold what looks like markup."""
+    return escape(f"{workload} (k {k})")
+
+
 def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int], list[Answer]]]:
     """Answers grouped by workload and k, in the order they were measured."""
     groups: dict[tuple[str, int], list[Answer]] = {}
@@ -242,15 +332,24 @@ def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int], list[A
     return list(groups.items())
 
 
-def ratio(row: Sequence[Answer]) -> float:
-    """Pgvector's mean time over winnow's."""
+def rivals(answers: Sequence[Answer]) -> list[str]:
+    """The sides that winnow is compared with."""
+    sides = dict.fromkeys(answer.side for answer in answers)
+    return [side for side in sides if side != OWN] if OWN in sides else []
+
+
+def ratio(row: Sequence[Answer], rival: str) -> float | None:
+    """The rival's mean time over winnow's; None where one of them is missing or had nothing to do."""
     times = {answer.side: answer.milliseconds["mean"] for answer in row}
-    return times["pgvector"] / times["winnow"]
+    if not times.get(OWN) or not times.get(rival):
+        return None
+    return times[rival] / times[OWN]
 
 
-def ratio_text(row: Sequence[Answer]) -> str:
-    """The ratio, or a dash where one side is missing."""
-    return f"{ratio(row):.2f}" if {answer.side for answer in row} >= {"winnow", "pgvector"} else "-"
+def ratio_text(row: Sequence[Answer], side: str) -> str:
+    """The ratio of a rival, or a dash where winnow is missing; nothing for winnow itself."""
+    value = ratio(row, side)
+    return "" if side == OWN else "-" if value is None else f"{value:.2f}"
 
 
 def size(count: float) -> str:

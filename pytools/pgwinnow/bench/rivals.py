@@ -1,13 +1,14 @@
-"""The two sides of the comparison: how each makes its table and indexes, is asked, and is made to try harder.
+"""The sides of the comparison in the server: how each makes its table and indexes, is asked, and tries harder.
 
-Both keep a table of their own with equal contents in one database of one server. winnow has one index over the
-vector and the filter columns; pgvector has HNSW plus a B-tree (GIN for sets) on every filter column, and the planner
-chooses.
+Each keeps a table of its own with equal contents in one database of one server. winnow has one index over the
+vector and the filter columns; pgvector has HNSW or IVFFlat plus a B-tree (GIN for sets) on every filter column, and
+the planner chooses.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pgwinnow.bench.datasets import Dataset, postgres_type
 from pgwinnow.bench.filters import Filter, to_sql
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.types import Metric
+
+CURVE_RECALLS = (0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Side(ABC):
     def efforts(self) -> list[Effort]:
         """From the least to the most effort."""
 
+    def curve_efforts(self) -> list[Effort]:
+        """The efforts that a curve of recall against time is made of."""
+        return self.efforts()
+
     def table_sql(self, dataset: Dataset, table: str) -> str:
         """CREATE TABLE for the rows of the data set."""
         columns = [f"{each.name} {postgres_type(each.type)}" for each in dataset.attributes.schema]
@@ -118,13 +125,22 @@ class Winnow(Side):
 
     def efforts(self) -> list[Effort]:
         """The recall that is asked for, and no other knob."""
-        return [Effort(f"recall {self.recall:g}", {"winnow.recall": f"{self.recall:g}"})]
+        return [recall_effort(self.recall)]
+
+    def curve_efforts(self) -> list[Effort]:
+        """Recalls that users ask for."""
+        return [recall_effort(recall) for recall in CURVE_RECALLS]
 
     def counters(self, connection: psycopg.Connection) -> dict[str, float]:
         """What ``winnow_last_scan()`` tells."""
         cursor = connection.execute("SELECT * FROM winnow_last_scan()")
         names = [column.name for column in cursor.description or ()]
         return numbers_of(names, cursor.fetchall())
+
+
+def recall_effort(recall: float) -> Effort:
+    """The knob of winnow at this recall."""
+    return Effort(f"recall {recall:g}", {"winnow.recall": f"{recall:g}"})
 
 
 class Pgvector(Side):
@@ -141,20 +157,23 @@ class Pgvector(Side):
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA pgvector")
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.UndefinedFile) as error:
             raise BenchError(
-                "this server has no pgvector to compare with", "install it, or measure winnow alone: --no-pgvector"
+                "this server has no pgvector to compare with", "install it, or measure winnow alone: --rival none"
             ) from error
 
     def indexes(self, dataset: Dataset) -> list[Index]:
-        """HNSW on the vector, a B-tree on every filter column, GIN on sets."""
-        found = [
-            Index("pgvector_hnsw", f"CREATE INDEX pgvector_hnsw ON {self.table} USING hnsw (embedding {self.opclass})")
-        ]
+        """The vector index, a B-tree on every filter column, GIN on sets."""
+        found = [self.vector_index(len(dataset.base))]
         for column in dataset.roles.indexed:
             kind = dataset.attributes.schema.field(column).type
             method = "gin" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "btree"
-            name = f"pgvector_{column}"
+            name = f"{self.name}_{column}"
             found.append(Index(name, f"CREATE INDEX {name} ON {self.table} USING {method} ({column})"))
         return found
+
+    def vector_index(self, rows: int) -> Index:
+        """HNSW with pgvector's defaults."""
+        name = "pgvector_hnsw"
+        return Index(name, f"CREATE INDEX {name} ON {self.table} USING hnsw (embedding {self.opclass})")
 
     def efforts(self) -> list[Effort]:
         """Iterative scans as pgvector's documentation advises: a larger ef_search, then more tuples and memory."""
@@ -181,6 +200,26 @@ class Pgvector(Side):
                 },
             )
             for ef, order, tuples, memory in steps
+        ]
+
+
+class Ivfflat(Pgvector):
+    """pgvector's IVFFlat with its iterative scan, likewise."""
+
+    name = "pgvector_ivfflat"
+
+    def vector_index(self, rows: int) -> Index:
+        """As many lists as pgvector's documentation recommends to begin with."""
+        lists = max(1, rows // 1000 if rows <= 1_000_000 else math.isqrt(rows))
+        name = "pgvector_ivfflat"
+        columns = f"(embedding {self.opclass}) WITH (lists = {lists})"
+        return Index(name, f"CREATE INDEX {name} ON {self.table} USING ivfflat {columns}")
+
+    def efforts(self) -> list[Effort]:
+        """More probes at first; the iterative scan goes on to further lists where the filter leaves too few rows."""
+        return [
+            Effort(f"probes {probes}", {"ivfflat.probes": str(probes), "ivfflat.iterative_scan": "relaxed_order"})
+            for probes in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
         ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,8 +16,11 @@ import psycopg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pgwinnow.bench import tables
+from pgwinnow.bench.curve import trace
 from pgwinnow.bench.datasets import Dataset
-from pgwinnow.bench.measure import Contestant, measure, memory_bandwidth, steps, throughput
+from pgwinnow.bench.filters import Columns
+from pgwinnow.bench.inprocess import Library, LibraryContestant, build
+from pgwinnow.bench.measure import Contestant, ServerContestant, measure, memory_bandwidth, steps, throughput
 from pgwinnow.bench.report import Results
 from pgwinnow.bench.rivals import Side
 from pgwinnow.bench.truth import Exact
@@ -49,24 +53,41 @@ class Options:
     insert_rounds: int = 3
     vacuum_share: float = 0.05
     cache: Path | None = None  # folder for exact answers
+    curve: bool = False  # recall and time at several efforts besides
     efforts: Mapping[tuple[str, int, str], str] = field(default_factory=dict)  # found before: workload, k, side
     save: Callable[[Results], None] = lambda results: None  # called whenever there is something new
 
 
-def run(dsn: str, dataset: Dataset, sides: Sequence[Side], options: Options, progress: Progress) -> Results:
-    """Run the chosen phases on the server at ``dsn`` (any database of it; the tables go to one of their own)."""
+def run(
+    dsn: str,
+    dataset: Dataset,
+    sides: Sequence[Side],
+    options: Options,
+    progress: Progress,
+    libraries: Sequence[Library] = (),
+) -> Results:
+    """Run the chosen phases on the server at ``dsn`` (any database of it; the tables go to one of their own).
+
+    The libraries, which run in this process, take part in the phases build and query.
+    """
     make_database(dsn)
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(dsn)) for _ in sides]
         for side, connection in zip(sides, connections, strict=True):
             side.create_extension(connection)
             connection.execute(f"LOAD '{side.library}'")
-        results = Results(environment(connections[0], dataset, sides, options))
+        results = Results(environment(connections[0], dataset, sides, libraries, options))
         for side, connection in zip(sides, connections, strict=True):
             prepare(connection, side, dataset, options, results, progress)
             options.save(results)
         if "query" in options.phases or "clients" in options.phases:
-            search(dsn, dataset, sides, connections, options, results, progress)
+            built = build_libraries(libraries, dataset, options, results, progress)
+            columns = Columns(dataset.attributes)
+            crowd = [
+                *map(ServerContestant, sides, connections),
+                *(LibraryContestant(library, columns) for library in built),
+            ]
+            search(dsn, dataset, crowd, options, results, progress)
         pairs = list(zip(sides, connections, strict=True))
         if "write" in options.phases:
             with bar(progress, "insert", 2 * len(sides) * options.insert_rounds) as step:
@@ -138,21 +159,34 @@ def prepare(
         results.builds += builds
 
 
+def build_libraries(
+    libraries: Sequence[Library], dataset: Dataset, options: Options, results: Results, progress: Progress
+) -> Sequence[Library]:
+    """Build the libraries' indexes, which are held in memory and hence made for every run that searches."""
+    with bar(progress, "libraries", len(libraries)) as step:
+        for library in libraries:
+            step.show(f"{library.name}: index")
+            built = build(library, dataset)
+            if "build" in options.phases:
+                results.builds.append(built)
+                options.save(results)
+            step()
+    return libraries
+
+
 def search(
     dsn: str,
     dataset: Dataset,
-    sides: Sequence[Side],
-    connections: Sequence[psycopg.Connection[Any]],
+    contestants: Sequence[Contestant],
     options: Options,
     results: Results,
     progress: Progress,
 ) -> None:
     """The query and clients phases over every workload and k."""
     workloads = make_workloads(dataset, seed=options.seed, patterns=options.workloads)
-    contestants = [Contestant(side, connection) for side, connection in zip(sides, connections, strict=True)]
     for k in options.ks:
         exact = Exact(dataset, k, metric=options.metric, cache=options.cache)
-        total = len(workloads) * (steps(len(sides), options.rounds) + 1)
+        total = len(workloads) * (steps(len(contestants), options.rounds) + 1 + options.curve)
         with bar(progress, f"k = {k}", total) as step:
             for workload in workloads:
                 step.show(f"k = {k}: {workload.name}, exact answers")
@@ -170,6 +204,9 @@ def search(
                 )
                 if "query" in options.phases:
                     results.answers += answers
+                    if options.curve:
+                        step.show(f"k = {k}: {workload.name}, curve")
+                        results.points += trace(contestants, workload, exact, truth, step)
                 if "clients" in options.phases:
                     results.throughput += several_clients(dsn, contestants, workload, exact, options)
                 options.save(results)
@@ -178,13 +215,15 @@ def search(
 def several_clients(
     dsn: str, contestants: Sequence[Contestant], workload: Workload, exact: Exact, options: Options
 ) -> list[dict[str, Any]]:
-    """Throughput of each side at the effort it was just measured with."""
+    """Throughput of each side in the server at the effort it was just measured with."""
     found = []
     for contestant in contestants:
+        if not isinstance(contestant, ServerContestant):
+            continue
         with ExitStack() as stack:
             crowd = []
             for _ in range(options.clients):
-                client = Contestant(contestant.side, stack.enter_context(connect(dsn)))
+                client = ServerContestant(contestant.side, stack.enter_context(connect(dsn)))
                 client.prepare(workload, exact)
                 client.apply(contestant.effort)
                 crowd.append(client)
@@ -193,7 +232,7 @@ def several_clients(
             {
                 "workload": workload.name,
                 "k": exact.k,
-                "side": contestant.side.name,
+                "side": contestant.name,
                 "clients": options.clients,
                 "queries_per_second": rate,
             }
@@ -202,26 +241,47 @@ def several_clients(
 
 
 def environment(
-    connection: psycopg.Connection[Any], dataset: Dataset, sides: Sequence[Side], options: Options
+    connection: psycopg.Connection[Any],
+    dataset: Dataset,
+    sides: Sequence[Side],
+    libraries: Sequence[Library],
+    options: Options,
 ) -> dict[str, Any]:
     """What a reader needs to know to judge or repeat the run."""
+    return {
+        "command": command(sys.argv[1:]),
+        "data": f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, {len(dataset.queries)} queries",
+        "fingerprint": dataset.fingerprint(),
+        "columns": {part: name for part, name in vars(dataset.roles).items() if name is not None},
+        "metric": options.metric.value,
+        "sides": ", ".join([*(side.name for side in sides), *(library.name for library in libraries)]),
+        "libraries": {library.name: library.version() for library in libraries},
+        "session": SESSION,
+        **circumstances(connection, options),
+    }
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command line, without what --dsn may hold of passwords."""
+    shown = ["pgwinnow"]
+    for argument in arguments:
+        hidden = shown[-1] == "--dsn"
+        shown.append("DSN" if hidden else "--dsn=DSN" if argument.startswith("--dsn=") else argument)
+    return shlex.join(shown)
+
+
+def circumstances(connection: psycopg.Connection[Any], options: Options) -> dict[str, Any]:
+    """What any run notes of its options, the server and the machine."""
     names = ("server_version", "shared_buffers", "max_wal_size", "fsync", "full_page_writes", "wal_level")
     extensions = connection.execute(
         "SELECT extname, extversion FROM pg_extension WHERE extname IN ('vector', 'winnow')"
     ).fetchall()
     return {
-        "command": " ".join(["pgwinnow", *sys.argv[1:]]),
-        "data": f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, {len(dataset.queries)} queries",
-        "fingerprint": dataset.fingerprint(),
-        "columns": {part: name for part, name in vars(dataset.roles).items() if name is not None},
-        "metric": options.metric.value,
         "recall": options.recall,
         "seed": options.seed,
         "rounds": options.rounds,
-        "sides": ", ".join(side.name for side in sides),
         "extensions": dict(extensions),
         "server": {name: tables.setting(connection, name) for name in (*names, *tables.BUILD_SETTINGS)},
-        "session": SESSION,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {processor()}",
         "memory_bytes_per_second": memory_bandwidth(),
     }

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,23 @@ class Score:
     wrong: int  # rows returned twice or against the filter
 
 
+class Judge(Protocol):
+    """What measuring needs to know of the exact answers: the queries, and how good an answer to one of them is."""
+
+    k: int
+
+    @property
+    def rows(self) -> int:
+        """Rows that are searched."""
+
+    @property
+    def queries(self) -> Vectors:
+        """The queries' vectors, q x d."""
+
+    def score(self, workload: Workload, truth: Truth, query: int, ids: npt.NDArray[Any]) -> Score:
+        """Score what came back for one query."""
+
+
 class Exact:
     """Answers workloads of one data set exactly and scores what a server returned."""
 
@@ -58,6 +76,16 @@ class Exact:
         self.cache = cache
         self.columns = Columns(dataset.attributes)
         self._asked = hashlib.sha256(dataset.queries.tobytes() + dataset.fingerprint().encode()).hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """Rows of the data set."""
+        return len(self.dataset.base)
+
+    @property
+    def queries(self) -> Vectors:
+        """Those of the data set."""
+        return self.dataset.queries
 
     def answer(self, workload: Workload, progress: Progress = lambda done, total: None) -> Truth:
         """The workload's exact answers, from the cache where it has them."""
