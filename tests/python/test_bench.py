@@ -297,6 +297,7 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
     assert all(each["queries_per_second"] > 0 for each in results.throughput)
     assert [cost.side for cost in results.inserts] == names
     assert all(cost.index_wal_bytes_per_row > 0 for cost in results.inserts)
+    assert all(0 < cost.wal_bytes_per_row_again < cost.wal_bytes_per_row for cost in results.inserts)
     assert all(cost.deleted == ROWS // 20 for cost in results.vacuums)
 
     console = Console(file=io.StringIO(), width=160)

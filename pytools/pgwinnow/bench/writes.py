@@ -27,7 +27,11 @@ Progress = Callable[[], None]
 
 @dataclass(frozen=True)
 class InsertCost:
-    """Single-row INSERTs, one transaction per round, the WAL of a round counted from a CHECKPOINT."""
+    """Single-row INSERTs, one transaction per round.
+
+    The WAL of a round is counted from a CHECKPOINT, so it holds an image of every page touched; "again" is the WAL of
+    inserting rows with the same vectors once more right afterwards, when most pages have had their image.
+    """
 
     side: str
     rows: int
@@ -36,15 +40,26 @@ class InsertCost:
     wal_bytes_per_row: float
     plain_rows_per_second: float  # into the table without indexes
     plain_wal_bytes_per_row: float
+    wal_bytes_per_row_again: float = 0.0  # 0: not measured
+    plain_wal_bytes_per_row_again: float = 0.0
 
     @property
     def index_wal_bytes_per_row(self) -> float:
         """WAL that the side's indexes add to a row."""
         return self.wal_bytes_per_row - self.plain_wal_bytes_per_row
 
+    @property
+    def index_wal_bytes_per_row_again(self) -> float:
+        """The same without most full-page images."""
+        return self.wal_bytes_per_row_again - self.plain_wal_bytes_per_row_again
+
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
-        return {**asdict(self), "index_wal_bytes_per_row": self.index_wal_bytes_per_row}
+        return {
+            **asdict(self),
+            "index_wal_bytes_per_row": self.index_wal_bytes_per_row,
+            "index_wal_bytes_per_row_again": self.index_wal_bytes_per_row_again,
+        }
 
 
 @dataclass(frozen=True)
@@ -70,24 +85,28 @@ def insert_costs(
     seed: int,
     progress: Progress = lambda: None,
 ) -> list[InsertCost]:
-    """Insert ``rounds`` x ``rows`` rows on every side, in turns, with and without the side's indexes.
+    """Insert ``rounds`` x ``rows`` rows twice on every side, in turns, with and without the side's indexes.
 
     The new rows are near rows of the data set, drawn with ``seed``, and stay in the tables.
     """
     rng = np.random.default_rng(seed)
     seconds: dict[str, float] = {}
     wal: dict[str, int] = {}
+    again: dict[str, int] = {}
     for side, connection in connections:
         mark_changed(connection, side)
         connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
         connection.execute(side.table_sql(dataset, plain(side)))
     for turn in range(rounds):
-        parameters = new_rows(dataset, rng, rows, first_id=len(dataset.base) + turn * rows)
+        first_id = len(dataset.base) + 2 * turn * rows
+        parameters = new_rows(dataset, rng, rows, first_id=first_id)
+        copies = [(str(first_id + rows + n).encode(), *rest) for n, (_, *rest) in enumerate(parameters)]
         for side, connection in connections if turn % 2 == 0 else list(reversed(connections)):
             for table in (plain(side), side.table):
                 took, written = insert(connection, dataset, table, parameters)
                 seconds[table] = seconds.get(table, 0.0) + took
                 wal[table] = wal.get(table, 0) + written
+                again[table] = again.get(table, 0) + insert(connection, dataset, table, copies, checkpoint=False)[1]
                 progress()
     total = rows * rounds
     for side, connection in connections:
@@ -101,6 +120,8 @@ def insert_costs(
             wal_bytes_per_row=wal[side.table] / total,
             plain_rows_per_second=total / seconds[plain(side)],
             plain_wal_bytes_per_row=wal[plain(side)] / total,
+            wal_bytes_per_row_again=again[side.table] / total,
+            plain_wal_bytes_per_row_again=again[plain(side)] / total,
         )
         for side, _ in connections
     ]
@@ -133,9 +154,14 @@ def encoded(value: Any) -> bytes | None:
 
 
 def insert(
-    connection: psycopg.Connection, dataset: Dataset, table: str, rows: Sequence[tuple[bytes | None, ...]]
+    connection: psycopg.Connection,
+    dataset: Dataset,
+    table: str,
+    rows: Sequence[tuple[bytes | None, ...]],
+    *,
+    checkpoint: bool = True,
 ) -> tuple[float, int]:
-    """Insert rows one statement each in one transaction after a CHECKPOINT: seconds and WAL bytes."""
+    """Insert rows one statement each in one transaction, after a CHECKPOINT by default: seconds and WAL bytes."""
     width = len(dataset.attributes.column_names) + 2
     formats = [*[TEXT] * (width - 1), BINARY]
     places = ", ".join(f"${n}" for n in range(1, width + 1))
@@ -143,7 +169,8 @@ def insert(
     link = connection.pgconn
     connection.execute("DEALLOCATE ALL")
     check(link.prepare(b"bench_insert", statement.encode()), statement)
-    connection.execute("CHECKPOINT")
+    if checkpoint:
+        connection.execute("CHECKPOINT")
     before = wal_position(connection)
     start = time.perf_counter()
     with connection.transaction():
