@@ -236,6 +236,9 @@ def simple_condition(rng: Random, column: Column, values: Values) -> str:
     form = rng.random()
     if form < 0.12:
         return f"{name} IS {rng.choice(['', 'NOT '])}NULL"
+    if not kind.ordered and form < 0.3:
+        element = next(iter(_elements(column.constant(rng))), None)
+        return f"{values.add(element, kind.type.removesuffix('[]'))} = ANY ({name})"
     if not kind.ordered:
         elements = array_text([*_elements(column.constant(rng)), *([None] if rng.random() < 0.03 else [])])
         return f"{name} {rng.choice(['&&', '@>'])} {values.add(elements, kind.type)}"

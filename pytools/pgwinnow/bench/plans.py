@@ -212,7 +212,7 @@ def make_conditions(rows: int, starts: np.ndarray) -> Iterator[Condition]:
 def make_table(connection: psycopg.Connection[Any], side: Winnow, data: Dataset) -> None:
     """The table and its indexes.  The winnow index lacks ``extra``, so that there are filters left to the executor."""
     connection.execute(f"DROP TABLE IF EXISTS {TABLE}")
-    connection.execute(f"{side.table_sql(data, TABLE)} WITH (autovacuum_enabled = off)")
+    connection.execute(side.table_sql(data, TABLE))
     fill(connection, side, data, TABLE, range(len(data.base)))
     connection.execute(
         f"CREATE INDEX {WINNOW_INDEX} ON {TABLE} USING winnow (embedding {side.opclass}, bucket, place, label, tags)"
@@ -220,6 +220,8 @@ def make_table(connection: psycopg.Connection[Any], side: Winnow, data: Dataset)
     for name in ("bucket", "place", "label", "extra"):
         connection.execute(f"CREATE INDEX plans_{name} ON {TABLE} ({name})")
     connection.execute(f"CREATE INDEX plans_tags ON {TABLE} USING gin (tags) WITH (fastupdate = off)")
+    # Not before: CREATE INDEX does not count the rows of such a table.
+    connection.execute(f"ALTER TABLE {TABLE} SET (autovacuum_enabled = off)")
 
 
 def set_statistics(connection: psycopg.Connection[Any], statistics: str) -> None:
