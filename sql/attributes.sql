@@ -1,6 +1,6 @@
 -- Attribute columns: the operator classes of everything that is not a vector.
 --
--- Strategies: 1 <, 2 <=, 3 =, 4 >=, 5 >, 6 &&, 7 @>.  Support function 2 says how values of the type become
+-- Strategies: 1 <, 2 <=, 3 =, 4 >=, 5 >, 6 &&, 7 @>, 8 <> (where the index decides it alone).  Support function 2 says how values of the type become
 -- fixed-width columns.  The operators are PostgreSQL's own.
 
 CREATE FUNCTION winnow_bool_column(internal) RETURNS internal
@@ -86,6 +86,7 @@ CREATE OPERATOR CLASS int2_ops DEFAULT FOR TYPE int2 USING winnow FAMILY integer
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_int2_column(internal);
 COMMENT ON OPERATOR CLASS int2_ops USING winnow IS 'filters on smallint columns';
 
@@ -95,6 +96,7 @@ CREATE OPERATOR CLASS int4_ops DEFAULT FOR TYPE int4 USING winnow FAMILY integer
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_int4_column(internal);
 COMMENT ON OPERATOR CLASS int4_ops USING winnow IS 'filters on integer columns';
 
@@ -104,6 +106,7 @@ CREATE OPERATOR CLASS int8_ops DEFAULT FOR TYPE int8 USING winnow FAMILY integer
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_int8_column(internal);
 COMMENT ON OPERATOR CLASS int8_ops USING winnow IS 'filters on bigint columns';
 
@@ -113,31 +116,37 @@ ALTER OPERATOR FAMILY integer_ops USING winnow ADD
 	OPERATOR 3 = (int2, int4),
 	OPERATOR 4 >= (int2, int4),
 	OPERATOR 5 > (int2, int4),
+	OPERATOR 8 <> (int2, int4),
 	OPERATOR 1 < (int2, int8),
 	OPERATOR 2 <= (int2, int8),
 	OPERATOR 3 = (int2, int8),
 	OPERATOR 4 >= (int2, int8),
 	OPERATOR 5 > (int2, int8),
+	OPERATOR 8 <> (int2, int8),
 	OPERATOR 1 < (int4, int2),
 	OPERATOR 2 <= (int4, int2),
 	OPERATOR 3 = (int4, int2),
 	OPERATOR 4 >= (int4, int2),
 	OPERATOR 5 > (int4, int2),
+	OPERATOR 8 <> (int4, int2),
 	OPERATOR 1 < (int4, int8),
 	OPERATOR 2 <= (int4, int8),
 	OPERATOR 3 = (int4, int8),
 	OPERATOR 4 >= (int4, int8),
 	OPERATOR 5 > (int4, int8),
+	OPERATOR 8 <> (int4, int8),
 	OPERATOR 1 < (int8, int2),
 	OPERATOR 2 <= (int8, int2),
 	OPERATOR 3 = (int8, int2),
 	OPERATOR 4 >= (int8, int2),
 	OPERATOR 5 > (int8, int2),
+	OPERATOR 8 <> (int8, int2),
 	OPERATOR 1 < (int8, int4),
 	OPERATOR 2 <= (int8, int4),
 	OPERATOR 3 = (int8, int4),
 	OPERATOR 4 >= (int8, int4),
-	OPERATOR 5 > (int8, int4);
+	OPERATOR 5 > (int8, int4),
+	OPERATOR 8 <> (int8, int4);
 
 -- Floating point
 
@@ -150,6 +159,7 @@ CREATE OPERATOR CLASS float4_ops DEFAULT FOR TYPE float4 USING winnow FAMILY flo
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_float4_column(internal);
 COMMENT ON OPERATOR CLASS float4_ops USING winnow IS 'filters on real columns';
 
@@ -159,6 +169,7 @@ CREATE OPERATOR CLASS float8_ops DEFAULT FOR TYPE float8 USING winnow FAMILY flo
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_float8_column(internal);
 COMMENT ON OPERATOR CLASS float8_ops USING winnow IS 'filters on double precision columns';
 
@@ -168,11 +179,13 @@ ALTER OPERATOR FAMILY float_ops USING winnow ADD
 	OPERATOR 3 = (float4, float8),
 	OPERATOR 4 >= (float4, float8),
 	OPERATOR 5 > (float4, float8),
+	OPERATOR 8 <> (float4, float8),
 	OPERATOR 1 < (float8, float4),
 	OPERATOR 2 <= (float8, float4),
 	OPERATOR 3 = (float8, float4),
 	OPERATOR 4 >= (float8, float4),
-	OPERATOR 5 > (float8, float4);
+	OPERATOR 5 > (float8, float4),
+	OPERATOR 8 <> (float8, float4);
 
 -- Dates and timestamps
 
@@ -185,6 +198,7 @@ CREATE OPERATOR CLASS date_ops DEFAULT FOR TYPE date USING winnow FAMILY datetim
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_date_column(internal);
 COMMENT ON OPERATOR CLASS date_ops USING winnow IS 'filters on date columns';
 
@@ -194,6 +208,7 @@ CREATE OPERATOR CLASS timestamp_ops DEFAULT FOR TYPE timestamp USING winnow FAMI
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_timestamp_column(internal);
 COMMENT ON OPERATOR CLASS timestamp_ops USING winnow IS 'filters on timestamp columns';
 
@@ -203,6 +218,7 @@ CREATE OPERATOR CLASS timestamptz_ops DEFAULT FOR TYPE timestamptz USING winnow 
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_timestamptz_column(internal);
 COMMENT ON OPERATOR CLASS timestamptz_ops USING winnow IS 'filters on timestamp with time zone columns';
 
@@ -212,6 +228,7 @@ ALTER OPERATOR FAMILY datetime_ops USING winnow ADD
 	OPERATOR 3 = (date, timestamp),
 	OPERATOR 4 >= (date, timestamp),
 	OPERATOR 5 > (date, timestamp),
+	OPERATOR 8 <> (date, timestamp),
 	OPERATOR 1 < (date, timestamptz),
 	OPERATOR 2 <= (date, timestamptz),
 	OPERATOR 3 = (date, timestamptz),
@@ -222,6 +239,7 @@ ALTER OPERATOR FAMILY datetime_ops USING winnow ADD
 	OPERATOR 3 = (timestamp, date),
 	OPERATOR 4 >= (timestamp, date),
 	OPERATOR 5 > (timestamp, date),
+	OPERATOR 8 <> (timestamp, date),
 	OPERATOR 1 < (timestamp, timestamptz),
 	OPERATOR 2 <= (timestamp, timestamptz),
 	OPERATOR 3 = (timestamp, timestamptz),
@@ -232,11 +250,13 @@ ALTER OPERATOR FAMILY datetime_ops USING winnow ADD
 	OPERATOR 3 = (timestamptz, date),
 	OPERATOR 4 >= (timestamptz, date),
 	OPERATOR 5 > (timestamptz, date),
+	OPERATOR 8 <> (timestamptz, date),
 	OPERATOR 1 < (timestamptz, timestamp),
 	OPERATOR 2 <= (timestamptz, timestamp),
 	OPERATOR 3 = (timestamptz, timestamp),
 	OPERATOR 4 >= (timestamptz, timestamp),
-	OPERATOR 5 > (timestamptz, timestamp);
+	OPERATOR 5 > (timestamptz, timestamp),
+	OPERATOR 8 <> (timestamptz, timestamp);
 
 -- Types that compare with themselves alone
 
@@ -246,6 +266,7 @@ CREATE OPERATOR CLASS bool_ops DEFAULT FOR TYPE bool USING winnow AS
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_bool_column(internal);
 COMMENT ON OPERATOR CLASS bool_ops USING winnow IS 'filters on boolean columns';
 COMMENT ON OPERATOR FAMILY bool_ops USING winnow IS 'filters on boolean columns';
@@ -256,6 +277,7 @@ CREATE OPERATOR CLASS oid_ops DEFAULT FOR TYPE oid USING winnow AS
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_oid_column(internal);
 COMMENT ON OPERATOR CLASS oid_ops USING winnow IS 'filters on oid columns';
 COMMENT ON OPERATOR FAMILY oid_ops USING winnow IS 'filters on oid columns';
@@ -266,6 +288,7 @@ CREATE OPERATOR CLASS enum_ops DEFAULT FOR TYPE anyenum USING winnow AS
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_enum_column(internal);
 COMMENT ON OPERATOR CLASS enum_ops USING winnow IS 'filters on enum columns';
 COMMENT ON OPERATOR FAMILY enum_ops USING winnow IS 'filters on enum columns';
@@ -286,6 +309,7 @@ CREATE OPERATOR CLASS time_ops DEFAULT FOR TYPE time USING winnow AS
 	OPERATOR 3 =,
 	OPERATOR 4 >=,
 	OPERATOR 5 >,
+	OPERATOR 8 <>,
 	FUNCTION 2 winnow_time_column(internal);
 COMMENT ON OPERATOR CLASS time_ops USING winnow IS 'filters on time columns';
 COMMENT ON OPERATOR FAMILY time_ops USING winnow IS 'filters on time columns';

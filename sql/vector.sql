@@ -68,31 +68,35 @@ CREATE TYPE vector (
 );
 COMMENT ON TYPE vector IS 'list of 1 to 16000 finite real numbers; vector(n) has exactly n';
 
--- Distances. The cost is that of reading and comparing some 500 dimensions, in units of one cheap operator.
+-- Distances.
+
+CREATE FUNCTION winnow_distance_support(internal) RETURNS internal
+	AS 'MODULE_PATHNAME' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION winnow_distance_support(internal) IS 'planner support: what a distance costs';
 
 CREATE FUNCTION l2_distance(vector, vector) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'winnow_l2_distance'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT winnow_distance_support;
 COMMENT ON FUNCTION l2_distance(vector, vector) IS 'Euclidean distance';
 
 CREATE FUNCTION inner_product(vector, vector) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'winnow_inner_product'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT winnow_distance_support;
 COMMENT ON FUNCTION inner_product(vector, vector) IS 'inner product';
 
 CREATE FUNCTION cosine_distance(vector, vector) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'winnow_cosine_distance'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT winnow_distance_support;
 COMMENT ON FUNCTION cosine_distance(vector, vector) IS '1 minus the cosine similarity; NaN for a zero vector';
 
 CREATE FUNCTION l1_distance(vector, vector) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'winnow_l1_distance'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT winnow_distance_support;
 COMMENT ON FUNCTION l1_distance(vector, vector) IS 'taxicab distance';
 
 CREATE FUNCTION vector_negative_inner_product(vector, vector) RETURNS double precision
 	AS 'MODULE_PATHNAME', 'winnow_vector_negative_inner_product'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE SUPPORT winnow_distance_support;
 COMMENT ON FUNCTION vector_negative_inner_product(vector, vector) IS 'negative inner product, which orders by descending inner product';
 
 CREATE OPERATOR <-> (

@@ -46,6 +46,7 @@
 #define WINNOW_STRATEGY_GREATER			5
 #define WINNOW_STRATEGY_OVERLAP			6
 #define WINNOW_STRATEGY_CONTAINS		7
+#define WINNOW_STRATEGY_NOT_EQUAL		8
 
 typedef enum WinnowColumnKind
 {

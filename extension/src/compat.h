@@ -98,9 +98,6 @@ winnow_extend_relation(Relation rel, ForkNumber fork)
 #define WINNOW_DISABLE_PATH(path) ((void) 0)
 #endif
 
-/* Ordered paths lack conditions that index columns could serve, see plan.c */
-#define WINNOW_PLAN_HOOK (PG_VERSION_NUM < 170000)
-
 /* Parameters of ExecutorRun_hook, and how to hand them on */
 #if PG_VERSION_NUM >= 180000
 #define WINNOW_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count

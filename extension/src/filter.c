@@ -172,6 +172,14 @@ add_placed(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
 				return;
 			low = Max(low, place.exact ? place.high + 1 : place.low);
 			break;
+		case WINNOW_STRATEGY_NOT_EQUAL:
+			if (!place.exact)
+				break;
+			if (place.low > low)
+				list_add(list, low, Min(high, place.low - 1));
+			if (place.high < high)
+				list_add(list, Max(low, place.high + 1), high);
+			return;
 		default:
 			elog(ERROR, "unexpected strategy %d", strategy);
 	}

@@ -1,122 +1,243 @@
 /*
  * plan.c
- *		Conditions that the planner of PostgreSQL 15 and 16 leaves out.
+ *		Conditions that the planner leaves out, although the index serves them.
  *
- * Those versions assume that a list (column = ANY ...) on any but the first
- * column of an index breaks the order of the scan, as it would in a B-tree, so
- * they make a path that is either ordered or has the lists.  PostgreSQL 15
- * moreover matches boolean columns with built-in operator families only.  For
- * each ordered path over a winnow index, offer the one with these conditions
- * too.  (See build_index_paths and match_boolean_index_clause in PostgreSQL,
- * indxpath.c; version 17 needs none of this.)
+ * For each ordered path over a winnow index, offer the one that has these
+ * conditions too:
+ *
+ *		constant = ANY (column)			as column @> ARRAY[constant]
+ *		column = a OR column = b		as column = ANY (ARRAY[a, b]); PostgreSQL
+ *										does that itself from 18 on
+ *		column = ANY (list)				PostgreSQL 15 and 16 assume that a list on
+ *										any but the first column breaks the order
+ *										of the scan, as it would in a B-tree
+ *		column, NOT column,				of boolean columns: PostgreSQL 15 knows
+ *		column IS TRUE, ... IS FALSE	built-in operator families only
+ *
+ * (See build_index_paths, match_orclause_to_indexcol and
+ * match_boolean_index_clause in PostgreSQL, indxpath.c.)
  */
 #include "postgres.h"
 
 #include "winnow.h"
 
-#if WINNOW_PLAN_HOOK
-
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
 #include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
 static set_rel_pathlist_hook_type previous_pathlist = NULL;
 
-/* Is it "column operator ANY (constant)", with an operator of the column? */
+/* Is an expression a constant for the length of a scan? */
 static bool
-list_matches(IndexOptInfo *index, int column, Node *clause)
+is_constant(Node *expression)
+{
+	return !contain_var_clause(expression) && !contain_volatile_functions(expression);
+}
+
+static bool
+collation_matches(IndexOptInfo *index, int column, Oid collation)
+{
+	return !OidIsValid(index->indexcollations[column]) ||
+		index->indexcollations[column] == collation;
+}
+
+/* ARRAY[...] of constants of one type, or NULL where there is no such type */
+static Node *
+array_of(PlannerInfo *root, List *constants, Oid collation)
+{
+	ArrayExpr  *array = makeNode(ArrayExpr);
+
+	array->element_typeid = exprType(linitial(constants));
+	array->array_typeid = get_array_type(array->element_typeid);
+	array->array_collid = collation;
+	array->elements = constants;
+	array->location = -1;
+	if (!OidIsValid(array->array_typeid))
+		return NULL;
+	return eval_const_expressions(root, (Node *) array);
+}
+
+/* "column operator ANY (list)", an operator of the column's, as it is */
+static Node *
+match_list(IndexOptInfo *index, int column, Node *clause)
 {
 	ScalarArrayOpExpr *list = (ScalarArrayOpExpr *) clause;
 
-	return IsA(clause, ScalarArrayOpExpr) && list->useOr &&
+	if (IsA(clause, ScalarArrayOpExpr) && list->useOr &&
 		match_index_to_operand(linitial(list->args), column, index) &&
 		op_in_opfamily(list->opno, index->opfamily[column]) &&
-		(!OidIsValid(index->indexcollations[column]) ||
-		 index->indexcollations[column] == list->inputcollid) &&
-		!contain_var_clause(lsecond(list->args)) &&
-		!contain_volatile_functions(lsecond(list->args));
+		collation_matches(index, column, list->inputcollid) &&
+		is_constant(lsecond(list->args)))
+		return clause;
+	return NULL;
 }
 
-/* The value that a condition wants of a boolean column itself; -1 if none */
-static int
-boolean_wanted(IndexOptInfo *index, int column, Node *clause)
+/*
+ * "constant = ANY (column)" as "column @> ARRAY[constant]".  Both are the
+ * equality of the element type's default operator class, and of no row if the
+ * constant is NULL.
+ */
+static Node *
+match_element(PlannerInfo *root, IndexOptInfo *index, int column, Node *clause)
 {
-	BooleanTest *test = (BooleanTest *) clause;
+	ScalarArrayOpExpr *list = (ScalarArrayOpExpr *) clause;
+	Node	   *constant;
+	Node	   *array;
+
+	if (!IsA(clause, ScalarArrayOpExpr) || !list->useOr)
+		return NULL;
+	constant = linitial(list->args);
+	array = lsecond(list->args);
+	if (!match_index_to_operand(array, column, index) ||
+		!op_in_opfamily(OID_ARRAY_CONTAINS_OP, index->opfamily[column]) ||
+		!collation_matches(index, column, list->inputcollid) ||
+		get_element_type(exprType(array)) != exprType(constant) ||
+		lookup_type_cache(exprType(constant), TYPECACHE_EQ_OPR)->eq_opr != list->opno ||
+		!is_constant(constant))
+		return NULL;
+
+	constant = array_of(root, list_make1(constant), exprCollation(constant));
+	if (constant == NULL)
+		return NULL;
+	return (Node *) make_opclause(OID_ARRAY_CONTAINS_OP, BOOLOID, false, (Expr *) array,
+								  (Expr *) constant, InvalidOid, list->inputcollid);
+}
+
+/* "column operator constant OR column operator constant ..." as a list */
+static Node *
+match_or(PlannerInfo *root, IndexOptInfo *index, int column, Node *clause)
+{
+	ScalarArrayOpExpr *list = makeNode(ScalarArrayOpExpr);
+	List	   *constants = NIL;
+	Node	   *operand = NULL;
+	Node	   *array;
+	ListCell   *cell;
+
+	if (!is_orclause(clause))
+		return NULL;
+	foreach(cell, ((BoolExpr *) clause)->args)
+	{
+		OpExpr	   *arm = lfirst(cell);
+		Node	   *constant;
+		Oid			operator;
+
+		if (!IsA(arm, OpExpr) || list_length(arm->args) != 2)
+			return NULL;
+		operand = linitial(arm->args);
+		constant = lsecond(arm->args);
+		operator= arm->opno;
+		if (!match_index_to_operand(operand, column, index))
+		{
+			operand = lsecond(arm->args);
+			constant = linitial(arm->args);
+			operator= get_commutator(arm->opno);
+			if (!match_index_to_operand(operand, column, index))
+				return NULL;
+		}
+		if (constants == NIL)
+		{
+			list->opno = operator;
+			list->inputcollid = arm->inputcollid;
+		}
+		if (!OidIsValid(operator) || operator!= list->opno || arm->inputcollid != list->inputcollid || !op_in_opfamily(operator, index->opfamily[column]) ||
+			!collation_matches(index, column, arm->inputcollid) ||
+			!is_constant(constant) ||
+			(constants != NIL && exprType(constant) != exprType(linitial(constants))))
+			return NULL;
+		constants = lappend(constants, constant);
+	}
+
+	array = array_of(root, constants, exprCollation(linitial(constants)));
+	if (array == NULL)
+		return NULL;
+	list->opfuncid = get_opcode(list->opno);
+	list->useOr = true;
+	list->args = list_make2(operand, array);
+	list->location = -1;
+	return (Node *) list;
+}
+
+/* A condition on a boolean column itself as "column = value" */
+static Node *
+match_boolean(IndexOptInfo *index, int column, Node *clause)
+{
+	Node	   *operand = clause;
+	bool		wanted = true;
+
+	if (is_notclause(clause))
+	{
+		operand = (Node *) get_notclausearg((Expr *) clause);
+		wanted = false;
+	}
+	else if (IsA(clause, BooleanTest))
+	{
+		BooleanTest *test = (BooleanTest *) clause;
+
+		if (test->booltesttype != IS_TRUE && test->booltesttype != IS_FALSE)
+			return NULL;
+		operand = (Node *) test->arg;
+		wanted = test->booltesttype == IS_TRUE;
+	}
 
 	if (index->opcintype[column] != BOOLOID ||
-		!op_in_opfamily(BooleanEqualOperator, index->opfamily[column]))
-		return -1;
-	if (match_index_to_operand(clause, column, index))
-		return 1;
-	if (is_notclause(clause) &&
-		match_index_to_operand((Node *) get_notclausearg((Expr *) clause), column,
-							   index))
-		return 0;
-	if (IsA(clause, BooleanTest) &&
-		(test->booltesttype == IS_TRUE || test->booltesttype == IS_FALSE) &&
-		match_index_to_operand((Node *) test->arg, column, index))
-		return test->booltesttype == IS_TRUE;
-	return -1;
-}
-
-/* The column, as an expression, that a boolean condition is about */
-static Node *
-boolean_column(Node *clause)
-{
-	if (is_notclause(clause))
-		return (Node *) get_notclausearg((Expr *) clause);
-	if (IsA(clause, BooleanTest))
-		return (Node *) ((BooleanTest *) clause)->arg;
-	return clause;
+		!op_in_opfamily(BooleanEqualOperator, index->opfamily[column]) ||
+		!match_index_to_operand(operand, column, index))
+		return NULL;
+	return (Node *) make_opclause(BooleanEqualOperator, BOOLOID, false, (Expr *) operand,
+								  (Expr *) makeBoolConst(wanted, false), InvalidOid, InvalidOid);
 }
 
 /* An index clause for a condition that the planner left out, or NULL */
 static IndexClause *
-match_condition(PlannerInfo *root, IndexOptInfo *index,
-				int column, RestrictInfo *condition)
+match_condition(PlannerInfo *root, IndexOptInfo *index, int column, RestrictInfo *condition)
 {
-	Node *clause = (Node *) condition->clause;
+	Node	   *clause = (Node *) condition->clause;
+	Node	   *served;
 	IndexClause *result;
-	int wanted;
 
 	if (condition->pseudoconstant ||
-      !restriction_is_securely_promotable(condition, index->rel))
+		!restriction_is_securely_promotable(condition, index->rel))
+		return NULL;
+
+	served = match_list(index, column, clause);
+	if (served == NULL)
+		served = match_element(root, index, column, clause);
+	if (served == NULL)
+		served = match_or(root, index, column, clause);
+	if (served == NULL)
+		served = match_boolean(index, column, clause);
+	if (served == NULL)
+		return NULL;
+
+	/* under row-level security, what is served must not tell more either */
+	if (served != clause && contain_leaked_vars(served) &&
+		condition->security_level > index->rel->baserestrict_min_security)
 		return NULL;
 
 	result = makeNode(IndexClause);
 	result->rinfo = condition;
 	result->indexcol = column;
-	if (list_matches(index, column, clause))
-	{
-		result->indexquals = list_make1(condition);
-		return result;
-	}
-
-	wanted = boolean_wanted(index, column, clause);
-	if (wanted < 0)
-		return NULL;
-	clause = (Node *) make_opclause(
-		BooleanEqualOperator, BOOLOID, false, (Expr *) boolean_column(clause),
-		(Expr *) makeBoolConst(wanted, false), InvalidOid, InvalidOid);
-	result->indexquals =
-		list_make1(make_simple_restrictinfo(root, (Expr *) clause));
-    return result;
+	result->indexquals = list_make1(served == clause ? condition :
+									make_simple_restrictinfo(root, (Expr *) served));
+	return result;
 }
 
 static bool
 has_condition(List *clauses, RestrictInfo *condition)
 {
-	ListCell *lc;
+	ListCell   *cell;
 
-	foreach(lc, clauses)
+	foreach(cell, clauses)
 	{
-		if (lfirst_node(IndexClause, lc)->rinfo == condition)
+		if (lfirst_node(IndexClause, cell)->rinfo == condition)
 			return true;
 	}
 	return false;
@@ -127,21 +248,21 @@ static List *
 complete_clauses(PlannerInfo *root, IndexPath *path)
 {
 	IndexOptInfo *index = path->indexinfo;
-	List *clauses = NIL;
-	ListCell *lc;
+	List	   *clauses = NIL;
+	ListCell   *cell;
 
 	for (int column = 0; column < index->nkeycolumns; column++)
 	{
-		foreach(lc, path->indexclauses)
+		foreach(cell, path->indexclauses)
 		{
-			IndexClause *clause = lfirst_node(IndexClause, lc);
+			IndexClause *clause = lfirst_node(IndexClause, cell);
 
 			if (clause->indexcol == column)
 				clauses = lappend(clauses, clause);
 		}
-		foreach(lc, index->indrestrictinfo)
+		foreach(cell, index->indrestrictinfo)
 		{
-			RestrictInfo *condition = lfirst_node(RestrictInfo, lc);
+			RestrictInfo *condition = lfirst_node(RestrictInfo, cell);
 			IndexClause *clause;
 
 			if (has_condition(path->indexclauses, condition) ||
@@ -151,40 +272,39 @@ complete_clauses(PlannerInfo *root, IndexPath *path)
 			if (clause != NULL)
 				clauses = lappend(clauses, clause);
 		}
-    }
+	}
 	return clauses;
 }
 
 static void
-complete_paths(PlannerInfo *root, RelOptInfo *rel, Index rti,
-			   RangeTblEntry *rte)
+complete_paths(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
-	List *paths = NIL;
-	ListCell *lc;
+	List	   *paths = NIL;
+	ListCell   *cell;
 
 	if (previous_pathlist != NULL)
 		previous_pathlist(root, rel, rti, rte);
 
 	/* a list of their own: adding a path can take others out, and free them */
-	foreach(lc, rel->pathlist)
+	foreach(cell, rel->pathlist)
 	{
-		IndexPath *path = (IndexPath *) lfirst(lc);
+		IndexPath  *path = (IndexPath *) lfirst(cell);
 
 		if (IsA(path, IndexPath) && path->indexorderbys != NIL &&
-        path->path.param_info == NULL &&
-			path->indexinfo->amcostestimate == (void (*)()) winnow_costestimate)
+			path->path.param_info == NULL &&
+			path->indexinfo->amcostestimate == (void (*) ()) winnow_costestimate)
 			paths = lappend(paths, path);
 	}
-	foreach(lc, paths)
+	foreach(cell, paths)
 	{
-		IndexPath *path = lfirst_node(IndexPath, lc);
-		List *clauses = complete_clauses(root, path);
+		IndexPath  *path = lfirst_node(IndexPath, cell);
+		List	   *clauses = complete_clauses(root, path);
 
 		if (list_length(clauses) > list_length(path->indexclauses))
-			add_path(rel, (Path *) create_index_path(
-                        root, path->indexinfo, clauses, path->indexorderbys,
-                        path->indexorderbycols, path->path.pathkeys,
-                        path->indexscandir, false, NULL, 1.0, false));
+			add_path(rel, (Path *)
+							  create_index_path(root, path->indexinfo, clauses, path->indexorderbys,
+									   path->indexorderbycols, path->path.pathkeys,
+									   path->indexscandir, false, NULL, 1.0, false));
 	}
 	list_free(paths);
 }
@@ -195,12 +315,3 @@ winnow_plan_init(void)
 	previous_pathlist = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = complete_paths;
 }
-
-#else
-
-void
-winnow_plan_init(void)
-{
-}
-
-#endif							/* WINNOW_PLAN_HOOK */

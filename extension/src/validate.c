@@ -29,6 +29,8 @@
 	(STRATEGY_BIT(WINNOW_STRATEGY_LESS) | STRATEGY_BIT(WINNOW_STRATEGY_LESS_EQUAL) | \
 	 STRATEGY_BIT(WINNOW_STRATEGY_EQUAL) | STRATEGY_BIT(WINNOW_STRATEGY_GREATER_EQUAL) | \
 	 STRATEGY_BIT(WINNOW_STRATEGY_GREATER))
+/* Comparisons that a pair of types may lack */
+#define OPTIONAL_COMPARISONS	STRATEGY_BIT(WINNOW_STRATEGY_NOT_EQUAL)
 #define SET_OPERATORS \
 	(STRATEGY_BIT(WINNOW_STRATEGY_OVERLAP) | STRATEGY_BIT(WINNOW_STRATEGY_CONTAINS))
 
@@ -179,6 +181,7 @@ winnow_validate(Oid opclassoid)
 	OpFamilyOpFuncGroup *group;
 	bool		vector;
 	uint64		strategies;
+	uint64		optional = 0;
 
 	class_tuple = SearchSysCache1(CLAOID, ObjectIdGetDatum(opclassoid));
 	if (!HeapTupleIsValid(class_tuple))
@@ -196,12 +199,14 @@ winnow_validate(Oid opclassoid)
 	group = find_group(groups, opclass->opcintype);
 	vector = group != NULL && (group->functionset & PROC_BIT(WINNOW_METRIC_PROC)) != 0;
 	strategies = vector ? DISTANCES : column_strategies(procs, opclass->opcintype);
+	if (!vector && (strategies & COMPARISONS) != 0)
+		optional = OPTIONAL_COMPARISONS;
 
 	if (OidIsValid(opclass->opckeytype) && opclass->opckeytype != opclass->opcintype)
 		COMPLAIN("winnow operator class %s has a storage type of its own",
 				 NameStr(opclass->opcname));
 	valid &= validate_procs(procs, family);
-	valid &= validate_operators(operators, family, vector, strategies);
+	valid &= validate_operators(operators, family, vector, strategies | optional);
 	if (group == NULL)
 		COMPLAIN("winnow operator class %s has neither operators nor support functions",
 				 NameStr(opclass->opcname));

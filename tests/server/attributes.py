@@ -230,12 +230,15 @@ class Values:
 
 
 def simple_condition(rng: Random, column: Column, values: Values) -> str:
-    """One key that the index answers."""
+    """One key that the index answers, but for ``<>`` where the index is not exact."""
     kind = column.kind
     name = column.name
     form = rng.random()
     if form < 0.12:
         return f"{name} IS {rng.choice(['', 'NOT '])}NULL"
+    if not kind.ordered and form < 0.3:
+        element = next(iter(_elements(column.constant(rng))), None)
+        return f"{values.add(element, kind.type.removesuffix('[]'))} = ANY ({name})"
     if not kind.ordered:
         elements = array_text([*_elements(column.constant(rng)), *([None] if rng.random() < 0.03 else [])])
         return f"{name} {rng.choice(['&&', '@>'])} {values.add(elements, kind.type)}"
@@ -257,7 +260,7 @@ def simple_condition(rng: Random, column: Column, values: Values) -> str:
         )
     if form < 0.52:
         return f"{name} = {values.add(None, type_name)}"
-    operator = rng.choice(["=", "=", "<", "<=", ">", ">="])
+    operator = rng.choice(["=", "=", "<", "<=", ">", ">=", "<>"])
     return f"{name} {operator} {values.add(constant(), type_name)}"
 
 
@@ -295,7 +298,7 @@ def residual_condition(rng: Random, columns: list[Column], values: Values) -> st
         return f"{rng.choice(patterned).name} {operator} {values.add(rng.choice('aAbpz') + '%', 'text')}"
     if ordered and form < 0.5:
         column = rng.choice(ordered)
-        return f"{column.name} <> {values.add(column.constant(rng), column.kind.type)}"
+        return f"{column.name} IS DISTINCT FROM {values.add(column.constant(rng), column.kind.type)}"
     if form < 0.75:
         return f"other < {values.add(str(rng.randint(0, 100)), 'integer')}"
     return f"id % {rng.randint(2, 20)} = {values.add(str(rng.randint(0, 1)), 'integer')}"

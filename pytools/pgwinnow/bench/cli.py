@@ -1,8 +1,9 @@
-"""The commands ``pgwinnow bench run|regress|plot|data|synthetic|load``."""
+"""The commands ``pgwinnow bench run|regress|plot|plans|data|synthetic|load``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +15,7 @@ from rich.console import Console
 from pgwinnow._cli_server import _parse_settings
 from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow._errors import WinnowError
-from pgwinnow.bench import datasets
+from pgwinnow.bench import datasets, plans
 from pgwinnow.bench.grow import grow
 from pgwinnow.bench.inprocess import LIBRARIES
 from pgwinnow.bench.loading import compare_loads, loads_table
@@ -39,6 +40,12 @@ RIVALS = (*SERVER_RIVALS, *LIBRARIES)
 
 SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
 DEMO_QUERIES = 200  # held out of the demo's documents
+
+
+def commas(numbers: Sequence[int]) -> str:
+    """Numbers as one option takes them."""
+    return ",".join(map(str, numbers))
+
 
 Dsn = Annotated[
     str | None,
@@ -358,6 +365,48 @@ def chosen_rivals(names: list[str] | None) -> list[str]:
     if unknown := [name for name in chosen if name not in (*RIVALS, "none")]:
         raise WinnowError(f"unknown rival {', '.join(unknown)}", f"there are {', '.join(RIVALS)} and none")
     return [name for name in chosen if name != "none"]
+
+
+@app.command("plans")
+def plans_command(
+    rows: Annotated[str, typer.Option(help="Numbers of rows, separated by commas.")] = commas(plans.Options.rows),
+    dims: Annotated[str, typer.Option(help="Numbers of dimensions.")] = commas(plans.Options.dimensions),
+    k: Annotated[str, typer.Option("--k", help="Numbers of rows asked for.")] = commas(plans.Options.ks),
+    queries: Annotated[int, typer.Option(min=1, help="Queries of each search.")] = plans.Options.queries,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each is timed; the best counts.")] = plans.Options.rounds,
+    within: Annotated[
+        float, typer.Option(min=0, help="What is slower by no more than this share counts as the quickest.")
+    ] = plans.Options.within,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="winnow.recall.")] = plans.Options.recall,
+    seed: Seed = plans.Options.seed,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the raw results to this file, as they come in.")
+    ] = None,
+    dsn: Dsn = None,
+    version: Version = 18,
+    server_dir: ServerDir = None,
+    setting: Settings = None,
+) -> None:
+    """Compare the planner's choices with what is quickest, over a grid of searches."""
+    options = plans.Options(numbers(rows), numbers(dims), numbers(k), queries, rounds, within, recall, seed)
+
+    def save(points: list[plans.Point]) -> None:
+        if json_file is not None:
+            json_file.write_text(json.dumps(plans.as_json(points, options), indent=1) + "\n")
+
+    with progress_bars(Console(stderr=True)) as progress, serving(dsn, version, server_dir, setting, False) as address:
+        points = plans.measure_grid(address, options, progress, save)
+    console = wide_console()
+    console.print(plans.misses_table(points, within))
+    console.print(plans.verdict_table(points, within))
+
+
+def numbers(text: str) -> list[int]:
+    """The positive numbers of a list separated by commas."""
+    found = [word.strip().replace("_", "") for word in text.split(",")]
+    if wrong := [word for word in found if not word.isdecimal() or int(word) < 1]:
+        raise WinnowError(f"{wrong[0]!r} is not a positive number", "separate numbers by commas: 1000,10000")
+    return [int(word) for word in found]
 
 
 @contextmanager

@@ -117,6 +117,18 @@ FROM (VALUES
 	('embedding IS NOT NULL AND i2 = 1')
 	) v(condition), check_condition(condition) c;
 
+-- Inequality, which the index answers where it decides alone
+SELECT condition, c.*
+FROM (VALUES
+	('flag <> (SELECT true)'), ('i2 <> 7'), ('i2 <> 70000'), ('i2 <> -32768'), ('i2 <> 32767::bigint'), ('i4 <> 5000::smallint'), ('i4 <> -5000000000'),
+	('i8 <> -9223372036854775808'), ('i8 <> 9223372036854775807'), ('i8 <> NULL'), ('dom <> 5'),
+	('f4 <> 0'), ('f4 <> 0.1::real'), ('f4 <> 0.1'), ('f4 <> ''NaN'''), ('f4 <> 1e300'), ('f8 <> 0::real'), ('f8 <> ''-Infinity'''),
+	('day <> ''2024-01-10'''), ('day <> ''2024-01-10 00:00''::timestamp'), ('day <> ''2024-01-10 12:00''::timestamp'), ('day <> ''2024-01-10''::timestamptz'),
+	('at <> ''2024-03-05''::date'), ('at <> ''infinity'''), ('at <> ''2024-03-05''::timestamptz'), ('atz <> ''2024-03-05''::date'), ('atz <> ''2024-03-05 01:00''::timestamp'),
+	('clock <> ''16:00'''), ('object <> 0'), ('feeling <> ''calm'''), ('num <> 1.25'), ('label <> ''label 3'''), ('ident <> ''00000003-1111-1111-1111-111111111111'''),
+	('i2 <> 7 AND i2 <> 8 AND i2 < 20'), ('i2 <> ANY (''{7}'')'), ('i2 <> ANY (''{7,8}'')'), ('i2 <> ALL (''{7,8}'')')
+	) v(condition), check_condition(condition) c;
+
 -- Lists long and short, with NULLs in them
 SELECT list, condition, c.*
 FROM (VALUES ('short', 3), ('long', 5000)) l(list, n),
@@ -133,7 +145,7 @@ FROM (VALUES ('i4 = ANY (''{}'')'), ('i4 = ANY (''{NULL}'')'), ('i4 < ANY (''{-1
 -- All of these are conditions of the index
 EXPLAIN (COSTS OFF) SELECT id FROM attributes
 WHERE i2 > 5 AND i4 < 5000000000 AND num >= 1 AND atz > date '2024-03-05' AND label_c LIKE 'label%' AND label = 'label 3'
-	AND feeling > 'sad' AND numbers && '{1,2}' AND tags @> '{t1}' AND dom IS NOT NULL
+	AND feeling > 'sad' AND day <> '2024-01-10' AND numbers && '{1,2}' AND tags @> '{t1}' AND dom IS NOT NULL
 ORDER BY embedding <-> '[7,7]' LIMIT 5;
 
 -- Values of an enum that come after the index

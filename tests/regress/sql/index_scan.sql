@@ -54,7 +54,7 @@ ORDER BY e <-> '[500,500,500]' LIMIT 5;
 EXPLAIN (COSTS OFF) SELECT id FROM items WHERE cat IS NULL AND name IS NOT NULL AND e IS NOT NULL ORDER BY e <-> '[500,500,500]' LIMIT 5;
 -- what the index cannot answer is a filter
 EXPLAIN (COSTS OFF) SELECT id FROM items
-WHERE cat = 3 AND note > 5 AND name LIKE 'name 2%' AND (sold OR price = 1) AND cat <> 4 ORDER BY e <-> '[500,500,500]' LIMIT 5;
+WHERE cat = 3 AND note > 5 AND name LIKE 'name 2%' AND (sold OR price = 1) AND cat NOT IN (4, 5) ORDER BY e <-> '[500,500,500]' LIMIT 5;
 EXPLAIN (COSTS OFF) SELECT id FROM items WHERE cat = 3 ORDER BY e <-> '[500,500,500]', e <-> '[1,2,3]' LIMIT 5;
 -- other distances, other directions are not the index's
 SET enable_seqscan = on;

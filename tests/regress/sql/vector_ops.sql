@@ -87,10 +87,10 @@ SELECT binary_quantize('[1,-1,0,0.5,-0,3,1,1,-1]'), binary_quantize('[1]'), leng
 SELECT subvector('[1,2,3,4,5]', 1, 2) AS head, subvector('[1,2,3,4,5]', 4, 2) AS tail, subvector('[1,2,3,4,5]', 3, 100) AS cut,
 	subvector('[1,2,3,4,5]', -1, 4) AS from_before, subvector('[1,2,3]', 2, 2147483647) AS rest;
 
--- Planner: a distance is dear, a comparison is not; only what cannot fail is leakproof
-SELECT p.oid::regprocedure, procost, proleakproof, provolatile, proparallel, proisstrict
+-- Planner: distances say what they cost; only what cannot fail is leakproof
+SELECT p.oid::regprocedure, procost, prosupport <> 0 AS prosupport, proleakproof, provolatile, proparallel, proisstrict
 FROM pg_proc p
 WHERE 'vector'::regtype = ANY (proargtypes) AND prokind = 'f' AND prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')
-	AND (procost <> 1 OR proleakproof OR provolatile <> 'i' OR proparallel <> 's' OR NOT proisstrict)
+	AND (procost <> 1 OR prosupport <> 0 OR proleakproof OR provolatile <> 'i' OR proparallel <> 's' OR NOT proisstrict)
 	AND proname ~ '^(vector|l1|l2|inner|cosine|binary|sub|array)'
 ORDER BY p.oid::regprocedure::text COLLATE "C";
