@@ -136,7 +136,7 @@ def test_a_rival_at_another_effort_is_no_yardstick() -> None:
 
 @pytest.mark.parametrize(
     ("values", "name"),
-    [({"recall": 0.94}, "recall"), ({"returned": 99}, "rows"), ({"wrong": 1}, "wrong rows")],
+    [({"recall": 0.94}, "recall"), ({"returned": 999, "expected": 1000}, "rows"), ({"wrong": 1}, "wrong rows")],
 )
 def test_lost_recall_missing_and_wrong_rows(values: dict[str, object], name: str) -> None:
     new = changed(made_run(), "winnow", "none", **values)
