@@ -141,7 +141,7 @@ def test_more_effort_finds_more(dataset: Dataset, name: str) -> None:
 
 def test_vectors_are_prepared_for_the_metric() -> None:
     vectors = np.array([[3, 4], [0, 0]], dtype=np.float32)
-    np.testing.assert_allclose(inprocess.prepared_vectors(vectors, Metric.COSINE), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(inprocess.prepared_vectors(vectors, Metric.COSINE), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
     np.testing.assert_array_equal(inprocess.prepared_vectors(vectors, Metric.L2), vectors)
 
 
