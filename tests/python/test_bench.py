@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from rich.progress import Progress
+from typer.testing import CliRunner
 
 from cluster import VERSION, Cluster
 from pgwinnow._errors import WinnowError
@@ -262,6 +263,14 @@ def test_folders_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
 def test_wrong_usage_is_explained(arguments: list[str], message: str) -> None:
     with pytest.raises(WinnowError, match=message):
         app(arguments, standalone_mode=False)
+
+
+@pytest.mark.parametrize("command", ["run", "regress", "plot", "data", "synthetic", "load"])
+def test_help_of_every_command_has_examples(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert "For example:" in shown.output
+    assert f"pgwinnow bench {command} " in shown.output
 
 
 def sides() -> list[Side]:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pgwinnow._errors import WinnowError
 from pgwinnow.bench.cli import app
+from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.regress import Change, Comparison, compare, regress_table, summary
 from pgwinnow.bench.report import Results
@@ -136,7 +137,7 @@ def test_a_rival_at_another_effort_is_no_yardstick() -> None:
 
 @pytest.mark.parametrize(
     ("values", "name"),
-    [({"recall": 0.94}, "recall"), ({"returned": 99}, "rows"), ({"wrong": 1}, "wrong rows")],
+    [({"recall": 0.94}, "recall"), ({"returned": 999, "expected": 1000}, "rows"), ({"wrong": 1}, "wrong rows")],
 )
 def test_lost_recall_missing_and_wrong_rows(values: dict[str, object], name: str) -> None:
     new = changed(made_run(), "winnow", "none", **values)
@@ -144,6 +145,14 @@ def test_lost_recall_missing_and_wrong_rows(values: dict[str, object], name: str
     assert not compare(new, made_run()).regressions
     assert not compare(made_run(), changed(made_run(), "winnow", "none", recall=0.955)).regressions
     assert not compare(made_run(), changed(made_run(), "pgvector", "none", **values)).regressions
+
+
+def test_recall_lost_at_another_effort() -> None:
+    point = Point("none", "winnow", 10, "recall 0.8", 1.0, 0.85, 100, 100, {"p50": 1.0, "p99": 2.0})
+    old, new = made_run(), made_run()
+    old.points = [point, replace(point, side="pgvector", effort="ef 40")]
+    new.points = [replace(each, recall=0.7, milliseconds={"p50": 9.0, "p99": 9.0}) for each in old.points]
+    assert found(compare(old, new)) == {("winnow", "none (k 10) at recall 0.8", "recall")}
 
 
 def test_bytes_count_and_a_build_taken_over_is_no_second_measurement() -> None:

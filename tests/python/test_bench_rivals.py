@@ -139,6 +139,12 @@ def test_more_effort_finds_more(dataset: Dataset, name: str) -> None:
     assert not any(point.recall >= 0.9995 and point.returned == point.expected for point in points[:-1])
 
 
+def test_vectors_are_prepared_for_the_metric() -> None:
+    vectors = np.array([[3, 4], [0, 0]], dtype=np.float32)
+    np.testing.assert_allclose(inprocess.prepared_vectors(vectors, Metric.COSINE), [[0.6, 0.8], [0.0, 0.0]], rtol=1e-6)
+    np.testing.assert_array_equal(inprocess.prepared_vectors(vectors, Metric.L2), vectors)
+
+
 def test_the_server_is_not_asked_for_a_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LIBRARIES["usearch"], "module", "no_such_module")
     with pytest.raises(BenchError, match="usearch needs the module no_such_module") as caught:

@@ -43,7 +43,8 @@ def trace(
 ) -> list[Point]:
     """The points of one workload, which the contestants have prepared; their efforts are left as they were.
 
-    Sides take turns query by query, each at its own n-th effort. A side that has found everything climbs no further.
+    Sides take turns query by query, each at its own n-th effort. A side that has found everything climbs no further,
+    but is asked all the same, so that no effort is timed with warmer caches than another.
     """
     before = [contestant.effort for contestant in contestants]
     ladders = [contestant.curve_efforts() for contestant in contestants]
@@ -68,15 +69,15 @@ def trace(
 def step(
     contestants: Sequence[Contestant], places: Sequence[int], workload: Workload, judge: Judge, truth: Truth
 ) -> list[Point]:
-    """One point for each of the contestants at these places: a round for the recall, then one for the time."""
+    """One point for each of the contestants at these places: a round for the recall, then one of all for the time."""
     scores: dict[int, list[Score]] = {place: [] for place in places}
-    seconds: dict[int, list[float]] = {place: [] for place in places}
+    seconds: list[list[float]] = [[] for _ in contestants]
     count = len(workload.filters)
     for i in range(count):
         for place in places:
             scores[place].append(judge.score(workload, truth, i, contestants[place].ask(i)[0]))
     for i in range(count):
-        for place in rotated(places, i):
+        for place in rotated(range(len(contestants)), i):
             seconds[place].append(contestants[place].ask(i)[1])
     return [
         Point(

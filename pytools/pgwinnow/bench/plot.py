@@ -6,6 +6,7 @@ Every chart is narrow, so that its text is still legible on a telephone, and exi
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,6 +24,7 @@ WIDTH = 5.0  # inches
 DPI = 180
 ROW = 0.17  # inches of height for one bar
 MARGINS = 1.3  # inches of height for title, axis and legend
+LEAST_RECALL = 0.5  # what finds less is in the tables only
 LONGEST_NAME = 60  # characters of a workload in a file name
 FADED = 0.35  # opacity of a bar that compares unequal recalls
 
@@ -231,7 +233,7 @@ def as_point(answer: Answer) -> Point:
 
 
 def curve(points: Sequence[Point], sides: Sequence[str]) -> Draw:
-    """A line for each side through its efforts; a hollow mark where rows were missing."""
+    """A line for each side through its efforts, from half the recall up; a hollow mark where rows were missing."""
 
     def draw(theme: Theme) -> Figure:
         figure, (axes,) = blank(theme, 3.4)
@@ -252,7 +254,8 @@ def curve(points: Sequence[Point], sides: Sequence[str]) -> Draw:
                     markerfacecolor=paint if full else theme.ground,
                 )
         logarithmic(axes, vertical=True)
-        axes.set_xlim(min(0.89, *(each.recall - 0.01 for each in points)), 1.005)
+        low = min(0.9, max(LEAST_RECALL, min(each.recall for each in points)))
+        axes.set_xlim(low - 0.05 * (1 - low), 1 + 0.05 * (1 - low))
         axes.set_xlabel("recall (hollow: rows were missing)", fontsize=8)
         axes.set_ylabel("median ms", fontsize=8)
         legend(figure, axes, theme)
@@ -319,4 +322,4 @@ def slug(name: str) -> str:
     words = {"&&": "overlaps", "@>": "contains", "%": "percent", "<": "below"}
     for sign, word in words.items():
         name = name.replace(sign, word)
-    return "".join(each if each.isalnum() or each == "." else "-" for each in name.lower()).strip("-")
+    return re.sub(r"[^\w.]+", "-", name.lower()).strip("-")

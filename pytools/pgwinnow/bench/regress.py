@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rich.markup import escape
 from rich.table import Table
 
+from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.report import OWN, Results, size
@@ -146,6 +147,10 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
     for answer in results.answers:
         for name, figure in answer_figures(answer):
             add(answer.side, f"{answer.workload} (k {answer.k})", name, figure)
+    for point in results.points:  # their times are not compared: rivals have other efforts, hence give no drift
+        where = f"{point.workload} (k {point.k}) at {point.effort}"
+        for name, figure in found_figures(point):
+            add(point.side, where, name, figure)
     for each in results.throughput:
         where = f"{each['workload']} (k {each['k']})"
         add(each["side"], where, f"{each['clients']} clients", Figure(1 / each["queries_per_second"], "time"))
@@ -165,11 +170,16 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
 
 def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
     """Figures of one workload."""
-    yield "recall", Figure(answer.recall, "share", answer.effort)
-    yield "rows", Figure(answer.returned / answer.expected if answer.expected else 1.0, "share", answer.effort)
+    yield from found_figures(answer)
     yield "wrong rows", Figure(answer.wrong, "count", answer.effort)
     for name in ("p50", "p99"):
         yield name, Figure(answer.milliseconds[name] / 1000, "time", answer.effort)
+
+
+def found_figures(each: Answer | Point) -> Iterator[tuple[str, Figure]]:
+    """What was found of what there is: recall, and the share of the rows."""
+    yield "recall", Figure(each.recall, "share", each.effort)
+    yield "rows", Figure(each.returned / each.expected if each.expected else 1.0, "share", each.effort)
 
 
 def build_figures(builds: Sequence[Build]) -> Iterator[tuple[str, Figure]]:

@@ -123,7 +123,7 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
 def builds_table(builds: Sequence[Build]) -> Table:
     """Every index, and each side's sum."""
     table = Table(title="Indexes")
-    for name in ("side", "index", "build", "size", "peak memory", *BUILD_SETTINGS):
+    for name in ("side", "index", "build", "size", "peak memory", "maintenance_work_mem", "workers"):
         table.add_column(name, justify="left" if name in ("side", "index") else "right")
     for side, group in groupby(builds, key=lambda each: each.side):
         listed = list(group)
@@ -191,8 +191,8 @@ def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Tab
                 label(workload, k),
                 answer.side,
                 ", ".join(f"{plan} {count}" for plan, count in answer.plans.items()),
-                f"{answer.pages:.0f}",
-                f"{touched / 1e6:.2f}",
+                f"{answer.pages:.0f}" if touched else "-",
+                f"{touched / 1e6:.2f}" if touched else "-",
                 f"{answer.milliseconds['mean']:.2f}",
                 f"{answer.milliseconds['mean'] / limit:.1f}" if limit else "-",
                 ", ".join(f"{name} {value:g}" for name, value in answer.counters.items() if value)
