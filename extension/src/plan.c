@@ -21,6 +21,7 @@
 
 #include "winnow.h"
 
+#include "access/stratnum.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -30,6 +31,7 @@
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
+#include "parser/parse_coerce.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
@@ -81,9 +83,28 @@ match_list(IndexOptInfo *index, int column, Node *clause)
 }
 
 /*
- * "constant = ANY (column)" as "column @> ARRAY[constant]".  Both are the
- * equality of the element type's default operator class, and of no row if the
- * constant is NULL.
+ * The constant that elements of a type are compared with by an operator, as one
+ * of that type; NULL if the operator is not the equality of the type's default
+ * operator class, or its equality with a type that is cast to it without asking.
+ */
+static Node *
+element_constant(Node *constant, Oid element_type, Oid operator)
+{
+	TypeCacheEntry *type = lookup_type_cache(element_type, TYPECACHE_EQ_OPR |
+											 TYPECACHE_BTREE_OPFAMILY);
+
+	if (exprType(constant) == element_type)
+		return operator== type->eq_opr ? constant : NULL;
+	if (!OidIsValid(type->btree_opf) ||
+		get_op_opfamily_strategy(operator, type->btree_opf) != BTEqualStrategyNumber)
+		return NULL;
+	return coerce_to_target_type(NULL, constant, exprType(constant), element_type, -1,
+								 COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
+}
+
+/*
+ * "constant = ANY (column)" as "column @> ARRAY[constant]", which is true of the
+ * same rows: of none if the constant is NULL.
  */
 static Node *
 match_element(PlannerInfo *root, IndexOptInfo *index, int column, Node *clause)
@@ -91,20 +112,21 @@ match_element(PlannerInfo *root, IndexOptInfo *index, int column, Node *clause)
 	ScalarArrayOpExpr *list = (ScalarArrayOpExpr *) clause;
 	Node	   *constant;
 	Node	   *array;
+	Oid			element_type;
 
 	if (!IsA(clause, ScalarArrayOpExpr) || !list->useOr)
 		return NULL;
 	constant = linitial(list->args);
 	array = lsecond(list->args);
-	if (!match_index_to_operand(array, column, index) ||
+	element_type = get_base_element_type(exprType(array));
+	if (!OidIsValid(element_type) || !match_index_to_operand(array, column, index) ||
 		!op_in_opfamily(OID_ARRAY_CONTAINS_OP, index->opfamily[column]) ||
-		!collation_matches(index, column, list->inputcollid) ||
-		get_element_type(exprType(array)) != exprType(constant) ||
-		lookup_type_cache(exprType(constant), TYPECACHE_EQ_OPR)->eq_opr != list->opno ||
-		!is_constant(constant))
+		!collation_matches(index, column, list->inputcollid) || !is_constant(constant))
 		return NULL;
 
-	constant = array_of(root, list_make1(constant), exprCollation(constant));
+	constant = element_constant(constant, element_type, list->opno);
+	if (constant != NULL)
+		constant = array_of(root, list_make1(constant), exprCollation(constant));
 	if (constant == NULL)
 		return NULL;
 	return (Node *) make_opclause(OID_ARRAY_CONTAINS_OP, BOOLOID, false, (Expr *) array,
