@@ -303,3 +303,24 @@ def test_built_index_survives_a_crash(seed: int) -> None:
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             check_indexes(connection)
             check_exact(connection, "e <-> '[1,2,3]'", "items")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_progress(building: Connection, workers: int) -> None:
+    make_items(building, rows=500)
+    building.execute(
+        "CREATE FUNCTION telling(v vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$ BEGIN"
+        " PERFORM pg_stat_clear_snapshot();"
+        " RAISE NOTICE '%', (SELECT format('%s, %s done', phase, tuples_done) FROM pg_stat_progress_create_index"
+        "  WHERE pid = pg_backend_pid()); RETURN v; END $$"
+    )
+    messages = notices(building)
+    building.execute("SET client_min_messages = notice")
+    building.execute(f"SET max_parallel_maintenance_workers = {workers}")
+    building.execute("CREATE INDEX items_index ON items USING winnow ((telling(e)::vector(3)) vector_l2_ops)")
+    assert "building index: sampling rows, 0 done" in messages
+    # A worker has no line in the view; it may have all rows before the leader gets one
+    dealt = [message for message in messages if "assigning rows to lists" in message]
+    if workers == 0:
+        assert dealt == [f"building index: assigning rows to lists, {done} done" for done in range(500)]
+    assert len(dealt) + messages.count("<NULL>") >= 500
