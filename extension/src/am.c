@@ -40,6 +40,7 @@ winnow_handler(PG_FUNCTION_ARGS)
 	am->amsearchnulls = true;
 	am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
 	am->amkeytype = InvalidOid;
+	WINNOW_BUILD_PARALLEL(am);
 
 	am->ambuild = winnow_build;
 	am->ambuildempty = winnow_build_empty;

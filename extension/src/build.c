@@ -2,40 +2,33 @@
  * build.c
  *		CREATE INDEX.
  *
- * The table is read once into a spool.  Each level of the tree is clustered
- * from its spool and emits the rows of the next (DESIGN.md, section 8).
+ * The levels of the tree are built one after the other, from the leaves up
+ * (DESIGN.md, section 8).
  */
 #include "postgres.h"
 
 #include "winnow.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "access/xloginsert.h"
 #include "catalog/index.h"
 #include "commands/progress.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "utils/backend_progress.h"
 #include "utils/memutils.h"
 
 #include "cluster.h"
-#include "spool.h"
 
 /* Phases, as pg_stat_progress_create_index shows them; 1 is the server's */
-#define PHASE_LOAD		2
-#define PHASE_LISTS		3
-#define PHASE_INNER		4
-#define PHASE_WAL		5
-
-typedef struct BuildState
-{
-	Relation	rel;
-	const WinnowIndex *index;
-	WinnowSpool *spool;			/* of the leaf rows */
-	float	   *vector;
-	uint8	   *image;
-	MemoryContext row_context;
-	int64		nindexed;
-} BuildState;
+#define PHASE_SAMPLE	2
+#define PHASE_TRAIN		3
+#define PHASE_DEAL		4
+#define PHASE_LISTS		5
+#define PHASE_CALIBRATE	6
+#define PHASE_INNER		7
+#define PHASE_WAL		8
 
 char *
 winnow_build_phase(int64 phase)
@@ -44,10 +37,16 @@ winnow_build_phase(int64 phase)
 	{
 		case PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE:
 			return "initializing";
-		case PHASE_LOAD:
-			return "loading rows";
+		case PHASE_SAMPLE:
+			return "sampling rows";
+		case PHASE_TRAIN:
+			return "finding centroids of lists";
+		case PHASE_DEAL:
+			return "assigning rows to lists";
 		case PHASE_LISTS:
-			return "clustering rows into lists";
+			return "writing lists";
+		case PHASE_CALIBRATE:
+			return "calibrating the search";
 		case PHASE_INNER:
 			return "building inner nodes";
 		case PHASE_WAL:
@@ -57,129 +56,175 @@ winnow_build_phase(int64 phase)
 	}
 }
 
-/* Take one heap row into the spool */
 static void
-build_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive,
-		  void *arg)
+show_phase(int phase)
 {
-	BuildState *state = arg;
-	const WinnowIndex *index = state->index;
-	MemoryContext old;
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, phase);
+}
 
-	if (isnull[index->schema.vector_attno])
+/* What the view shows while the leader takes part in a phase; rows are counted anew */
+static void
+show_team_phase(const WinnowTeam *team)
+{
+	int64		nrows = 0;
+	int			phase = PHASE_TRAIN;
+
+	if (team->shared->level > 0)
 		return;
-	old = MemoryContextSwitchTo(state->row_context);
-	winnow_encode_attrs(&index->schema, values, isnull, state->image);
-	winnow_index_vector(index, values[index->schema.vector_attno], state->vector);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(state->row_context);
-	winnow_spool_add(state->spool, winnow_tid_pack(tid), state->image, state->vector);
-	state->nindexed++;
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, state->nindexed);
+	if (team->shared->phase == WINNOW_PHASE_DEAL)
+		phase = PHASE_DEAL;
+	else if (team->shared->phase == WINNOW_PHASE_WRITE)
+	{
+		phase = PHASE_LISTS;
+		nrows = team->shared->nindexed;
+	}
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, nrows);
+	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
+	show_phase(phase);
+}
+
+/* One participant's share of the phase that the leader has called for */
+void
+winnow_build_run_phase(WinnowTeam *team)
+{
+	if (winnow_team_leads(team))
+		show_team_phase(team);
+	switch (team->shared->phase)
+	{
+		case WINNOW_PHASE_GROUPS:
+			winnow_centroids_groups(team);
+			break;
+		case WINNOW_PHASE_REFINE:
+			winnow_centroids_refine(team);
+			break;
+		case WINNOW_PHASE_DEAL:
+			winnow_cluster_deal(team);
+			break;
+		case WINNOW_PHASE_WRITE:
+			winnow_cluster_write(team);
+			break;
+	}
+}
+
+/* The root of a tree without rows */
+static BlockNumber
+write_empty_root(Relation rel, ForkNumber fork, const WinnowIndex *index)
+{
+	WinnowNode *root = winnow_node_alloc(index);
+	WinnowRows	rows = {0};
+
+	winnow_node_write(rel, fork, index, 0, &rows, false, root);
+	return root->block;
+}
+
+/* The block of the only node of a level */
+static BlockNumber
+read_root(const WinnowTeam *team, int level)
+{
+	WinnowSpoolRow *row = winnow_spool_row_alloc(team->index->inner.image_bytes,
+												 team->index->dims);
+	BlockNumber root = InvalidBlockNumber;
+
+	for (int part = 0; part < team->shared->nparts; part++)
+	{
+		WinnowSpool *nodes = winnow_nodes_open(team, level, part);
+
+		while (winnow_spool_next(nodes, row))
+			root = (BlockNumber) row->id;
+		winnow_spool_close(nodes);
+	}
+	return root;
 }
 
 /*
- * Build all levels from the spool of the leaf rows: the root, and the
- * tolerances of the stopping rule.
+ * Build the tree of a table's rows: root and tolerances of the stopping rule.
  */
 static void
-build_levels(Relation rel, ForkNumber fork, const WinnowIndex *index, WinnowSpool *spool,
-			 Size budget, WinnowMeta *meta)
+build_tree(WinnowTeam *team, WinnowMeta *meta)
 {
-	WinnowCalibration *calibration = winnow_calibration_create(index);
-	int			level;
+	int64		nnodes;
+	int			level = 0;
 
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_LISTS);
-	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, winnow_spool_count(spool));
-	for (level = 0; winnow_spool_count(spool) > index->list_size; level++)
-	{
-		WinnowSpool *parents = winnow_spool_create(index, level + 1, budget / 4);
+	show_phase(PHASE_SAMPLE);
+	nnodes = winnow_cluster_level(team, 0, 0);
+	show_phase(PHASE_CALIBRATE);
+	winnow_calibration_finish(team, meta);
+	show_phase(PHASE_INNER);
+	while (nnodes > 1)
+		nnodes = winnow_cluster_level(team, ++level, nnodes);
+	meta->root = nnodes == 1 ? read_root(team, level) :
+		write_empty_root(team->rel, MAIN_FORKNUM, team->index);
+}
 
-		if (level == 1)
-			pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_INNER);
-		winnow_cluster_spool(rel, fork, index, level, spool, parents,
-							 level == 0 ? calibration : NULL);
-		winnow_spool_free(spool);
-		spool = parents;
-	}
-	{
-		WinnowNode *root = winnow_node_alloc(index);
-		WinnowRows *rows = winnow_spool_load(spool);
+static void
+write_meta(Relation rel, ForkNumber fork, const WinnowMeta *meta)
+{
+	Buffer		buffer = ReadBufferExtended(rel, fork, WINNOW_META_BLOCK, RBM_NORMAL, NULL);
 
-		rows->nknown = rows->count;
-		winnow_node_write(rel, fork, index, level, rows, false, root);
-		winnow_spool_free(spool);
-		meta->root = root->block;
-	}
-	winnow_calibration_finish(calibration, meta);
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	winnow_page_init(BufferGetPage(buffer), WINNOW_PAGE_META);
+	*WinnowPageGetMeta(BufferGetPage(buffer)) = *meta;
+	((PageHeader) BufferGetPage(buffer))->pd_lower =
+		MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta);
+	MarkBufferDirty(buffer);
+	UnlockReleaseBuffer(buffer);
 }
 
 /*
  * Make the index's pages: the meta page, then the tree.  If there is a heap,
  * its rows are read; otherwise the index is empty.
  */
-static double
-build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork, int64 *nindexed)
+static void
+build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
+			IndexBuildResult *result)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow build",
+	/* goes with the (sub)transaction, and temporary files go with it */
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "winnow build",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Size		budget = (Size) maintenance_work_mem * 1024;
 	Buffer		buffer = winnow_extend_relation(rel, fork);
-	BuildState	state = {0};
-	double		nrows = 0;
+	WinnowIndex *index;
 	WinnowMeta	meta;
 
 	Assert(BufferGetBlockNumber(buffer) == WINNOW_META_BLOCK);
 	UnlockReleaseBuffer(buffer);
 	winnow_meta_fill(rel, &meta);
-	state.rel = rel;
-	state.index = winnow_index_create(rel, &meta, context);
-	state.spool = winnow_spool_create(state.index, 0, budget - budget / 4);
+	index = winnow_index_create(rel, &meta, context);
 	if (heap != NULL)
 	{
-		state.vector = palloc(sizeof(float) * state.index->dims);
-		state.image = palloc0(Max(state.index->leaf.image_bytes, 1));
-		state.row_context = AllocSetContextCreate(context, "winnow build row",
-												  ALLOCSET_DEFAULT_SIZES);
-		pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_LOAD);
-		nrows = table_index_build_scan(heap, rel, info, true, true, build_row, &state, NULL);
-	}
-	*nindexed = state.nindexed;
-	build_levels(rel, fork, state.index, state.spool, budget, &meta);
+		WinnowTeam *team = winnow_team_begin(heap, rel, info, index,
+											 winnow_planned_workers(heap, rel, info));
 
-	buffer = ReadBufferExtended(rel, fork, WINNOW_META_BLOCK, RBM_NORMAL, NULL);
-	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	winnow_page_init(BufferGetPage(buffer), WINNOW_PAGE_META);
-	*WinnowPageGetMeta(BufferGetPage(buffer)) = meta;
-	((PageHeader) BufferGetPage(buffer))->pd_lower =
-		MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta);
-	MarkBufferDirty(buffer);
-	UnlockReleaseBuffer(buffer);
+		build_tree(team, &meta);
+		winnow_team_dismiss(team);
+		result->heap_tuples = team->shared->heap_tuples;
+		result->index_tuples = (double) team->shared->nindexed;
+		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;
+	}
+	else
+		meta.root = write_empty_root(rel, fork, index);
+	write_meta(rel, fork, &meta);
 
 	/* an init fork is always logged, for the standby's unlogged tables */
 	if (RelationNeedsWAL(rel) || fork == INIT_FORKNUM)
 	{
 		if (fork == MAIN_FORKNUM)
-			pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, PHASE_WAL);
+			show_phase(PHASE_WAL);
 		log_newpage_range(rel, fork, 0, RelationGetNumberOfBlocksInFork(rel, fork), true);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
-	return nrows;
 }
 
 /* ambuild */
 IndexBuildResult *
 winnow_build(Relation heap, Relation rel, IndexInfo *info)
 {
-	IndexBuildResult *result = palloc(sizeof(IndexBuildResult));
-	int64		nindexed;
+	IndexBuildResult *result = palloc0(sizeof(IndexBuildResult));
 
 	if (RelationGetNumberOfBlocks(rel) != 0)
 		elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(rel));
-	result->heap_tuples = build_pages(heap, rel, info, MAIN_FORKNUM, &nindexed);
-	result->index_tuples = (double) nindexed;
+	build_pages(heap, rel, info, MAIN_FORKNUM, result);
 	return result;
 }
 
@@ -187,7 +232,5 @@ winnow_build(Relation heap, Relation rel, IndexInfo *info)
 void
 winnow_build_empty(Relation rel)
 {
-	int64		nindexed;
-
-	build_pages(NULL, rel, NULL, INIT_FORKNUM, &nindexed);
+	build_pages(NULL, rel, NULL, INIT_FORKNUM, NULL);
 }

@@ -16,7 +16,7 @@
  */
 #include "postgres.h"
 
-#include "recall.h"
+#include "cluster.h"
 
 #include <math.h>
 
@@ -41,8 +41,12 @@
 #define FILTERS 6
 static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 
-/* Rows that the radius of the latter is found with */
-#define RADIUS_ROWS 2000
+/* Rows that the radius of the latter is found with, and the mean */
+#define SAMPLE_ROWS 2000
+
+/* Salts of the draws of these rows, and of the filters' */
+#define SALT_SEED 32
+#define SALT_FILTER 33
 
 /* Played queries that a kind of filter must have to count */
 #define ENOUGH_QUERIES 32
@@ -78,34 +82,58 @@ static const float defaults[WINNOW_RECALL_TARGETS] =
 typedef struct Neighbour
 {
 	float		score;
-	int			list;
+	uint64		list;			/* key of the list's node */
 } Neighbour;
 
-#define neighbour_before(a, b) ((a)->score > (b)->score)
+/* The worst on top; which of equals is kept must not depend on when they came */
+static inline bool
+neighbour_before(const Neighbour *a, const Neighbour *b)
+{
+	return a->score > b->score || (a->score == b->score && a->list > b->list);
+}
+
 WINNOW_HEAP(neighbours, Neighbour, neighbour_before)
+
+/* What is asked of every row; in a file, with mean and queries behind it */
+typedef struct Questions
+{
+	int			nqueries;		/* 0: there are not enough rows */
+	uint64		key[QUERIES];	/* rows that are the queries */
+	float		query2[QUERIES];	/* their squared lengths */
+	int			other[FILTERS][QUERIES];	/* of filters near a query: which one */
+	float		radius2[FILTERS][QUERIES];	/* and how near */
+} Questions;
+
+/* What is noted of every list; in a file per part */
+typedef struct ListNotes
+{
+	WinnowChildStats stats;
+	float		spread;			/* squared distance of the centroid to the mean */
+	float		centroid[QUERIES];	/* its scores */
+	uint16		passed[FILTERS][QUERIES];	/* rows that pass */
+} ListNotes;
 
 struct WinnowCalibration
 {
+	WinnowTeam *team;
 	const WinnowIndex *index;
-	MemoryContext context;
-	int			nqueries;		/* 0: there is no sample yet */
+	Questions	asked;
 	float	   *queries;
-	float	   *query2;			/* their squared lengths */
 	float	   *mean;			/* of the sample */
 	float	   *distance2;		/* of a row to every query */
-	double	   *stray;			/* rows elsewhere that pass a filter near a query, as a share */
-	bool	   *met;			/* has the query's own row been met? */
-	int		   *other[FILTERS]; /* of filters near a query: which one, per query */
-	float	   *radius2[FILTERS];	/* and how near */
-	neighbours_heap *nearest[FILTERS];	/* per query; the worst on top */
-	uint64_t	random;
+	double		stray[QUERIES]; /* rows elsewhere that pass a filter near a query, as a share */
+	neighbours_heap nearest[FILTERS][QUERIES];
+	ListNotes	notes;
+	BufFile    *file;			/* of the part that is being written */
 
+	/* while searches are played, for the queries from "first" on */
 	int			nlists;
-	int			allocated;
-	WinnowChildStats *stats;	/* of every list */
+	int			first;
+	int			nplayed;
+	WinnowChildStats *stats;
+	float	   *spread;
 	float	   *centroids;		/* scores of every list's centroid, a query after the other */
-	float	   *spread;			/* squared distance of every list's centroid to the mean */
-	uint16	   *passed[FILTERS];	/* rows of every list that pass, per query */
+	uint16	   *passed[FILTERS];	/* likewise */
 };
 
 /* What a search played through adds up to, by filter and tolerance */
@@ -144,14 +172,18 @@ winnow_tolerance(const float *tolerance, double target)
 	return exp(log(tolerance[i - 1]) * (1 - share) + log(tolerance[i]) * share);
 }
 
-WinnowCalibration *
-winnow_calibration_create(const WinnowIndex *index)
+/* A calibration without questions */
+static WinnowCalibration *
+calibration_alloc(WinnowTeam *team)
 {
 	WinnowCalibration *calibration = palloc0(sizeof(WinnowCalibration));
+	int			dims = team->index->dims;
 
-	calibration->index = index;
-	calibration->context = CurrentMemoryContext;
-	calibration->random = 1;
+	calibration->team = team;
+	calibration->index = team->index;
+	calibration->queries = palloc0(sizeof(float) * dims * QUERIES);
+	calibration->mean = palloc0(sizeof(float) * dims);
+	calibration->distance2 = palloc(sizeof(float) * QUERIES);
 	return calibration;
 }
 
@@ -169,7 +201,7 @@ static void
 choose_others(WinnowCalibration *calibration, int i)
 {
 	int			dims = calibration->index->dims;
-	int			nqueries = calibration->nqueries;
+	int			nqueries = calibration->asked.nqueries;
 	int			farthest = 0;
 
 	winnow_kernels->l2_squared_many(calibration->queries + (Size) i * dims,
@@ -179,113 +211,105 @@ choose_others(WinnowCalibration *calibration, int i)
 		if (calibration->distance2[j] > calibration->distance2[farthest])
 			farthest = j;
 	for (int f = RANDOM_FILTERS; f < FILTERS; f++)
-		calibration->other[f][i] = f == FARTHEST_FILTER ? farthest :
+		calibration->asked.other[f][i] = f == FARTHEST_FILTER ? farthest :
 			(i + nqueries / 2) % nqueries;
 }
 
 /* How near a row must be to pass such a filter, judging by the sample */
 static void
-find_radii(WinnowCalibration *calibration, const float *sample, int nsample)
+find_radii(WinnowCalibration *calibration, const WinnowRows *sample)
 {
+	Questions  *asked = &calibration->asked;
 	int			dims = calibration->index->dims;
-	int			stride = Max(1, nsample / RADIUS_ROWS);
-	int			count = (nsample + stride - 1) / stride;
-	float	   *distance2 = palloc(sizeof(float) * count);
+	float	   *distance2 = palloc(sizeof(float) * sample->count);
 
-	for (int i = 0; i < calibration->nqueries; i++)
+	for (int i = 0; i < asked->nqueries; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		choose_others(calibration, i);
 		for (int f = RANDOM_FILTERS; f < FILTERS; f++)
 		{
-			winnow_kernels->l2_squared_many(calibration->queries +
-												(Size) calibration->other[f][i] * dims,
-											sample,
-											(Size) stride * dims, count, dims, distance2);
-			qsort(distance2, count, sizeof(float), compare_floats);
-			calibration->radius2[f][i] = distance2[(int) (shares[f] * (count - 1))];
+			winnow_kernels->l2_squared_many(calibration->queries + (Size) asked->other[f][i] * dims,
+											sample->vectors, dims, sample->count, dims,
+											distance2);
+			qsort(distance2, sample->count, sizeof(float), compare_floats);
+			asked->radius2[f][i] = distance2[(int) (shares[f] * (sample->count - 1))];
 		}
 	}
 	pfree(distance2);
 }
 
-static float *
-mean_of(const float *rows, int nrows, int dims)
+static void
+mean_of(const WinnowRows *rows, int dims, float *mean)
 {
 	double	   *sum = palloc0(sizeof(double) * dims);
-	float	   *mean = palloc(sizeof(float) * dims);
 
-	for (int i = 0; i < nrows; i++)
+	for (int i = 0; i < rows->count; i++)
 		for (int d = 0; d < dims; d++)
-			sum[d] += rows[(Size) i * dims + d];
+			sum[d] += rows->vectors[(Size) i * dims + d];
 	for (int d = 0; d < dims; d++)
-		mean[d] = (float) (sum[d] / nrows);
+		mean[d] = (float) (sum[d] / rows->count);
 	pfree(sum);
-	return mean;
 }
 
-/* Take queries from a sample of the rows, unless that has been done */
+/* Take queries from the sample, and let all participants know them */
 void
-winnow_calibration_seed(WinnowCalibration *calibration, const float *sample, int nsample)
+winnow_calibration_seed(WinnowTeam *team)
 {
-	MemoryContext old = MemoryContextSwitchTo(calibration->context);
-	int			dims = calibration->index->dims;
-	int			nqueries = Min(QUERIES, nsample);
+	WinnowCalibration *calibration = calibration_alloc(team);
+	Questions  *asked = &calibration->asked;
+	int			dims = team->index->dims;
+	WinnowSpool *spool = winnow_spool_open(&team->files, "sample", 0, 0, dims);
+	int64		most = Min(SAMPLE_ROWS, team->shared->unit / (sizeof(float) * dims));
+	WinnowBatch *sample = winnow_spool_load(spool, Max(most, QUERIES), SALT_SEED);
+	int			nsample = sample->rows.count;
+	BufFile    *file = winnow_file_create(&team->files, "questions", 0);
 
-	if (calibration->nqueries == 0 && nqueries >= ENOUGH_QUERIES)
+	if (nsample >= ENOUGH_QUERIES)
 	{
-		calibration->nqueries = nqueries;
-		calibration->queries = palloc(sizeof(float) * dims * nqueries);
-		calibration->query2 = palloc(sizeof(float) * nqueries);
-		calibration->mean = mean_of(sample, nsample, dims);
-		for (int i = 0; i < nqueries; i++)
+		asked->nqueries = Min(QUERIES, nsample);
+		mean_of(&sample->rows, dims, calibration->mean);
+		for (int i = 0; i < asked->nqueries; i++)
 		{
 			float	   *query = calibration->queries + (Size) i * dims;
+			int			row = (int) ((int64) i * nsample / asked->nqueries);
 
-			memcpy(query, sample + (Size) ((int64) i * nsample / nqueries) * dims,
-				   sizeof(float) * dims);
-			calibration->query2[i] = winnow_kernels->inner_product(query, query, dims);
+			memcpy(query, sample->rows.vectors + (Size) row * dims, sizeof(float) * dims);
+			asked->key[i] = sample->keys[row];
+			asked->query2[i] = winnow_kernels->inner_product(query, query, dims);
 		}
-		calibration->distance2 = palloc(sizeof(float) * nqueries);
-		calibration->stray = palloc(sizeof(double) * nqueries);
-		for (int i = 0; i < nqueries; i++)
-			calibration->stray[i] = 0.1 * pow(0.01, (double) i / nqueries);
-		calibration->met = palloc0(sizeof(bool) * nqueries);
-		for (int f = 0; f < FILTERS; f++)
-		{
-			calibration->other[f] = palloc0(sizeof(int) * nqueries);
-			calibration->radius2[f] = palloc0(sizeof(float) * nqueries);
-			calibration->nearest[f] = palloc0(sizeof(neighbours_heap) * nqueries);
-		}
-		find_radii(calibration, sample, nsample);
+		find_radii(calibration, &sample->rows);
 	}
-	MemoryContextSwitchTo(old);
+	winnow_file_write(file, asked, sizeof(Questions));
+	winnow_file_write(file, calibration->mean, sizeof(float) * dims);
+	winnow_file_write(file, calibration->queries, sizeof(float) * dims * QUERIES);
+	BufFileClose(file);
+	winnow_batch_free(sample);
+	winnow_spool_close(spool);
 }
 
-/* Room for one more list */
-static void
-grow(WinnowCalibration *calibration)
+/* The questions, and nothing known yet */
+WinnowCalibration *
+winnow_calibration_open(WinnowTeam *team)
 {
-	Size		size;
+	WinnowCalibration *calibration = calibration_alloc(team);
+	int			dims = team->index->dims;
+	BufFile    *file = winnow_file_open_only(&team->files, "questions", 0);
 
-	if (calibration->nlists < calibration->allocated)
-		return;
-	if (calibration->allocated == 0)
+	winnow_file_read(file, &calibration->asked, sizeof(Questions));
+	winnow_file_read(file, calibration->mean, sizeof(float) * dims);
+	winnow_file_read(file, calibration->queries, sizeof(float) * dims * QUERIES);
+	BufFileClose(file);
+	for (int i = 0; i < calibration->asked.nqueries; i++)
 	{
-		calibration->stats = palloc(sizeof(WinnowChildStats));
-		calibration->spread = palloc(sizeof(float));
-		calibration->centroids = palloc(sizeof(float));
+		calibration->stray[i] = 0.1 * pow(0.01, (double) i / calibration->asked.nqueries);
 		for (int f = 0; f < FILTERS; f++)
-			calibration->passed[f] = palloc(sizeof(uint16));
+		{
+			calibration->nearest[f][i].items = palloc(sizeof(Neighbour) * KEPT);
+			calibration->nearest[f][i].allocated = KEPT;
+		}
 	}
-	calibration->allocated = Max(256, calibration->allocated * 2);
-	size = (Size) calibration->allocated * calibration->nqueries;
-	calibration->stats = repalloc_huge(calibration->stats,
-									   sizeof(WinnowChildStats) * calibration->allocated);
-	calibration->spread = repalloc_huge(calibration->spread,
-										sizeof(float) * calibration->allocated);
-	calibration->centroids = repalloc_huge(calibration->centroids, sizeof(float) * size);
-	for (int f = 0; f < FILTERS; f++)
-		calibration->passed[f] = repalloc_huge(calibration->passed[f], sizeof(uint16) * size);
+	return calibration;
 }
 
 /* The score that a query gives to a vector, from their distance */
@@ -293,17 +317,15 @@ static inline float
 score_of(const WinnowCalibration *calibration, int query, float distance2, float length2)
 {
 	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
-		(distance2 - length2 - calibration->query2[query]) / 2;
+		(distance2 - length2 - calibration->asked.query2[query]) / 2;
 }
 
 static void
-offer(neighbours_heap *nearest, float score, int list)
+offer(neighbours_heap *nearest, Neighbour neighbour)
 {
-	Neighbour	neighbour = {score, list};
-
 	if (nearest->count < KEPT)
 		neighbours_push(nearest, neighbour);
-	else if (score < nearest->items[0].score)
+	else if (neighbour_before(&nearest->items[0], &neighbour))
 	{
 		nearest->items[0] = neighbour;
 		neighbours_sift_down(nearest, 0);
@@ -312,76 +334,181 @@ offer(neighbours_heap *nearest, float score, int list)
 
 /* Offer one row of a list to every query, under every filter that it passes */
 static void
-offer_row(WinnowCalibration *calibration, int list, const float *row)
+offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *row)
 {
 	const WinnowIndex *index = calibration->index;
-	int			nqueries = calibration->nqueries;
+	const Questions *asked = &calibration->asked;
 	float	   *distance2 = calibration->distance2;
-	uint16	   *passed[FILTERS];
 	float		length2 = 0;
-	double		draw = winnow_random_unit(&calibration->random);
+	double		draw = winnow_key_draw(key, SALT_FILTER);
 
-	winnow_kernels->l2_squared_many(row, calibration->queries, index->dims, nqueries,
+	winnow_kernels->l2_squared_many(row, calibration->queries, index->dims, asked->nqueries,
 									index->dims, distance2);
 	if (index->metric == WINNOW_METRIC_IP)
 		length2 = winnow_kernels->inner_product(row, row, index->dims);
-	for (int f = 0; f < FILTERS; f++)
-		passed[f] = calibration->passed[f] + (Size) list * nqueries;
-	for (int i = 0; i < nqueries; i++)
+	for (int i = 0; i < asked->nqueries; i++)
 	{
-		float		score;
+		Neighbour	neighbour = {score_of(calibration, i, distance2[i], length2), list};
 
-		if (distance2[i] == 0 && !calibration->met[i])
-		{
-			calibration->met[i] = true;
+		/* the query itself */
+		if (key == asked->key[i])
 			continue;
-		}
-		score = score_of(calibration, i, distance2[i], length2);
 		for (int f = 0; f < FILTERS; f++)
 		{
 			bool		passes = draw < shares[f] * (f < RANDOM_FILTERS ? 1 : calibration->stray[i]);
 
 			if (f >= RANDOM_FILTERS)
-				passes |= distance2[calibration->other[f][i]] <= calibration->radius2[f][i];
+				passes |= distance2[asked->other[f][i]] <= asked->radius2[f][i];
 			if (!passes)
 				continue;
-			passed[f][i]++;
-			offer(&calibration->nearest[f][i], score, list);
+			calibration->notes.passed[f][i]++;
+			offer(&calibration->nearest[f][i], neighbour);
 		}
 	}
 }
 
+/* The lists that follow are those of a part, in the order of their keys */
+void
+winnow_calibration_begin_part(WinnowCalibration *calibration, int part)
+{
+	calibration->file = winnow_file_create(&calibration->team->files, "notes", part);
+}
+
+void
+winnow_calibration_end_part(WinnowCalibration *calibration)
+{
+	BufFileClose(calibration->file);
+	calibration->file = NULL;
+}
+
 /* A list has been written */
 void
-winnow_calibration_list(WinnowCalibration *calibration, const WinnowRows *rows,
+winnow_calibration_list(WinnowCalibration *calibration, uint64 key, const WinnowRows *rows,
 						const WinnowNode *node)
 {
-	MemoryContext old = MemoryContextSwitchTo(calibration->context);
+	ListNotes  *notes = &calibration->notes;
 	int			dims = calibration->index->dims;
-	int			nqueries = calibration->nqueries;
-	int			list = calibration->nlists;
+	int			nqueries = calibration->asked.nqueries;
 	float		length2;
 
-	if (nqueries > 0)
+	if (nqueries == 0)
+		return;
+	memset(notes, 0, sizeof(*notes));
+	memcpy(&notes->stats, node->image, sizeof(WinnowChildStats));
+	length2 = winnow_kernels->inner_product(node->centroid, node->centroid, dims);
+	notes->spread = winnow_kernels->l2_squared(node->centroid, calibration->mean, dims);
+	winnow_kernels->l2_squared_many(node->centroid, calibration->queries, dims, nqueries, dims,
+									calibration->distance2);
+	for (int i = 0; i < nqueries; i++)
+		notes->centroid[i] = score_of(calibration, i, calibration->distance2[i], length2);
+	for (int i = 0; i < rows->count; i++)
+		offer_row(calibration, key, rows->ids[i], rows->vectors + (Size) i * dims);
+	winnow_file_write(calibration->file, notes, sizeof(*notes));
+}
+
+/* Write down the neighbours that this participant has found */
+void
+winnow_calibration_close(WinnowCalibration *calibration)
+{
+	BufFile    *file = winnow_file_create(&calibration->team->files, "neighbours", 0);
+
+	for (int f = 0; f < FILTERS; f++)
+		for (int i = 0; i < calibration->asked.nqueries; i++)
+		{
+			neighbours_heap *nearest = &calibration->nearest[f][i];
+
+			winnow_file_write(file, &nearest->count, sizeof(nearest->count));
+			winnow_file_write(file, nearest->items, sizeof(Neighbour) * nearest->count);
+		}
+	BufFileClose(file);
+}
+
+/* Bring together the neighbours that participants have found */
+static void
+merge_neighbours(WinnowCalibration *calibration)
+{
+	BufFile    *opened[WINNOW_MAX_PARTICIPANTS];
+	int			n = winnow_file_open(&calibration->team->files, "neighbours", 0, opened);
+
+	for (int w = 0; w < n; w++)
 	{
-		grow(calibration);
-		calibration->nlists++;
-		memcpy(&calibration->stats[list], node->image, sizeof(WinnowChildStats));
-		length2 = winnow_kernels->inner_product(node->centroid, node->centroid, dims);
-		calibration->spread[list] = winnow_kernels->l2_squared(node->centroid,
-															   calibration->mean, dims);
-		winnow_kernels->l2_squared_many(node->centroid, calibration->queries, dims, nqueries,
-										dims, calibration->distance2);
-		for (int i = 0; i < nqueries; i++)
-			calibration->centroids[(Size) list * nqueries + i] =
-				score_of(calibration, i, calibration->distance2[i], length2);
 		for (int f = 0; f < FILTERS; f++)
-			memset(calibration->passed[f] + (Size) list * nqueries, 0,
-				   sizeof(uint16) * nqueries);
-		for (int i = 0; i < rows->count; i++)
-			offer_row(calibration, list, rows->vectors + (Size) i * dims);
+			for (int i = 0; i < calibration->asked.nqueries; i++)
+			{
+				Size		count;
+				Neighbour	found[KEPT];
+
+				winnow_file_read(opened[w], &count, sizeof(count));
+				winnow_file_read(opened[w], found, sizeof(Neighbour) * count);
+				for (Size j = 0; j < count; j++)
+					offer(&calibration->nearest[f][i], found[j]);
+			}
+		BufFileClose(opened[w]);
 	}
-	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Count the lists, and number them: start[] is the first number of each part.
+ * Then the neighbours' lists can be known by their numbers.
+ */
+static void
+number_lists(WinnowCalibration *calibration)
+{
+	WinnowTeam *team = calibration->team;
+	int			start[WINNOW_MAX_PARTS];
+
+	for (int part = 0; part < team->shared->nparts; part++)
+	{
+		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
+
+		start[part] = calibration->nlists;
+		calibration->nlists += (int) (BufFileSize(file) / sizeof(ListNotes));
+		BufFileClose(file);
+	}
+	for (int f = 0; f < FILTERS; f++)
+		for (int i = 0; i < calibration->asked.nqueries; i++)
+		{
+			neighbours_heap *nearest = &calibration->nearest[f][i];
+
+			for (Size j = 0; j < nearest->count; j++)
+			{
+				uint64		key = nearest->items[j].list;
+
+				nearest->items[j].list = start[key >> 32] + (key & PG_UINT32_MAX);
+			}
+		}
+}
+
+/* Read what was noted of the lists for some queries */
+static void
+load_notes(WinnowCalibration *calibration, int first, int nplayed)
+{
+	WinnowTeam *team = calibration->team;
+	ListNotes  *notes = &calibration->notes;
+	int			list = 0;
+
+	calibration->first = first;
+	calibration->nplayed = nplayed;
+	for (int part = 0; part < team->shared->nparts; part++)
+	{
+		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
+
+		CHECK_FOR_INTERRUPTS();
+		while (BufFileRead(file, notes, sizeof(*notes)) == sizeof(*notes))
+		{
+			Size		at = (Size) list * nplayed;
+
+			calibration->stats[list] = notes->stats;
+			calibration->spread[list] = notes->spread;
+			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
+			for (int f = 0; f < FILTERS; f++)
+				memcpy(calibration->passed[f] + at, notes->passed[f] + first,
+					   sizeof(uint16) * nplayed);
+			list++;
+		}
+		BufFileClose(file);
+	}
+	Assert(list == calibration->nlists);
 }
 
 /* The lists of one query in the order in which a search reads them */
@@ -410,10 +537,9 @@ compare_items(const void *a, const void *b)
 static int
 compare_neighbours(const void *a, const void *b)
 {
-	float		x = ((const Neighbour *) a)->score;
-	float		y = ((const Neighbour *) b)->score;
-
-	return x < y ? -1 : x > y;
+	if (neighbour_before(a, b))
+		return 1;
+	return neighbour_before(b, a) ? -1 : 0;
 }
 
 /* Put all lists into the order of a query */
@@ -432,7 +558,7 @@ order_lists(const WinnowCalibration *calibration, int query, Play *play,
 	{
 		order[l].level = 0;
 		winnow_recall_describe(&play->recall,
-							   calibration->centroids[(Size) l * calibration->nqueries + query],
+							   calibration->centroids[(Size) l * calibration->nplayed + query - calibration->first],
 							   &calibration->stats[l], calibration->spread[l], &order[l]);
 		order[l].block = l;
 	}
@@ -448,7 +574,7 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 	for (int i = 0; i < calibration->nlists; i++)
 	{
 		int			list = order[i].block;
-		int			passed = calibration->passed[filter][(Size) list * calibration->nqueries + query];
+		int			passed = calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
 		int			before = play->nlists - 1;
 
 		play->place[list] = passed > 0 ? play->nlists : -1;
@@ -546,9 +672,9 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
 	pfree(next);
 }
 
-/* Play all queries under all filters */
+/* Play the searches of the queries whose notes are loaded, under all filters */
 static void
-play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
+play_loaded(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 {
 	Play		play = {0};
 	WinnowQueueItem *order;
@@ -562,7 +688,7 @@ play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 	play.share = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.tested = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
 	play.passed = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
-	for (int i = 0; i < calibration->nqueries; i++)
+	for (int i = calibration->first; i < calibration->first + calibration->nplayed; i++)
 	{
 		order_lists(calibration, i, &play, order);
 		for (int f = 0; f < FILTERS; f++)
@@ -584,6 +710,30 @@ play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 	pfree(play.share);
 	pfree(play.tested);
 	pfree(play.passed);
+}
+
+/* Play all queries, as many at a time as there is memory for */
+static void
+play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
+{
+	Size		nlists = calibration->nlists;
+	Size		bytes = (sizeof(float) + sizeof(uint16) * FILTERS) * nlists;
+	int			most = (int) Max(Min(calibration->team->shared->unit / bytes, QUERIES), 1);
+
+	if (calibration->stats == NULL)
+	{
+		calibration->stats = palloc_extended(sizeof(WinnowChildStats) * nlists, MCXT_ALLOC_HUGE);
+		calibration->spread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
+		calibration->centroids = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
+		for (int f = 0; f < FILTERS; f++)
+			calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists * most,
+													 MCXT_ALLOC_HUGE);
+	}
+	for (int i = 0; i < calibration->asked.nqueries; i += most)
+	{
+		load_notes(calibration, i, Min(most, calibration->asked.nqueries - i));
+		play_loaded(calibration, effective_dim, outcomes);
+	}
 }
 
 /* The tolerances for all targets with an effective dimension; false: not known */
@@ -628,11 +778,14 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, float *tole
  * written.  Where there is not enough to go by, they are left as they are.
  */
 void
-winnow_calibration_finish(WinnowCalibration *calibration, WinnowMeta *meta)
+winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 {
+	WinnowCalibration *calibration = winnow_calibration_open(team);
 	float		tolerance[WINNOW_RECALL_TARGETS];
 	float		dim = meta->effective_dim;
 
+	merge_neighbours(calibration);
+	number_lists(calibration);
 	if (calibration->nlists < ENOUGH_LISTS ||
 		!find_tolerances(calibration, dim, tolerance))
 		return;

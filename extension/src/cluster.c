@@ -2,9 +2,11 @@
  * cluster.c
  *		Rows into nodes.
  *
- * Centroids are trained on a sample, every row goes to the list of its nearest
- * centroid, and lists become nodes.  If the rows do not fit into memory they are
- * dealt out to temporary files by list first.
+ * For each level centroids are trained on a sample, every row is dealt out by
+ * the list of its nearest centroid to one of some parts, and the lists of each
+ * part become nodes, which are the rows of the next level.  A part is a range
+ * of lists small enough for its rows to be in memory, as far as the sample can
+ * tell; one that is not is dealt out again.
  */
 #include "postgres.h"
 
@@ -12,48 +14,34 @@
 
 #include <math.h>
 
-#include "centroids.h"
-#include "commands/progress.h"
+#include "access/tableam.h"
+#include "catalog/index.h"
 #include "core/kmeans.h"
-#include "core/random.h"
 #include "miscadmin.h"
-#include "utils/backend_progress.h"
 #include "utils/memutils.h"
 
 /* How full the centroids aim to make a node; what comes out larger is halved */
 #define FILL 0.7
 
-/* Nodes made from one set of centroids; more rows than that are parted first */
-#define MAX_LISTS 4096
-
-/* Sampled rows per centroid */
-#define SAMPLE_PER_LIST 64
-
 /* Lists with less than this share of a node are dealt out to the others */
 #define SMALL_LIST 0.125
 
-/* Temporary files at once */
-#define MAX_FILES 128
+/*
+ * Bytes of a part, where that does not take more than WINNOW_MAX_PARTS: little,
+ * so that participants are done at about the same time, and less than what is
+ * in memory at once, since the sample is only a sample.
+ */
+#define PART_BYTES(unit) Min(4.0 * 1024 * 1024, (unit) / 2.0)
 
-/* A file with more than this share of the rows is no progress */
-#define GIANT_FILE 0.8
+/* Lists at once: what a row is compared with grows with their square root */
+#define MAX_LISTS 65536
 
-/* While rows are in files, their list is kept above the bits of their id */
-#define ID_BITS 48
-#define ID_MASK ((UINT64CONST(1) << ID_BITS) - 1)
+/* A piece with more than this share of a list's rows is no progress */
+#define GIANT_PIECE 0.8
 
-typedef struct ClusterState
-{
-	Relation	rel;
-	ForkNumber	fork;
-	const WinnowIndex *index;
-	int			level;
-	WinnowSpool *parents;		/* receives a row for every node */
-	WinnowNode *node;
-	WinnowCalibration *calibration;	/* or NULL */
-	Size		budget;			/* of a part's spool */
-	int64		ndone;
-} ClusterState;
+/* Salts of the draws of a large list's rows, and of its pieces by depth */
+#define SALT_LARGE 4
+#define SALT_PIECE 5
 
 static void
 tick(void *arg)
@@ -61,399 +49,566 @@ tick(void *arg)
 	CHECK_FOR_INTERRUPTS();
 }
 
-static WinnowRows
-slice(const ClusterState *state, const WinnowRows *rows, int start, int count)
+/* How many lists to make of so many rows: what a node takes, and memory */
+int
+winnow_cluster_lists(const WinnowTeam *team, int level, double nrows)
 {
-	int			image_bytes = winnow_layout(state->index, state->level)->image_bytes;
-	WinnowRows	part;
+	double		wanted = ceil(nrows / (team->index->list_size * FILL));
+	double		most = floor((double) team->shared->unit / (sizeof(float) * team->index->dims));
 
-	part.count = count;
-	part.nknown = count;
-	part.ids = rows->ids + start;
-	part.images = rows->images + (Size) start * image_bytes;
-	part.vectors = rows->vectors + (Size) start * state->index->dims;
-	return part;
+	return (int) Max(Min(wanted, Min(most, MAX_LISTS)), 1);
 }
 
-static void
-write_node(ClusterState *state, const WinnowRows *rows)
+/* Rows of a part that are in memory at once: some lists at least */
+static int64
+most_rows(const WinnowTeam *team)
 {
-	winnow_node_write(state->rel, state->fork, state->index, state->level, rows, false,
-					  state->node);
-	winnow_spool_add(state->parents, state->node->block, state->node->image,
-					 state->node->centroid);
-	if (state->calibration != NULL)
-		winnow_calibration_list(state->calibration, rows, state->node);
-	state->ndone += rows->count;
-	if (state->level == 0)
-		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, state->ndone);
+	const WinnowLayout *layout = winnow_layout(team->index, team->shared->level);
+	Size		bytes = winnow_spool_row_bytes(layout->image_bytes, team->index->dims);
+
+	return Max((int64) (team->shared->unit / bytes), 4 * team->index->list_size);
 }
 
-static void
-swap_bytes(void *a, void *b, void *spare, Size bytes)
+/* The nodes that were made of a part, as rows of the next level */
+WinnowSpool *
+winnow_nodes_open(const WinnowTeam *team, int level, int part)
 {
-	memcpy(spare, a, bytes);
-	memcpy(a, b, bytes);
-	memcpy(b, spare, bytes);
+	return winnow_spool_open(&team->files, "nodes", level * WINNOW_MAX_PARTS + part,
+							 team->index->inner.image_bytes, team->index->dims);
 }
 
-/*
- * Bring the rows into the order of their parts, in place.  part[] comes out
- * sorted; start[p] is where part p begins.
- */
-static void
-order_by_part(ClusterState *state, WinnowRows *rows, int32 *part, int nparts, int *start)
+void
+winnow_nodes_delete(const WinnowTeam *team, int level, int nparts)
 {
-	int			image_bytes = winnow_layout(state->index, state->level)->image_bytes;
-	Size		vector_bytes = sizeof(float) * state->index->dims;
-	int		   *next = palloc(sizeof(int) * nparts);
-	char	   *spare = palloc(vector_bytes + image_bytes + sizeof(uint64));
-	int			at = 0;
-
-	memset(start, 0, sizeof(int) * (nparts + 1));
-	for (int i = 0; i < rows->count; i++)
-		start[part[i] + 1]++;
-	for (int p = 0; p < nparts; p++)
-	{
-		start[p + 1] += start[p];
-		next[p] = start[p];
-	}
-	for (int p = 0; p < nparts; p++)
-	{
-		for (at = next[p]; at < start[p + 1];)
-		{
-			int			to = part[at];
-
-			if (to == p)
-			{
-				at++;
-				continue;
-			}
-			/* put this row where its part goes on; look at what was there */
-			swap_bytes(&rows->ids[at], &rows->ids[next[to]], spare, sizeof(uint64));
-			swap_bytes(rows->images + (Size) at * image_bytes,
-					   rows->images + (Size) next[to] * image_bytes, spare, image_bytes);
-			swap_bytes((char *) rows->vectors + at * vector_bytes,
-					   (char *) rows->vectors + next[to] * vector_bytes, spare, vector_bytes);
-			part[at] = part[next[to]];
-			part[next[to]++] = to;
-		}
-	}
-	pfree(next);
-	pfree(spare);
+	for (int part = 0; part < nparts; part++)
+		winnow_file_delete(&team->files, "nodes", level * WINNOW_MAX_PARTS + part);
 }
 
 /*
- * Make nodes of the rows of one list: one, or as many as halving it takes.
+ * Dealing
  */
-static void
-write_list(ClusterState *state, WinnowRows *rows)
+
+typedef struct DealState
 {
-	int			dims = state->index->dims;
-	float	   *centroids;
-	uint8	   *side;
-	int32	   *part;
-	int			start[3];
-	void	   *scratch;
-
-	check_stack_depth();
-	if (rows->count <= state->index->list_size)
-	{
-		if (rows->count > 0)
-			write_node(state, rows);
-		return;
-	}
-	centroids = palloc(sizeof(float) * 2 * dims);
-	side = palloc_extended(rows->count, MCXT_ALLOC_HUGE);
-	part = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
-	scratch = palloc_extended(winnow_split_scratch_bytes(rows->count, dims), MCXT_ALLOC_HUGE);
-	winnow_split_two(rows->vectors, rows->count, dims, rows->count, centroids, side, scratch,
-					 tick, NULL);
-	for (int i = 0; i < rows->count; i++)
-		part[i] = side[i];
-	pfree(scratch);
-	pfree(side);
-	pfree(centroids);
-	order_by_part(state, rows, part, 2, start);
-	pfree(part);
-	for (int p = 0; p < 2; p++)
-	{
-		WinnowRows	half = slice(state, rows, start[p], start[p + 1] - start[p]);
-
-		write_list(state, &half);
-	}
-}
-
-/*
- * Rows of lists that are too small go to the nearest list that is not.  list[]
- * counts from "first".
- */
-static void
-dissolve_small(ClusterState *state, const WinnowRows *rows, int32 *list, int first,
-			   int nlists, const WinnowCentroids *centroids)
-{
-	int			dims = state->index->dims;
-	int		   *size = palloc0(sizeof(int) * nlists);
-	int		   *kept = palloc(sizeof(int) * nlists);
-	float	   *kept_centroids = palloc_extended(sizeof(float) * dims * nlists, MCXT_ALLOC_HUGE);
-	float	   *scratch = palloc(sizeof(float) * nlists);
-	int			nkept = 0;
-
-	for (int i = 0; i < rows->count; i++)
-		size[list[i]]++;
-	for (int l = 0; l < nlists; l++)
-	{
-		if (size[l] < SMALL_LIST * state->index->list_size)
-			continue;
-		memcpy(kept_centroids + (Size) nkept * dims,
-			   centroids->lists + (Size) (first + l) * dims, sizeof(float) * dims);
-		kept[nkept++] = l;
-	}
-	for (int i = 0; i < rows->count && nkept > 0 && nkept < nlists; i++)
-	{
-		int			best;
-		float		distance;
-
-		if (i % 256 == 0)
-			CHECK_FOR_INTERRUPTS();
-		if (size[list[i]] >= SMALL_LIST * state->index->list_size)
-			continue;
-		winnow_nearest(rows->vectors + (Size) i * dims, kept_centroids, nkept, dims, &best,
-					   &distance, scratch);
-		list[i] = kept[best];
-	}
-	pfree(size);
-	pfree(kept);
-	pfree(kept_centroids);
-	pfree(scratch);
-}
-
-/* Make the nodes of lists first, ..., first + nlists - 1, whose rows are in memory */
-static void
-write_lists(ClusterState *state, WinnowRows *rows, int32 *list, int first, int nlists,
-			const WinnowCentroids *centroids)
-{
-	int		   *start = palloc(sizeof(int) * (nlists + 1));
-
-	dissolve_small(state, rows, list, first, nlists, centroids);
-	order_by_part(state, rows, list, nlists, start);
-	for (int l = 0; l < nlists; l++)
-	{
-		WinnowRows	mine = slice(state, rows, start[l], start[l + 1] - start[l]);
-
-		write_list(state, &mine);
-	}
-	pfree(start);
-}
-
-/* Train centroids on a sample of a spool's rows */
-static WinnowCentroids *
-train(ClusterState *state, WinnowSpool *spool, int nlists)
-{
-	int			dims = state->index->dims;
-	int64		count = winnow_spool_count(spool);
-	int64		most = Max((int64) (state->budget / 2 / (sizeof(float) * dims)), nlists);
-	int			wanted = (int) Min(Min(count, most), (int64) SAMPLE_PER_LIST * nlists);
-	int			nsample = 0;
-	float	   *sample = palloc_extended(sizeof(float) * dims * wanted, MCXT_ALLOC_HUGE);
-	uint8	   *image = palloc(Max(winnow_layout(state->index, state->level)->image_bytes, 1));
-	float	   *vector = palloc(sizeof(float) * dims);
-	uint64_t	random = count;
-	uint64		id;
+	WinnowTeam *team;
+	int			image_bytes;
 	WinnowCentroids *centroids;
-
-	/* selection sampling: Knuth, vol. 2, algorithm S */
-	winnow_spool_rewind(spool);
-	for (int64 left = count; winnow_spool_next(spool, &id, image, vector); left--)
-	{
-		if (left % 1024 == 0)
-			CHECK_FOR_INTERRUPTS();
-		if (winnow_random_unit(&random) * left < wanted - nsample)
-			memcpy(sample + (Size) nsample++ * dims, vector, sizeof(float) * dims);
-	}
-	if (state->calibration != NULL)
-		winnow_calibration_seed(state->calibration, sample, nsample);
-	centroids = winnow_centroids_train(sample, nsample, dims, Min(nlists, nsample));
-	pfree(sample);
-	pfree(image);
-	pfree(vector);
-	return centroids;
-}
+	int			first[WINNOW_MAX_PARTS + 1];	/* lists of the parts */
+	WinnowSpool *parts[WINNOW_MAX_PARTS];
+	WinnowSpoolRow *row;
+	MemoryContext row_context;	/* for one row of the table */
+	MemoryContext context;
+	int64		count;
+} DealState;
 
 /*
- * The first list of every file, so that all get about as many rows, judging by
- * the sample; first[nfiles] is the end.
+ * The first list of every part, so that all get about as many rows, judging by
+ * the sample; first[nparts] is the end.
  */
 static void
-share_lists(const WinnowCentroids *centroids, int nfiles, int *first)
+share_lists(const WinnowCentroids *centroids, int nparts, int *first)
 {
 	int64		total = 0;
 	int64		seen = 0;
-	int			file = 0;
+	int			part = 0;
 
 	for (int l = 0; l < centroids->count; l++)
 		total += centroids->share[l] + 1;
 	first[0] = 0;
 	for (int l = 0; l < centroids->count; l++)
 	{
-		while (file + 1 < nfiles && seen * nfiles >= total * (file + 1))
-			first[++file] = l;
+		while (part + 1 < nparts && seen * nparts >= total * (part + 1))
+			first[++part] = l;
 		seen += centroids->share[l] + 1;
 	}
-	while (file < nfiles)
-		first[++file] = centroids->count;
+	while (part < nparts)
+		first[++part] = centroids->count;
+}
+
+/* The part that a list belongs to: the last one that begins before it ends */
+static int
+part_of(const DealState *state, int list)
+{
+	int			low = 0;
+	int			high = state->team->shared->nparts - 1;
+
+	while (low < high)
+	{
+		int			middle = (low + high + 1) / 2;
+
+		if (state->first[middle] <= list)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+/* Put state->row into its part */
+static void
+deal_row(DealState *state)
+{
+	const WinnowFiles *files = &state->team->files;
+	int			part;
+
+	state->row->list = winnow_centroids_assign(state->centroids, state->row->vector);
+	part = part_of(state, (int) state->row->list);
+	if (state->parts[part] == NULL)
+		state->parts[part] = winnow_spool_create(files, "part", part, state->image_bytes,
+												 state->team->index->dims);
+	winnow_spool_add(state->parts[part], state->row);
+	state->count++;
+}
+
+/* Take one row of the table */
+static void
+deal_table_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive,
+			   void *arg)
+{
+	DealState  *state = arg;
+	const WinnowIndex *index = state->team->index;
+	MemoryContext old;
+
+	CHECK_FOR_INTERRUPTS();
+	if (isnull[index->schema.vector_attno])
+		return;
+	state->row->key = state->row->id = winnow_tid_pack(tid);
+	old = MemoryContextSwitchTo(state->row_context);
+	winnow_encode_attrs(&index->schema, values, isnull, state->row->image);
+	winnow_index_vector(index, values[index->schema.vector_attno], state->row->vector);
+	MemoryContextSwitchTo(state->context);
+	MemoryContextReset(state->row_context);
+	deal_row(state);
+	MemoryContextSwitchTo(old);
+	winnow_team_progress(state->team, 1);
+}
+
+static void
+deal_table(DealState *state)
+{
+	WinnowTeam *team = state->team;
+	TableScanDesc scan = NULL;
+	double		heap_tuples;
+
+	state->row_context = AllocSetContextCreate(CurrentMemoryContext, "winnow build row",
+											   ALLOCSET_DEFAULT_SIZES);
+	if (team->scan != NULL)
+		scan = table_beginscan_parallel(team->heap, team->scan);
+	heap_tuples = table_index_build_scan(team->heap, team->rel, team->info, true,
+										 winnow_team_leads(team), deal_table_row, state, scan);
+	SpinLockAcquire(&team->shared->mutex);
+	team->shared->heap_tuples += heap_tuples;
+	team->shared->nindexed += state->count;
+	team->shared->broken_hot_chain |= team->info->ii_BrokenHotChain;
+	SpinLockRelease(&team->shared->mutex);
+	MemoryContextDelete(state->row_context);
+}
+
+static void
+deal_nodes(DealState *state)
+{
+	WinnowTeam *team = state->team;
+
+	for (int part = 0; part < team->shared->nsources; part++)
+	{
+		WinnowSpool *nodes = winnow_nodes_open(team, team->shared->level - 1, part);
+
+		while (winnow_spool_next(nodes, state->row))
+		{
+			CHECK_FOR_INTERRUPTS();
+			deal_row(state);
+		}
+		winnow_spool_close(nodes);
+	}
+}
+
+/* A phase: every row to its list's part */
+void
+winnow_cluster_deal(WinnowTeam *team)
+{
+	DealState  *state = palloc0(sizeof(DealState));
+
+	state->team = team;
+	state->image_bytes = winnow_layout(team->index, team->shared->level)->image_bytes;
+	state->centroids = winnow_centroids_read(team);
+	state->row = winnow_spool_row_alloc(state->image_bytes, team->index->dims);
+	state->context = CurrentMemoryContext;
+	share_lists(state->centroids, team->shared->nparts, state->first);
+	if (team->shared->level == 0)
+		deal_table(state);
+	else
+		deal_nodes(state);
+	for (int part = 0; part < team->shared->nparts; part++)
+		if (state->parts[part] != NULL)
+			winnow_spool_close(state->parts[part]);
 }
 
 /*
- * Deal a spool's rows out to files: by list, or (centroids NULL) cut in their
- * order.  Returns the number of rows of the largest file.
+ * Writing
  */
-static int64
-deal_out(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids,
-		 const int *first, WinnowSpool **files, int nfiles)
+
+typedef struct WriteState
 {
-	int64		count = winnow_spool_count(spool);
-	int64		row = 0;
-	int64		largest = 0;
-	uint8	   *image = palloc(Max(winnow_layout(state->index, state->level)->image_bytes, 1));
-	float	   *vector = palloc(sizeof(float) * state->index->dims);
-	uint64		id;
+	WinnowTeam *team;
+	int			level;
+	int			image_bytes;
+	int64		most;			/* rows in memory */
+	int			part;
+	uint32		nnodes;			/* made of the part */
+	int			npieces;		/* numbers of files used */
+	WinnowSpool *nodes;			/* receives a row for every node */
+	WinnowSpoolRow *parent;
+	WinnowNode *node;
+	WinnowCalibration *calibration; /* or NULL */
+} WriteState;
 
-	for (int f = 0; f < nfiles; f++)
-		files[f] = winnow_spool_create_file(state->index, state->level, state->budget);
-	winnow_spool_rewind(spool);
-	while (winnow_spool_next(spool, &id, image, vector))
+static WinnowRows
+slice(const WriteState *state, const WinnowRows *rows, int start, int count)
+{
+	WinnowRows	part;
+
+	part.count = count;
+	part.nknown = count;
+	part.ids = rows->ids + start;
+	part.images = rows->images + (Size) start * state->image_bytes;
+	part.vectors = rows->vectors + (Size) start * state->team->index->dims;
+	return part;
+}
+
+static void
+write_node(WriteState *state, const WinnowRows *rows)
+{
+	WinnowTeam *team = state->team;
+	WinnowSpoolRow *parent = state->parent;
+
+	winnow_node_write(team->rel, MAIN_FORKNUM, team->index, state->level, rows, false,
+					  state->node);
+	parent->key = ((uint64) state->part << 32) | state->nnodes++;
+	parent->id = state->node->block;
+	winnow_spool_add(state->nodes, parent);
+	if (state->calibration != NULL)
+		winnow_calibration_list(state->calibration, parent->key, rows, state->node);
+	if (state->level == 0)
+		winnow_team_progress(team, rows->count);
+}
+
+/*
+ * Make nodes of the rows of one list: one, or as many as halving it takes.
+ */
+static void
+write_list(WriteState *state, WinnowRows *rows)
+{
+	int			dims = state->team->index->dims;
+	float	   *centroids;
+	uint8	   *side;
+	int32	   *from;
+	void	   *scratch;
+	int			cut = 0;
+	int			n = 0;
+
+	check_stack_depth();
+	if (rows->count <= state->team->index->list_size)
 	{
-		int			file = (int) (row * nfiles / count);
-
-		if (row++ % 256 == 0)
-			CHECK_FOR_INTERRUPTS();
-		id &= ID_MASK;
-		if (centroids != NULL)
-		{
-			int			list = winnow_centroids_assign(centroids, vector);
-
-			for (file = 0; list >= first[file + 1];)
-				file++;
-			id |= (uint64) list << ID_BITS;
-		}
-		winnow_spool_add(files[file], id, image, vector);
-		largest = Max(largest, winnow_spool_count(files[file]));
+		write_node(state, rows);
+		return;
 	}
-	pfree(image);
-	pfree(vector);
+	centroids = palloc(sizeof(float) * 2 * dims);
+	side = palloc_extended(rows->count, MCXT_ALLOC_HUGE);
+	from = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
+	scratch = palloc_extended(winnow_split_scratch_bytes(rows->count, dims), MCXT_ALLOC_HUGE);
+	winnow_split_two(rows->vectors, rows->count, dims, rows->count, centroids, side, scratch,
+					 tick, NULL);
+	for (int half = 0; half < 2; half++)
+	{
+		for (int i = 0; i < rows->count; i++)
+			if (side[i] == half)
+				from[n++] = i;
+		if (half == 0)
+			cut = n;
+	}
+	winnow_rows_arrange(rows, state->image_bytes, dims, from);
+	pfree(scratch);
+	pfree(from);
+	pfree(side);
+	pfree(centroids);
+	for (int half = 0; half < 2; half++)
+	{
+		WinnowRows	mine = half == 0 ? slice(state, rows, 0, cut) :
+			slice(state, rows, cut, rows->count - cut);
+
+		write_list(state, &mine);
+	}
+}
+
+/* Make the nodes of some lists whose rows are in memory, in order */
+static void
+write_lists(WriteState *state, WinnowBatch *batch)
+{
+	int			start = 0;
+
+	for (int i = 1; i <= batch->rows.count; i++)
+		if (i == batch->rows.count || batch->lists[i] != batch->lists[start])
+		{
+			WinnowRows	mine = slice(state, &batch->rows, start, i - start);
+
+			write_list(state, &mine);
+			start = i;
+		}
+}
+
+/* Rows that are not in memory all at once */
+typedef struct Pieces
+{
+	int			count;
+	int			first;			/* number of the first one's file */
+	WinnowSpool *spools[WINNOW_MAX_PARTS];
+} Pieces;
+
+static void
+open_pieces(WriteState *state, Pieces *pieces, int count)
+{
+	const WinnowFiles *files = &state->team->files;
+
+	pieces->count = count;
+	pieces->first = state->npieces;
+	state->npieces += count;
+	for (int p = 0; p < count; p++)
+		pieces->spools[p] = winnow_spool_create(files, "piece",
+												(pieces->first + p) * files->nwriters + files->writer,
+												state->image_bytes, state->team->index->dims);
+}
+
+/* Close the pieces; the number of rows of the largest */
+static int64
+close_pieces(Pieces *pieces)
+{
+	int64		largest = 0;
+
+	for (int p = 0; p < pieces->count; p++)
+	{
+		largest = Max(largest, winnow_spool_count(pieces->spools[p]));
+		winnow_spool_close(pieces->spools[p]);
+	}
 	return largest;
 }
 
-static void cluster_spool(ClusterState *state, WinnowSpool *spool);
-
-/* All rows are in memory */
 static void
-cluster_in_memory(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids)
+delete_pieces(WriteState *state, const Pieces *pieces)
 {
-	WinnowRows *rows = winnow_spool_load(spool);
-	int32	   *list = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
+	const WinnowFiles *files = &state->team->files;
 
-	for (int i = 0; i < rows->count; i++)
-	{
-		if (i % 256 == 0)
-			CHECK_FOR_INTERRUPTS();
-		rows->ids[i] &= ID_MASK;
-		list[i] = winnow_centroids_assign(centroids,
-										  rows->vectors + (Size) i * state->index->dims);
-	}
-	write_lists(state, rows, list, 0, centroids->count, centroids);
-	pfree(list);
+	for (int p = 0; p < pieces->count; p++)
+		winnow_file_delete(files, "piece", (pieces->first + p) * files->nwriters + files->writer);
 }
 
-/* A file of the rows of some lists, which deal_out has marked */
+/* Cut a spool into ranges of its lists */
 static void
-cluster_file(ClusterState *state, WinnowSpool *file, const WinnowCentroids *centroids,
-			 int first, int nlists)
+cut_by_list(WriteState *state, WinnowSpool *spool, int first, int nlists, Pieces *pieces)
 {
-	WinnowRows *rows = winnow_spool_load(file);
-	int32	   *list = palloc_extended(sizeof(int32) * Max(rows->count, 1), MCXT_ALLOC_HUGE);
+	WinnowSpoolRow *row = winnow_spool_row_alloc(state->image_bytes, state->team->index->dims);
 
-	for (int i = 0; i < rows->count; i++)
+	while (winnow_spool_next(spool, row))
 	{
-		list[i] = (int32) (rows->ids[i] >> ID_BITS) - first;
-		rows->ids[i] &= ID_MASK;
+		CHECK_FOR_INTERRUPTS();
+		winnow_spool_add(pieces->spools[(row->list - first) * pieces->count / nlists], row);
 	}
-	write_lists(state, rows, list, first, nlists, centroids);
-	pfree(list);
+	close_pieces(pieces);
+	winnow_spool_row_free(row);
 }
 
 /*
- * The rows are in a file: deal them out to files that fit into memory.  What
- * does not fit even so, or has too many lists, is clustered on its own.
+ * Cut one list into pieces: by centroids of its own, or (centroids NULL) by
+ * chance, so that they are about equal.  Returns the size of the largest.
  */
-static void
-cluster_in_files(ClusterState *state, WinnowSpool *spool, const WinnowCentroids *centroids,
-				 bool too_many)
+static int64
+cut_list(WriteState *state, WinnowSpool *spool, const float *centroids, int ncentroids,
+		 int salt, Pieces *pieces)
 {
-	WinnowSpool *files[MAX_FILES];
-	int			first[MAX_FILES + 1];
-	int64		count = winnow_spool_count(spool);
-	double		bytes = (double) count * winnow_spool_row_bytes(spool);
-	int			nfiles = (int) Min(MAX_FILES, Max(2, ceil(1.5 * bytes / state->budget)));
+	int			dims = state->team->index->dims;
+	WinnowSpoolRow *row = winnow_spool_row_alloc(state->image_bytes, dims);
+	float	   *scratch = palloc(sizeof(float) * pieces->count);
 
-	if (too_many)
-		nfiles = Max(nfiles, (int) Min(MAX_FILES, 2 * count / (MAX_LISTS * FILL * state->index->list_size)));
-	share_lists(centroids, nfiles, first);
-	if (deal_out(state, spool, centroids, first, files, nfiles) > GIANT_FILE * count)
+	winnow_spool_rewind(spool);
+	while (winnow_spool_next(spool, row))
 	{
-		for (int f = 0; f < nfiles; f++)
-			winnow_spool_free(files[f]);
-		deal_out(state, spool, NULL, first, files, nfiles);
-		too_many = true;
-	}
-	for (int f = 0; f < nfiles; f++)
-	{
-		if (too_many || !winnow_spool_fits(files[f]))
-			cluster_spool(state, files[f]);
+		int			piece;
+		float		distance;
+
+		CHECK_FOR_INTERRUPTS();
+		if (centroids != NULL)
+			winnow_nearest(row->vector, centroids, ncentroids, dims, &piece, &distance, scratch);
 		else
-			cluster_file(state, files[f], centroids, first[f], first[f + 1] - first[f]);
-		winnow_spool_free(files[f]);
+			piece = (int) (winnow_key_draw(row->key, salt) * pieces->count);
+		winnow_spool_add(pieces->spools[piece], row);
 	}
+	pfree(scratch);
+	winnow_spool_row_free(row);
+	return close_pieces(pieces);
 }
 
+/* Cut a list that is too large for memory into pieces of rows near one another */
 static void
-cluster_spool(ClusterState *state, WinnowSpool *spool)
+cut_large_list(WriteState *state, WinnowSpool *spool, int depth, Pieces *pieces)
 {
-	double		wanted = ceil(winnow_spool_count(spool) / (state->index->list_size * FILL));
-	bool		too_many = wanted > MAX_LISTS;
-	WinnowCentroids *centroids;
+	int			dims = state->team->index->dims;
+	int64		count = winnow_spool_count(spool);
+	int			npieces = pieces->count;
+	WinnowBatch *batch = winnow_spool_load(spool, state->most / 2, SALT_LARGE);
+	int			nrows = batch->rows.count;
+	int			ncentroids = Min(npieces, nrows);
+	float	   *centroids = palloc_extended(sizeof(float) * dims * npieces, MCXT_ALLOC_HUGE);
+	int32	   *ignored = palloc_extended(sizeof(int32) * nrows, MCXT_ALLOC_HUGE);
+	void	   *scratch = palloc_extended(winnow_kmeans_scratch_bytes(nrows, dims, ncentroids),
+										  MCXT_ALLOC_HUGE);
+
+	winnow_kmeans(batch->rows.vectors, nrows, dims, ncentroids, 8, nrows, centroids, ignored,
+				  scratch, tick, NULL);
+	pfree(scratch);
+	pfree(ignored);
+	winnow_batch_free(batch);
+	if (cut_list(state, spool, centroids, ncentroids, 0, pieces) > GIANT_PIECE * count)
+	{
+		delete_pieces(state, pieces);
+		open_pieces(state, pieces, npieces);
+		cut_list(state, spool, NULL, 0, SALT_PIECE + depth, pieces);
+	}
+	pfree(centroids);
+}
+
+/*
+ * Make the nodes of the lists first, ..., first + nlists - 1, whose rows are in
+ * a file, which is used up.  depth counts how often rows were cut up to now.
+ */
+static void
+write_file(WriteState *state, const char *what, int number, int first, int nlists, int depth)
+{
+	const WinnowFiles *files = &state->team->files;
+	WinnowSpool *spool = winnow_spool_open(files, what, number, state->image_bytes,
+										   state->team->index->dims);
+	int64		count = winnow_spool_count(spool);
 
 	check_stack_depth();
-	if (winnow_spool_count(spool) == 0)
-		return;
-	centroids = train(state, spool, too_many ? MAX_FILES * 2 : (int) wanted);
-	if (too_many || !winnow_spool_fits(spool))
-		cluster_in_files(state, spool, centroids, too_many);
+	CHECK_FOR_INTERRUPTS();
+	if (count <= state->most)
+	{
+		WinnowBatch *batch = winnow_spool_load(spool, count, 0);
+
+		winnow_spool_close(spool);
+		winnow_file_delete(files, what, number);
+		write_lists(state, batch);
+		winnow_batch_free(batch);
+	}
 	else
-		cluster_in_memory(state, spool, centroids);
+	{
+		Pieces	   *pieces = palloc(sizeof(Pieces));
+		int			npieces = (int) Min(WINNOW_MAX_PARTS, ceil(1.5 * count / state->most));
+		bool		whole = nlists > 1;
+
+		open_pieces(state, pieces, whole ? Min(npieces, nlists) : npieces);
+		if (whole)
+			cut_by_list(state, spool, first, nlists, pieces);
+		else
+			cut_large_list(state, spool, depth, pieces);
+		winnow_spool_close(spool);
+		winnow_file_delete(files, what, number);
+		for (int p = 0; p < pieces->count; p++)
+		{
+			/* list l goes to piece (l - first) * count / nlists */
+			int			low = (p * nlists + pieces->count - 1) / pieces->count;
+			int			high = ((p + 1) * nlists + pieces->count - 1) / pieces->count;
+
+			write_file(state, "piece", (pieces->first + p) * files->nwriters + files->writer,
+					   whole ? first + low : first, whole ? high - low : 1, depth + 1);
+		}
+		pfree(pieces);
+	}
+}
+
+/* A phase: the lists of every part to nodes */
+void
+winnow_cluster_write(WinnowTeam *team)
+{
+	WriteState	state = {0};
+	WinnowCentroids *centroids = winnow_centroids_read(team);
+	int			first[WINNOW_MAX_PARTS + 1];
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow build part",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
+	share_lists(centroids, team->shared->nparts, first);
 	winnow_centroids_free(centroids);
+	state.team = team;
+	state.level = team->shared->level;
+	state.image_bytes = winnow_layout(team->index, state.level)->image_bytes;
+	state.most = most_rows(team);
+	state.node = winnow_node_alloc(team->index);
+	state.parent = palloc0(sizeof(WinnowSpoolRow));
+	state.parent->image = state.node->image;
+	state.parent->vector = state.node->centroid;
+	if (state.level == 0)
+		state.calibration = winnow_calibration_open(team);
+	while ((state.part = winnow_team_take(team)) >= 0)
+	{
+		old = MemoryContextSwitchTo(context);
+		state.nnodes = 0;
+		state.nodes = winnow_spool_create(&team->files, "nodes",
+										  state.level * WINNOW_MAX_PARTS + state.part,
+										  team->index->inner.image_bytes, team->index->dims);
+		if (state.calibration != NULL)
+			winnow_calibration_begin_part(state.calibration, state.part);
+		write_file(&state, "part", state.part, first[state.part],
+				   first[state.part + 1] - first[state.part], 0);
+		if (state.calibration != NULL)
+			winnow_calibration_end_part(state.calibration);
+		winnow_spool_close(state.nodes);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	if (state.calibration != NULL)
+		winnow_calibration_close(state.calibration);
 }
 
 /*
- * Make the nodes of a level from the spool of its rows; every node adds a row
- * to the spool of its parents.  The calibration, if there is one, is told of
- * every list.
+ * Make the nodes of a level: level 0 from the table's rows, others from the
+ * nbelow nodes of the level below.  Returns the number of nodes.
  */
-void
-winnow_cluster_spool(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-					 WinnowSpool *spool, WinnowSpool *parents,
-					 WinnowCalibration *calibration)
+int64
+winnow_cluster_level(WinnowTeam *team, int level, int64 nbelow)
 {
-	ClusterState state = {0};
+	WinnowTeamShared *shared = team->shared;
+	int			image_bytes = winnow_layout(team->index, level)->image_bytes;
+	double		nrows = nbelow;
+	int64		nnodes = 0;
+	int64		nsample;
+	int			nlists;
+	double		bytes;
 
-	state.rel = rel;
-	state.fork = fork;
-	state.index = index;
-	state.level = level;
-	state.parents = parents;
-	state.calibration = calibration;
-	state.node = winnow_node_alloc(index);
-	state.budget = winnow_spool_budget(spool);
-	cluster_spool(&state, spool);
+	if (level == 0)
+	{
+		nsample = winnow_sample_table(team, &nrows, &nlists);
+		winnow_calibration_seed(team);
+	}
+	else
+		nsample = winnow_sample_nodes(team, level, nbelow, &nlists);
+	winnow_centroids_free(winnow_centroids_train(team, nsample, nlists,
+												 SMALL_LIST * team->index->list_size *
+												 nsample / Max(nrows, 1)));
+
+	bytes = nrows * winnow_spool_row_bytes(image_bytes, team->index->dims);
+	shared->level = level;
+	shared->nsources = shared->nparts;
+	shared->nparts = (int) Max(Min(ceil(bytes / PART_BYTES(shared->unit)), Min(nlists, WINNOW_MAX_PARTS)), 1);
+	winnow_team_run(team, WINNOW_PHASE_DEAL, level == 0 ? shared->nparticipants : 1);
+	if (level > 0)
+		winnow_nodes_delete(team, level - 1, shared->nsources);
+	winnow_team_run(team, WINNOW_PHASE_WRITE, shared->nparts);
+	winnow_file_delete(&team->files, "centroids", 0);
+	for (int part = 0; part < shared->nparts; part++)
+	{
+		WinnowSpool *nodes = winnow_nodes_open(team, level, part);
+
+		nnodes += winnow_spool_count(nodes);
+		winnow_spool_close(nodes);
+	}
+	return nnodes;
 }

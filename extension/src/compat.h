@@ -71,14 +71,17 @@ winnow_tuplesort_next(Tuplesortstate *sort, Datum *value)
 #define WINNOW_HAVE_EXPLAIN_HOOK 1
 #endif
 
-/* A new page at the end of the relation, zeroed, exclusively locked */
+/*
+ * A new page at the end of the relation, zeroed, exclusively locked.  Several
+ * processes may be building a relation that is new in its transaction.
+ */
 static inline Buffer
 winnow_extend_relation(Relation rel, ForkNumber fork)
 {
 #if PG_VERSION_NUM >= 160000
 	return ExtendBufferedRel(BMR_REL(rel), fork, NULL, EB_LOCK_FIRST);
 #else
-	bool		lock = !RELATION_IS_LOCAL(rel);
+	bool		lock = !rel->rd_islocaltemp;
 	Buffer		buffer;
 
 	if (lock)
@@ -90,6 +93,19 @@ winnow_extend_relation(Relation rel, ForkNumber fork)
 	return buffer;
 #endif
 }
+
+/*
+ * Index builds: how many workers the server plans for one.  Before 17 it asks
+ * itself for its own B-trees alone.
+ */
+#if PG_VERSION_NUM >= 170000
+#define WINNOW_BUILD_PARALLEL(am) ((am)->amcanbuildparallel = true)
+#define winnow_planned_workers(heap, rel, info) ((info)->ii_ParallelWorkers)
+#else
+#define WINNOW_BUILD_PARALLEL(am) ((void) 0)
+#define winnow_planned_workers(heap, rel, info) \
+	plan_create_index_workers(RelationGetRelid(heap), RelationGetRelid(rel))
+#endif
 
 /* amcostestimate: paths that must not be used are disabled, not just dear */
 #if PG_VERSION_NUM >= 180000

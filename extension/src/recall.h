@@ -64,15 +64,7 @@ extern float winnow_recall_ball_share(const WinnowRecall *recall,
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
 /* calibrate.c */
-typedef struct WinnowCalibration WinnowCalibration;
-
 extern void winnow_calibration_default(WinnowMeta *meta);
 extern double winnow_tolerance(const float *tolerance, double target);
-extern WinnowCalibration *winnow_calibration_create(const WinnowIndex *index);
-extern void winnow_calibration_seed(WinnowCalibration *calibration, const float *sample,
-									int nsample);
-extern void winnow_calibration_list(WinnowCalibration *calibration, const WinnowRows *rows,
-									const WinnowNode *node);
-extern void winnow_calibration_finish(WinnowCalibration *calibration, WinnowMeta *meta);
 
 #endif							/* WINNOW_RECALL_H */

@@ -1,140 +1,213 @@
 /*
  * spool.c
- *		Rows on their way into the index: in memory, or in a temporary file.
+ *		Rows on their way into the index, in temporary files that the processes
+ *		of a build share.
  *
- * A spool keeps rows in memory up to its budget and moves to a temporary file
- * when there are more.
+ * Files belong to a FileSet, so any participant can read what another has
+ * written and closed.  The order of the rows in a spool depends on who wrote
+ * what; what is made of them must not, hence the keys.
  */
 #include "postgres.h"
 
 #include "spool.h"
 
-#include "storage/buffile.h"
+#include <fcntl.h>
+
+#include "core/random.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
+
+/* Salts of draws are far apart */
+#define SALT UINT64CONST(0xD1B54A32D192ED03)
 
 struct WinnowSpool
 {
 	int			image_bytes;
 	int			dims;
-	Size		row_bytes;
-	Size		budget;
 	int64		count;
-	int64		most;			/* rows the budget has room for */
-	int			allocated;		/* rows that memory holds now */
-	WinnowRows	rows;			/* in memory, if there is no file */
-	BufFile    *file;
-	int64		position;		/* of the reader */
-	MemoryContext context;
+	int			nfiles;
+	int			current;		/* file that is read */
+	BufFile    *files[WINNOW_MAX_PARTICIPANTS];
 };
 
-static void move_to_file(WinnowSpool *spool);
-
-WinnowSpool *
-winnow_spool_create(const WinnowIndex *index, int level, Size budget)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow spool",
-												  ALLOCSET_DEFAULT_SIZES);
-	WinnowSpool *spool = MemoryContextAllocZero(context, sizeof(WinnowSpool));
-
-	spool->context = context;
-	spool->budget = budget;
-	spool->image_bytes = winnow_layout(index, level)->image_bytes;
-	spool->dims = index->dims;
-	spool->row_bytes = sizeof(uint64) + spool->image_bytes + sizeof(float) * index->dims;
-	spool->most = Max((int64) (budget / spool->row_bytes), index->list_size);
-	spool->most = Min(spool->most, PG_INT32_MAX / 2);
-	return spool;
-}
-
-/* A spool that is in a file from the start */
-WinnowSpool *
-winnow_spool_create_file(const WinnowIndex *index, int level, Size budget)
-{
-	WinnowSpool *spool = winnow_spool_create(index, level, budget);
-
-	move_to_file(spool);
-	return spool;
-}
-
-/* Make room for the rows, in memory */
 static void
-allocate_rows(WinnowSpool *spool, int capacity)
+file_name(char *name, const char *what, int number, int writer)
 {
-	MemoryContext old = MemoryContextSwitchTo(spool->context);
-	WinnowRows *rows = &spool->rows;
-	Size		images = (Size) Max(spool->image_bytes, 1) * capacity;
-	Size		vectors = sizeof(float) * spool->dims * capacity;
+	snprintf(name, MAXPGPATH, "%s-%d-%d", what, number, writer);
+}
 
-	if (spool->allocated == 0)
+BufFile *
+winnow_file_create(const WinnowFiles *files, const char *what, int number)
+{
+	char		name[MAXPGPATH];
+
+	file_name(name, what, number, files->writer);
+	return BufFileCreateFileSet(files->set, name);
+}
+
+/* Open what all participants have written under a name; returns how many did */
+int
+winnow_file_open(const WinnowFiles *files, const char *what, int number, BufFile **opened)
+{
+	int			n = 0;
+
+	for (int writer = 0; writer < files->nwriters; writer++)
 	{
-		rows->ids = palloc_extended(sizeof(uint64) * capacity, MCXT_ALLOC_HUGE);
-		rows->images = palloc_extended(images, MCXT_ALLOC_HUGE);
-		rows->vectors = palloc_extended(vectors, MCXT_ALLOC_HUGE);
+		char		name[MAXPGPATH];
+		BufFile    *file;
+
+		file_name(name, what, number, writer);
+		file = BufFileOpenFileSet(files->set, name, O_RDONLY, true);
+		if (file != NULL)
+			opened[n++] = file;
 	}
-	else
-	{
-		rows->ids = repalloc_huge(rows->ids, sizeof(uint64) * capacity);
-		rows->images = repalloc_huge(rows->images, images);
-		rows->vectors = repalloc_huge(rows->vectors, vectors);
-	}
-	spool->allocated = capacity;
-	MemoryContextSwitchTo(old);
+	return n;
 }
 
-static void
-release_rows(WinnowSpool *spool)
+/* Open a file that one participant has written */
+BufFile *
+winnow_file_open_only(const WinnowFiles *files, const char *what, int number)
 {
-	if (spool->allocated == 0)
-		return;
-	pfree(spool->rows.ids);
-	pfree(spool->rows.images);
-	pfree(spool->rows.vectors);
-	spool->allocated = 0;
-	spool->rows.count = 0;
-}
+	BufFile    *opened[WINNOW_MAX_PARTICIPANTS];
+	int			n = winnow_file_open(files, what, number, opened);
 
-static void
-file_write(WinnowSpool *spool, uint64 id, const uint8 *image, const float *vector)
-{
-	BufFileWrite(spool->file, &id, sizeof(id));
-	BufFileWrite(spool->file, unconstify(uint8 *, image), spool->image_bytes);
-	BufFileWrite(spool->file, unconstify(float *, vector), sizeof(float) * spool->dims);
-}
-
-/* The budget is spent: go on in a temporary file */
-static void
-move_to_file(WinnowSpool *spool)
-{
-	MemoryContext old = MemoryContextSwitchTo(spool->context);
-
-	spool->file = BufFileCreateTemp(false);
-	MemoryContextSwitchTo(old);
-	for (int i = 0; i < spool->rows.count; i++)
-		file_write(spool, spool->rows.ids[i],
-				   spool->rows.images + (Size) i * spool->image_bytes,
-				   spool->rows.vectors + (Size) i * spool->dims);
-	release_rows(spool);
+	if (n != 1)
+		elog(ERROR, "%d temporary files \"%s\" of the index build, number %d", n, what, number);
+	return opened[0];
 }
 
 void
-winnow_spool_add(WinnowSpool *spool, uint64 id, const uint8 *image, const float *vector)
+winnow_file_write(BufFile *file, const void *from, Size bytes)
 {
-	if (spool->file == NULL && spool->count >= spool->most)
-		move_to_file(spool);
-	if (spool->file != NULL)
-		file_write(spool, id, image, vector);
-	else
-	{
-		int			i = spool->rows.count++;
+	/* the parameter is not const before PostgreSQL 16 */
+	BufFileWrite(file, (void *) from, bytes);
+}
 
-		if (i >= spool->allocated)
-			allocate_rows(spool, (int) Min(spool->most, Max(64, (int64) spool->allocated * 2)));
-		spool->rows.ids[i] = id;
-		memcpy(spool->rows.images + (Size) i * spool->image_bytes, image, spool->image_bytes);
-		memcpy(spool->rows.vectors + (Size) i * spool->dims, vector,
-			   sizeof(float) * spool->dims);
+void
+winnow_file_read(BufFile *file, void *to, Size bytes)
+{
+	if (BufFileRead(file, to, bytes) != bytes)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read a temporary file of the index build")));
+}
+
+void
+winnow_file_delete(const WinnowFiles *files, const char *what, int number)
+{
+	for (int writer = 0; writer < files->nwriters; writer++)
+	{
+		char		name[MAXPGPATH];
+
+		file_name(name, what, number, writer);
+		BufFileDeleteFileSet(files->set, name, true);
 	}
+}
+
+/*
+ * A number in [0, 1) that depends on a row's key alone, so that rows are
+ * drawn the same way whoever meets them.
+ */
+double
+winnow_key_draw(uint64 key, int salt)
+{
+	uint64_t	state = key + SALT * (salt + 1);
+
+	return winnow_random_unit(&state);
+}
+
+WinnowSpoolRow *
+winnow_spool_row_alloc(int image_bytes, int dims)
+{
+	WinnowSpoolRow *row = palloc0(sizeof(WinnowSpoolRow));
+
+	row->image = palloc0(Max(image_bytes, 1));
+	row->vector = palloc0(sizeof(float) * dims);
+	return row;
+}
+
+void
+winnow_spool_row_free(WinnowSpoolRow *row)
+{
+	pfree(row->image);
+	pfree(row->vector);
+	pfree(row);
+}
+
+static WinnowSpool *
+spool_alloc(int image_bytes, int dims)
+{
+	WinnowSpool *spool = palloc0(sizeof(WinnowSpool));
+
+	spool->image_bytes = image_bytes;
+	spool->dims = dims;
+	return spool;
+}
+
+/* A new spool, for this participant's rows */
+WinnowSpool *
+winnow_spool_create(const WinnowFiles *files, const char *what, int number, int image_bytes,
+					int dims)
+{
+	WinnowSpool *spool = spool_alloc(image_bytes, dims);
+
+	spool->files[spool->nfiles++] = winnow_file_create(files, what, number);
+	return spool;
+}
+
+/* Rows that participants have written: read from the beginning */
+WinnowSpool *
+winnow_spool_open(const WinnowFiles *files, const char *what, int number, int image_bytes,
+				  int dims)
+{
+	WinnowSpool *spool = spool_alloc(image_bytes, dims);
+
+	spool->nfiles = winnow_file_open(files, what, number, spool->files);
+	for (int f = 0; f < spool->nfiles; f++)
+		spool->count += BufFileSize(spool->files[f]) / winnow_spool_row_bytes(image_bytes, dims);
+	return spool;
+}
+
+/* Bytes that a row takes in a file, and about as many in memory */
+Size
+winnow_spool_row_bytes(int image_bytes, int dims)
+{
+	return offsetof(WinnowSpoolRow, image) + image_bytes + sizeof(float) * dims;
+}
+
+void
+winnow_spool_add(WinnowSpool *spool, const WinnowSpoolRow *row)
+{
+	BufFile    *file = spool->files[0];
+
+	winnow_file_write(file, row, offsetof(WinnowSpoolRow, image));
+	winnow_file_write(file, row->image, spool->image_bytes);
+	winnow_file_write(file, row->vector, sizeof(float) * spool->dims);
 	spool->count++;
+}
+
+bool
+winnow_spool_next(WinnowSpool *spool, WinnowSpoolRow *row)
+{
+	Size		bytes = offsetof(WinnowSpoolRow, image);
+	Size		got = 0;
+
+	while (spool->current < spool->nfiles)
+	{
+		got = BufFileRead(spool->files[spool->current], row, bytes);
+		if (got != 0)
+			break;
+		spool->current++;
+	}
+	if (spool->current == spool->nfiles)
+		return false;
+	if (got != bytes)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read a temporary file of the index build")));
+	winnow_file_read(spool->files[spool->current], row->image, spool->image_bytes);
+	winnow_file_read(spool->files[spool->current], row->vector, sizeof(float) * spool->dims);
+	return true;
 }
 
 int64
@@ -143,92 +216,185 @@ winnow_spool_count(const WinnowSpool *spool)
 	return spool->count;
 }
 
-Size
-winnow_spool_budget(const WinnowSpool *spool)
-{
-	return spool->budget;
-}
-
-Size
-winnow_spool_row_bytes(const WinnowSpool *spool)
-{
-	return spool->row_bytes;
-}
-
-/* Read from the beginning */
 void
 winnow_spool_rewind(WinnowSpool *spool)
 {
-	spool->position = 0;
-	if (spool->file != NULL && BufFileSeek(spool->file, 0, 0, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not rewind a temporary file of the index build")));
-}
-
-static void
-file_read(WinnowSpool *spool, void *to, Size bytes)
-{
-	if (BufFileRead(spool->file, to, bytes) != bytes)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not read a temporary file of the index build")));
-}
-
-bool
-winnow_spool_next(WinnowSpool *spool, uint64 *id, uint8 *image, float *vector)
-{
-	if (spool->position >= spool->count)
-		return false;
-	if (spool->file != NULL)
-	{
-		file_read(spool, id, sizeof(*id));
-		file_read(spool, image, spool->image_bytes);
-		file_read(spool, vector, sizeof(float) * spool->dims);
-	}
-	else
-	{
-		*id = spool->rows.ids[spool->position];
-		memcpy(image, spool->rows.images + spool->position * spool->image_bytes,
-			   spool->image_bytes);
-		memcpy(vector, spool->rows.vectors + spool->position * spool->dims,
-			   sizeof(float) * spool->dims);
-	}
-	spool->position++;
-	return true;
-}
-
-/* Can the rows be in memory all at once? */
-bool
-winnow_spool_fits(const WinnowSpool *spool)
-{
-	return spool->count <= spool->most;
-}
-
-/* All rows, in memory; the spool still owns them */
-WinnowRows *
-winnow_spool_load(WinnowSpool *spool)
-{
-	Assert(winnow_spool_fits(spool));
-	if (spool->file != NULL)
-	{
-		allocate_rows(spool, (int) spool->count);
-		winnow_spool_rewind(spool);
-		for (int i = 0; i < spool->count; i++)
-			winnow_spool_next(spool, &spool->rows.ids[i],
-							  spool->rows.images + (Size) i * spool->image_bytes,
-							  spool->rows.vectors + (Size) i * spool->dims);
-		spool->rows.count = (int) spool->count;
-		BufFileClose(spool->file);
-		spool->file = NULL;
-	}
-	return &spool->rows;
+	for (int f = 0; f < spool->nfiles; f++)
+		if (BufFileSeek(spool->files[f], 0, 0, SEEK_SET) != 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not rewind a temporary file of the index build")));
+	spool->current = 0;
 }
 
 void
-winnow_spool_free(WinnowSpool *spool)
+winnow_spool_close(WinnowSpool *spool)
 {
-	if (spool->file != NULL)
-		BufFileClose(spool->file);
-	MemoryContextDelete(spool->context);
+	for (int f = 0; f < spool->nfiles; f++)
+		BufFileClose(spool->files[f]);
+	pfree(spool);
+}
+
+/*
+ * Bring rows into another order, in place: row from[i] comes to i.  from[] is
+ * used up.
+ */
+void
+winnow_rows_arrange(WinnowRows *rows, int image_bytes, int dims, int32 *from)
+{
+	uint8	   *image = palloc(Max(image_bytes, 1));
+	float	   *vector = palloc(sizeof(float) * dims);
+
+	for (int i = 0; i < rows->count; i++)
+	{
+		uint64		id = rows->ids[i];
+		int			to = i;
+
+		if (from[i] == i)
+			continue;
+		/* follow the cycle that begins here */
+		memcpy(image, rows->images + (Size) i * image_bytes, image_bytes);
+		memcpy(vector, rows->vectors + (Size) i * dims, sizeof(float) * dims);
+		while (from[to] != i)
+		{
+			int			next = from[to];
+
+			rows->ids[to] = rows->ids[next];
+			memcpy(rows->images + (Size) to * image_bytes,
+				   rows->images + (Size) next * image_bytes, image_bytes);
+			memcpy(rows->vectors + (Size) to * dims, rows->vectors + (Size) next * dims,
+				   sizeof(float) * dims);
+			from[to] = to;
+			to = next;
+		}
+		rows->ids[to] = id;
+		memcpy(rows->images + (Size) to * image_bytes, image, image_bytes);
+		memcpy(rows->vectors + (Size) to * dims, vector, sizeof(float) * dims);
+		from[to] = to;
+	}
+	pfree(image);
+	pfree(vector);
+}
+
+typedef struct Place
+{
+	int64		list;
+	uint64		key;
+	int32		row;
+} Place;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const Place *x = a;
+	const Place *y = b;
+
+	if (x->list != y->list)
+		return x->list < y->list ? -1 : 1;
+	return x->key < y->key ? -1 : x->key > y->key;
+}
+
+static void
+sort_batch(WinnowBatch *batch, int image_bytes, int dims)
+{
+	int			count = batch->rows.count;
+	Place	   *places = palloc_extended(sizeof(Place) * Max(count, 1), MCXT_ALLOC_HUGE);
+	int32	   *from = palloc_extended(sizeof(int32) * Max(count, 1), MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < count; i++)
+	{
+		places[i].list = batch->lists[i];
+		places[i].key = batch->keys[i];
+		places[i].row = i;
+	}
+	qsort(places, count, sizeof(Place), compare_places);
+	for (int i = 0; i < count; i++)
+	{
+		batch->lists[i] = places[i].list;
+		batch->keys[i] = places[i].key;
+		from[i] = places[i].row;
+	}
+	winnow_rows_arrange(&batch->rows, image_bytes, dims, from);
+	pfree(places);
+	pfree(from);
+}
+
+/* Make room in a batch */
+static void
+grow_batch(WinnowBatch *batch, int capacity, int image_bytes, int dims)
+{
+	WinnowRows *rows = &batch->rows;
+	Size		images = (Size) Max(image_bytes, 1) * capacity;
+	Size		vectors = sizeof(float) * dims * capacity;
+
+	if (rows->ids == NULL)
+	{
+		rows->ids = palloc_extended(sizeof(uint64) * capacity, MCXT_ALLOC_HUGE);
+		rows->images = palloc_extended(images, MCXT_ALLOC_HUGE);
+		rows->vectors = palloc_extended(vectors, MCXT_ALLOC_HUGE);
+		batch->keys = palloc_extended(sizeof(uint64) * capacity, MCXT_ALLOC_HUGE);
+		batch->lists = palloc_extended(sizeof(int64) * capacity, MCXT_ALLOC_HUGE);
+	}
+	else
+	{
+		rows->ids = repalloc_huge(rows->ids, sizeof(uint64) * capacity);
+		rows->images = repalloc_huge(rows->images, images);
+		rows->vectors = repalloc_huge(rows->vectors, vectors);
+		batch->keys = repalloc_huge(batch->keys, sizeof(uint64) * capacity);
+		batch->lists = repalloc_huge(batch->lists, sizeof(int64) * capacity);
+	}
+}
+
+/*
+ * Rows of a spool, from the beginning, in memory: all of them, or about "most"
+ * drawn by their keys.  Sorted by list and key.
+ */
+WinnowBatch *
+winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
+{
+	WinnowBatch *batch = palloc0(sizeof(WinnowBatch));
+	WinnowRows *rows = &batch->rows;
+	WinnowSpoolRow *row = winnow_spool_row_alloc(spool->image_bytes, spool->dims);
+	double		rate = spool->count <= most ? 1 : (double) most / spool->count;
+	int			capacity = (int) Min(Max(Min(spool->count, most + most / 16), 64),
+									 PG_INT32_MAX / 4);
+
+	grow_batch(batch, capacity, spool->image_bytes, spool->dims);
+	winnow_spool_rewind(spool);
+	for (int64 n = 0; winnow_spool_next(spool, row); n++)
+	{
+		int			i = rows->count;
+
+		if (n % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+		if (rate < 1 && winnow_key_draw(row->key, salt) >= rate)
+			continue;
+		if (i == capacity)
+		{
+			capacity += capacity / 4;
+			grow_batch(batch, capacity, spool->image_bytes, spool->dims);
+		}
+		batch->keys[i] = row->key;
+		batch->lists[i] = row->list;
+		rows->ids[i] = row->id;
+		memcpy(rows->images + (Size) i * spool->image_bytes, row->image, spool->image_bytes);
+		memcpy(rows->vectors + (Size) i * spool->dims, row->vector,
+			   sizeof(float) * spool->dims);
+		rows->count++;
+	}
+	rows->nknown = rows->count;
+	winnow_spool_row_free(row);
+	sort_batch(batch, spool->image_bytes, spool->dims);
+	return batch;
+}
+
+void
+winnow_batch_free(WinnowBatch *batch)
+{
+	pfree(batch->rows.ids);
+	pfree(batch->rows.images);
+	pfree(batch->rows.vectors);
+	pfree(batch->keys);
+	pfree(batch->lists);
+	pfree(batch);
 }

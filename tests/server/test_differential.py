@@ -135,9 +135,13 @@ class World:
             f"CREATE {kind}TABLE items (id integer, other integer, e {vector}{columns})"
             + (" PARTITION BY HASH (id)" if self.flavour == "partitioned" else "")
         )
+        tables = ["items"]
         if self.flavour == "partitioned":
-            for i in range(3):
-                self.run(f"CREATE TABLE items_{i} PARTITION OF items FOR VALUES WITH (MODULUS 3, REMAINDER {i})")
+            tables = [f"items_{i}" for i in range(3)]
+            for i, table in enumerate(tables):
+                self.run(f"CREATE TABLE {table} PARTITION OF items FOR VALUES WITH (MODULUS 3, REMAINDER {i})")
+        for table in tables:
+            self.run(f"ALTER TABLE {table} SET (parallel_workers = 2)")
 
     def create_index(self) -> None:
         rng = self.rng
@@ -145,6 +149,7 @@ class World:
         columns.insert(rng.randint(0, len(columns)), f"{self.target} {self.opclass}")
         concurrently = "CONCURRENTLY " if rng.random() < 0.2 and self.flavour != "partitioned" else ""
         self.run(f"SET maintenance_work_mem = '{rng.choice(['1MB', '64MB'])}'")
+        self.run(f"SET max_parallel_maintenance_workers = {rng.choice([0, 2])}")
         self.run(
             f"CREATE INDEX {concurrently}items_index ON items USING winnow ({', '.join(columns)})"
             f" WITH (list_size = {rng.choice([8, 8, 8, 20, 64, 512])})"
