@@ -177,6 +177,16 @@ def test_bytes_count_and_a_build_taken_over_is_no_second_measurement() -> None:
     )
 
 
+def test_wal_without_page_images_counts_where_both_runs_have_it() -> None:
+    old, new = made_run(), made_run()
+    new.inserts = [
+        replace(each, wal_bytes_per_row_again=90.0, plain_wal_bytes_per_row_again=60.0) for each in new.inserts
+    ]
+    assert not compare(old, new).regressions
+    worse = replace(new, inserts=[replace(each, wal_bytes_per_row_again=110.0) for each in new.inserts])
+    assert found(compare(new, worse)) == {("winnow", "insert", "the same again")}
+
+
 def test_what_is_missing_is_noted() -> None:
     less = made_run()
     less.answers = [each for each in less.answers if each.workload != "none"]

@@ -277,6 +277,10 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
         ),
         ("peak memory of building, MB", {side: peak for side, peak in peaks.items() if peak}),
         ("WAL of the indexes per inserted row, kB", {c.side: c.index_wal_bytes_per_row / 1e3 for c in results.inserts}),
+        (
+            "the same without most page images, kB",
+            {c.side: c.index_wal_bytes_per_row_again / 1e3 for c in results.inserts if c.wal_bytes_per_row_again},
+        ),
         ("time to insert a row, ms", {cost.side: 1e3 / cost.rows_per_second for cost in results.inserts}),
         ("VACUUM, s", {cost.side: cost.seconds for cost in results.vacuums}),
         ("WAL of VACUUM, MB", {cost.side: cost.wal_bytes / 1e6 for cost in results.vacuums}),

@@ -161,6 +161,8 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
     for cost in results.inserts:
         add(cost.side, "insert", "time per row", Figure(1 / cost.rows_per_second, "time"))
         add(cost.side, "insert", "index WAL per row", Figure(cost.index_wal_bytes_per_row, "size"))
+        if cost.wal_bytes_per_row_again:
+            add(cost.side, "insert", "the same again", Figure(cost.index_wal_bytes_per_row_again, "size"))
     for vacuum in results.vacuums:
         where = f"vacuum of {vacuum.deleted:,} rows"
         add(vacuum.side, where, "time", Figure(vacuum.seconds, "time"))
