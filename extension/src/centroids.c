@@ -322,12 +322,30 @@ collect_lists(WinnowTeam *team, WinnowCentroids *centroids)
 	mean_groups(centroids);
 }
 
-/* What the sampled rows of one group add to a list */
+/* What some sampled rows of one group add to a list; the sum follows in the file */
 typedef struct ListSum
 {
 	int			list;
 	int64		count;
 } ListSum;
+
+/* Write down and forget the sums of the lists that rows went to */
+static void
+flush_sums(BufFile *file, const WinnowCentroids *centroids, double **sums, int64 *counts)
+{
+	for (int l = 0; l < centroids->count; l++)
+	{
+		ListSum		sum = {l, counts[l]};
+
+		if (sums[l] == NULL)
+			continue;
+		winnow_file_write(file, &sum, sizeof(sum));
+		winnow_file_write(file, sums[l], sizeof(double) * centroids->dims);
+		pfree(sums[l]);
+		sums[l] = NULL;
+		counts[l] = 0;
+	}
+}
 
 /* Assign one group's sampled rows; write down count and sum of each list they go to */
 static void
@@ -338,6 +356,7 @@ sum_group(WinnowTeam *team, const WinnowCentroids *centroids, int g, WinnowSpool
 	int64	   *counts = palloc0(sizeof(int64) * centroids->count);
 	WinnowSpool *sample = open_sample(team, "group", g);
 	BufFile    *file = winnow_file_create(&team->files, "sums", g);
+	Size		bytes = 0;
 
 	for (int64 n = 0; winnow_spool_next(sample, row); n++)
 	{
@@ -346,21 +365,21 @@ sum_group(WinnowTeam *team, const WinnowCentroids *centroids, int g, WinnowSpool
 		if (n % 256 == 0)
 			CHECK_FOR_INTERRUPTS();
 		if (sums[list] == NULL)
+		{
+			/* where to cut does not depend on who does it: the unit is the same for all */
+			if (bytes > team->shared->unit)
+			{
+				flush_sums(file, centroids, sums, counts);
+				bytes = 0;
+			}
 			sums[list] = palloc0(sizeof(double) * dims);
+			bytes += sizeof(double) * dims;
+		}
 		for (int d = 0; d < dims; d++)
 			sums[list][d] += row->vector[d];
 		counts[list]++;
 	}
-	for (int l = 0; l < centroids->count; l++)
-	{
-		ListSum		sum = {l, counts[l]};
-
-		if (sums[l] == NULL)
-			continue;
-		winnow_file_write(file, &sum, sizeof(sum));
-		winnow_file_write(file, sums[l], sizeof(double) * dims);
-		pfree(sums[l]);
-	}
+	flush_sums(file, centroids, sums, counts);
 	BufFileClose(file);
 	winnow_spool_close(sample);
 	pfree(sums);
