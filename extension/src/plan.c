@@ -2,7 +2,8 @@
  * plan.c
  *		Conditions that the planner leaves out, although the index serves them.
  *
- * For each ordered path over a winnow index, offer the one that has these
+ * For each ordered path over a winnow index that the planner has kept (of
+ * several such indexes it may have kept one), offer the one that has these
  * conditions too:
  *
  *		constant = ANY (column)			as column @> ARRAY[constant]
