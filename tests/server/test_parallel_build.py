@@ -195,6 +195,11 @@ def test_built_by_the_leader_alone(building: Connection) -> None:
     building.execute("CREATE INDEX items_index ON items USING winnow (e vector_l2_ops) WITH (list_size = 8)")
     assert launched(messages) == 2
     check_indexes(building)
+    building.execute("SET max_parallel_workers = 0")
+    messages.clear()
+    building.execute("REINDEX INDEX items_index")
+    assert "winnow: 0 of 2 workers launched" in messages
+    check_indexes(building)
 
 
 def test_small_table_has_no_workers_by_itself(building: Connection) -> None:
