@@ -10,12 +10,12 @@
 #include "winnow.h"
 
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "access/xloginsert.h"
 #include "catalog/index.h"
 #include "commands/progress.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
+#include "storage/ipc.h"
 #include "utils/backend_progress.h"
 #include "utils/memutils.h"
 
@@ -178,8 +178,7 @@ static void
 build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 			IndexBuildResult *result)
 {
-	/* goes with the (sub)transaction, and temporary files go with it */
-	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "winnow build",
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow build",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Buffer		buffer = winnow_extend_relation(rel, fork);
@@ -195,8 +194,12 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		WinnowTeam *team = winnow_team_begin(heap, rel, info, index,
 											 winnow_planned_workers(heap, rel, info));
 
-		build_tree(team, &meta);
-		winnow_team_dismiss(team);
+		PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
+		{
+			build_tree(team, &meta);
+			winnow_team_end(team);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
 		result->heap_tuples = team->shared->heap_tuples;
 		result->index_tuples = (double) team->shared->nindexed;
 		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;

@@ -66,7 +66,8 @@ most_rows(const WinnowTeam *team)
 	const WinnowLayout *layout = winnow_layout(team->index, team->shared->level);
 	Size		bytes = winnow_spool_row_bytes(layout->image_bytes, team->index->dims);
 
-	return Max((int64) (team->shared->unit / bytes), 4 * team->index->list_size);
+	return Max(Min((int64) (team->shared->unit / bytes), PG_INT32_MAX / 8),
+			   4 * team->index->list_size);
 }
 
 /* The nodes that were made of a part, as rows of the next level */

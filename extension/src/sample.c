@@ -61,6 +61,8 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 static void
 scan_blocks(WinnowTeam *team, BlockNumber nblocks, BlockNumber nchosen, SampleState *state)
 {
+	/* do not wait for transactions yet; a snapshot never does */
+	bool		anyvisible = !team->info->ii_Concurrent;
 	uint64_t	random = 1;
 	BlockNumber start = 0;
 	BlockNumber count = 0;
@@ -82,8 +84,8 @@ scan_blocks(WinnowTeam *team, BlockNumber nblocks, BlockNumber nchosen, SampleSt
 			}
 		}
 		if (count > 0)
-			table_index_build_range_scan(team->heap, team->rel, team->info, false, true, false,
-										 start, count, sample_row, state, NULL);
+			table_index_build_range_scan(team->heap, team->rel, team->info, false, anyvisible,
+										 false, start, count, sample_row, state, NULL);
 		CHECK_FOR_INTERRUPTS();
 		start = block;
 		count = 1;

@@ -45,12 +45,6 @@
 PGDLLEXPORT void winnow_build_worker(dsm_segment *seg, shm_toc *toc);
 
 static void
-delete_files(void *arg)
-{
-	FileSetDeleteAll((FileSet *) arg);
-}
-
-static void
 init_shared(WinnowTeam *team, WinnowTeamShared *shared, int nparticipants)
 {
 	memset(shared, 0, sizeof(*shared));
@@ -124,8 +118,8 @@ prepare_workers(WinnowTeam *team, int nworkers)
 }
 
 /*
- * Begin a build with up to the given number of workers.  Its files are gone
- * when the current memory context is.
+ * Begin a build with up to the given number of workers.  What follows, up to
+ * winnow_team_end(), is to be guarded by winnow_team_abort().
  */
 WinnowTeam *
 winnow_team_begin(Relation heap, Relation rel, IndexInfo *info, const WinnowIndex *index,
@@ -139,9 +133,6 @@ winnow_team_begin(Relation heap, Relation rel, IndexInfo *info, const WinnowInde
 	team->index = index;
 	FileSetInit(&team->set);
 	team->files.set = &team->set;
-	team->cleanup.func = delete_files;
-	team->cleanup.arg = &team->set;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &team->cleanup);
 	if (nworkers > 0)
 		prepare_workers(team, Min(nworkers, WINNOW_MAX_PARTICIPANTS - 1));
 	if (team->parallel == NULL)
@@ -212,22 +203,39 @@ winnow_team_progress(WinnowTeam *team, int nrows)
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, (int64) ndone);
 }
 
-/* From now on the leader is alone */
+/* The build is done: workers and files go, the shared struct stays */
 void
-winnow_team_dismiss(WinnowTeam *team)
+winnow_team_end(WinnowTeam *team)
 {
-	WinnowTeamShared *shared;
+	if (team->parallel != NULL)
+	{
+		WinnowTeamShared *shared = palloc(sizeof(WinnowTeamShared));
 
-	if (team->parallel == NULL)
-		return;
-	shared = palloc(sizeof(WinnowTeamShared));
-	memcpy(shared, team->shared, sizeof(WinnowTeamShared));
-	shared->nparticipants = 1;
-	team->shared = shared;
-	team->scan = NULL;
-	DestroyParallelContext(team->parallel);
-	ExitParallelMode();
+		memcpy(shared, team->shared, sizeof(WinnowTeamShared));
+		team->shared = shared;
+		DestroyParallelContext(team->parallel);
+		team->parallel = NULL;
+		ExitParallelMode();
+	}
+	FileSetDeleteAll(&team->set);
+}
+
+/*
+ * The build has failed, or the process is about to end; for
+ * PG_ENSURE_ERROR_CLEANUP.  The files must not stay for as long as the
+ * transaction is there, and workers go first lest they make new ones.
+ */
+void
+winnow_team_abort(int code, Datum arg)
+{
+	WinnowTeam *team = (WinnowTeam *) DatumGetPointer(arg);
+
+	HOLD_INTERRUPTS();
+	if (team->parallel != NULL)
+		DestroyParallelContext(team->parallel);
 	team->parallel = NULL;
+	FileSetDeleteAll(&team->set);
+	RESUME_INTERRUPTS();
 }
 
 /* A worker's share of one phase */

@@ -59,7 +59,6 @@ typedef struct WinnowTeam
 
 	/* the leader's */
 	FileSet		set;
-	MemoryContextCallback cleanup;
 	ParallelContext *parallel;	/* NULL: there are no workers */
 	bool		launched;
 	BufferUsage *buffer_usage;
@@ -73,7 +72,8 @@ extern WinnowTeam *winnow_team_begin(Relation heap, Relation rel, IndexInfo *inf
 extern void winnow_team_run(WinnowTeam *team, WinnowPhase phase, int ntasks);
 extern int	winnow_team_take(WinnowTeam *team);
 extern void winnow_team_progress(WinnowTeam *team, int nrows);
-extern void winnow_team_dismiss(WinnowTeam *team);
+extern void winnow_team_end(WinnowTeam *team);
+extern void winnow_team_abort(int code, Datum team);
 
 /* build.c */
 extern void winnow_build_run_phase(WinnowTeam *team);

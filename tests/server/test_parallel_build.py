@@ -157,12 +157,12 @@ def test_same_index_with_any_number_of_workers(cluster: Cluster, building: Conne
         ).fetchone()
         assert counts == (True, True)
         building.execute("DROP INDEX items_index")
-    assert no_files_left(building)
+    assert files_left(cluster) == []
 
 
-def no_files_left(connection: Connection) -> bool:
-    record = connection.execute("SELECT count(*) FROM pg_ls_dir('base/pgsql_tmp', true, false)").fetchone()
-    return record == (0,)
+def files_left(cluster: Cluster) -> list[str]:
+    """Temporary files of the server."""
+    return sorted(str(path) for path in (cluster.server.data_dir / "base" / "pgsql_tmp").rglob("*"))
 
 
 def make_items(
@@ -194,6 +194,11 @@ def test_built_by_the_leader_alone(building: Connection) -> None:
     building.execute("ALTER TABLE items SET (parallel_workers = 2)")
     building.execute("CREATE INDEX items_index ON items USING winnow (e vector_l2_ops) WITH (list_size = 8)")
     assert launched(messages) == 2
+    check_indexes(building)
+    building.execute("SET max_parallel_workers = 0")
+    messages.clear()
+    building.execute("REINDEX INDEX items_index")
+    assert "winnow: 0 of 2 workers launched" in messages
     check_indexes(building)
 
 
@@ -249,7 +254,7 @@ END $$
         ("PERFORM pg_terminate_backend(pg_backend_pid())", "terminating .* due to administrator command"),
     ],
 )
-def test_error_in_a_worker(building: Connection, statement: str, message: str) -> None:
+def test_error_in_a_worker(cluster: Cluster, building: Connection, statement: str, message: str) -> None:
     make_items(building, rows=3000)
     building.execute(TROUBLE.format(statement=statement))
     build = (
@@ -264,12 +269,12 @@ def test_error_in_a_worker(building: Connection, statement: str, message: str) -
         except psycopg.Error as error:
             errors.append(str(error))
     assert re.search(message, errors[0])
-    assert no_files_left(building)
+    assert files_left(cluster) == []
     building.execute("CREATE INDEX items_index ON items USING winnow (e vector_l2_ops) WITH (list_size = 8)")
     check_indexes(building)
 
 
-def test_error_within_a_subtransaction(building: Connection) -> None:
+def test_error_within_a_subtransaction(cluster: Cluster, building: Connection) -> None:
     make_items(building, rows=3000)
     building.execute(
         "CREATE FUNCTION late(v vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
@@ -285,11 +290,35 @@ def test_error_within_a_subtransaction(building: Connection) -> None:
         else:
             with pytest.raises(psycopg.errors.RaiseException, match="there are files"):
                 building.execute(build)
+            assert files_left(cluster) == []
         building.execute("ROLLBACK TO s")
-        assert no_files_left(building)
+        assert files_left(cluster) == []
     building.execute("CREATE INDEX items_index ON items USING winnow (e vector_l2_ops) WITH (list_size = 8)")
     building.execute("COMMIT")
     check_indexes(building)
+
+
+def test_leader_is_terminated(cluster: Cluster, building: Connection, dsn: str) -> None:
+    make_items(building, rows=3000)
+    building.execute(
+        "CREATE FUNCTION last(v vector) RETURNS vector LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$ BEGIN"
+        " PERFORM pg_stat_clear_snapshot();"
+        " PERFORM pg_terminate_backend(pid) FROM pg_stat_progress_create_index"
+        "  WHERE pid = pg_backend_pid() AND phase LIKE '%assigning%'; RETURN v; END $$"
+    )
+    leader = building.info.backend_pid
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        building.execute("CREATE INDEX ON items USING winnow ((last(e)::vector(3)) vector_l2_ops) WITH (list_size = 8)")
+    with psycopg.connect(dsn, autocommit=True) as other:
+        # The message comes before the process has ended
+        while other.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE pid = %s OR leader_pid = %s", [leader] * 2
+        ).fetchone():
+            pass
+        assert files_left(cluster) == []
+        other.execute("SET max_parallel_maintenance_workers = 2")
+        other.execute("CREATE INDEX ON items USING winnow (e vector_l2_ops) WITH (list_size = 8)")
+        check_indexes(other)
 
 
 def test_built_index_survives_a_crash(seed: int) -> None:
