@@ -71,6 +71,7 @@ def kill(postmaster: Postmaster) -> bool:
     """Kill the postmaster and then all its children, as a power failure would; whether all are gone."""
     processes = [postmaster.process]
     with contextlib.suppress(psutil.NoSuchProcess):
+        postmaster.process.suspend()  # or it could start a child that is not in the list
         processes += postmaster.process.children(recursive=True)
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
