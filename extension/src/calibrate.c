@@ -54,8 +54,8 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 /* Fewer lists than that are not worth calibrating */
 #define ENOUGH_LISTS 16
 
-/* Queries that are not rows of the table are a little harder */
-#define SAFETY 0.9
+/* Queries that are not rows of the table, and filters of real life, are harder */
+#define SAFETY 0.7
 
 /* Tolerances that are tried: a geometric series from the largest down */
 #define STEPS 96
