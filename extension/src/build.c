@@ -162,7 +162,7 @@ write_meta(Relation rel, ForkNumber fork, const WinnowMeta *meta)
 	Buffer		buffer = ReadBufferExtended(rel, fork, WINNOW_META_BLOCK, RBM_NORMAL, NULL);
 
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	winnow_page_init(BufferGetPage(buffer), WINNOW_PAGE_META);
+	winnow_page_init(BufferGetPage(buffer), WINNOW_PAGE_META, InvalidXLogRecPtr);
 	*WinnowPageGetMeta(BufferGetPage(buffer)) = *meta;
 	((PageHeader) BufferGetPage(buffer))->pd_lower =
 		MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta);

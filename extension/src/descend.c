@@ -82,7 +82,8 @@ nearest_children(WinnowDescent *descent, BlockNumber node, const float *vector,
 	int			nnear = 0;
 
 	/* assignment is by Euclidean distance, whatever the metric */
-	winnow_centroid_read(descent->rel, index, view->data, view->ndata, descent->centroid);
+	winnow_centroid_read(descent->rel, index, view->data, view->ndata, InvalidXLogRecPtr,
+						 descent->centroid);
 	winnow_query_prepare(descent->query, WINNOW_METRIC_L2, vector, descent->centroid,
 						 index->dims);
 	for (;;)
@@ -98,7 +99,7 @@ nearest_children(WinnowDescent *descent, BlockNumber node, const float *vector,
 		}
 		if (!BlockNumberIsValid(view->next))
 			break;
-		winnow_view_read(descent->rel, index, view->next, level, NULL, view);
+		winnow_view_read(descent->rel, index, view->next, level, InvalidXLogRecPtr, NULL, view);
 	}
 	if (nnear == 0)
 		winnow_corrupted(descent->rel, node, "An inner node has no children.");
@@ -113,10 +114,10 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 {
 	Relation	rel = descent->rel;
 	WinnowView *view = descent->view;
-	BlockNumber node = winnow_read_root(rel);
+	BlockNumber node = winnow_read_root(rel, NULL);
 
 	path->nsteps = 0;
-	winnow_view_read(rel, descent->index, node, -1, NULL, view);
+	winnow_view_read(rel, descent->index, node, -1, InvalidXLogRecPtr, NULL, view);
 	while (view->level > 0)
 	{
 		NearChild	near[NEAREST_CHILDREN];
@@ -129,9 +130,10 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 		{
 			float		distance;
 
-			winnow_view_read(rel, descent->index, near[i].step.child, level - 1, NULL, view);
+			winnow_view_read(rel, descent->index, near[i].step.child, level - 1, InvalidXLogRecPtr,
+							 NULL, view);
 			winnow_centroid_read(rel, descent->index, view->data, view->ndata,
-								 descent->centroid);
+								 InvalidXLogRecPtr, descent->centroid);
 			distance = winnow_kernels->l2_squared(vector, descent->centroid,
 												  descent->index->dims);
 			if (distance < best_distance)
@@ -143,7 +145,8 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 		path->steps[path->nsteps++] = near[best].step;
 		node = near[best].step.child;
 		if (level > 1)
-			winnow_view_read(rel, descent->index, node, level - 1, NULL, view);
+			winnow_view_read(rel, descent->index, node, level - 1, InvalidXLogRecPtr,
+							 NULL, view);
 		else
 			break;
 	}

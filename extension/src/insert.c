@@ -52,45 +52,71 @@ insert_state(Relation rel, IndexInfo *info)
 	return state;
 }
 
-/*
- * Make the summaries along the path cover the row.  Returns false if the path
- * is no longer current.
- */
-static bool
-widen_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
-		   const uint8 *leaf_image)
+/* Make the summary of a child cover the row, if the step is still current */
+static void
+widen(Relation rel, const WinnowIndex *index, const WinnowStep *step, const uint8 *leaf_image)
 {
 	uint8		image[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	uint8	   *summary = image + sizeof(WinnowChildStats);
+	Buffer		first;
+	Buffer		group;
+
+	if (!winnow_step_lock(rel, index, step, BUFFER_LOCK_EXCLUSIVE, &first, &group))
+		return;
+	winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
+	if (winnow_summary_add_row(&index->schema, summary, leaf_image))
+	{
+		GenericXLogState *xlog = GenericXLogStart(rel);
+		Page		page = GenericXLogRegisterBuffer(xlog, group, 0);
+
+		winnow_row_set_image(&index->inner, page, step->slot, image);
+		GenericXLogFinish(xlog);
+	}
+	winnow_step_unlock(first, group);
+}
+
+static void
+unlock_path(const Buffer *held, int nheld)
+{
+	while (nheld > 0)
+		UnlockReleaseBuffer(held[--nheld]);
+}
+
+/*
+ * Lock the first head pages of the path's inner nodes, share, from the root
+ * down, when the summaries along the path cover the row: while these locks are
+ * held nobody makes a summary narrower, and the path stays current.  Returns
+ * false, with nothing locked, if it is not current any more.
+ */
+static bool
+lock_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
+		  const uint8 *leaf_image, Buffer *held)
+{
+	uint8		image[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 
 	for (int i = 0; i < path->nsteps; i++)
 	{
 		const WinnowStep *step = &path->steps[i];
-		Buffer		first;
+		bool		covered = false;
 		Buffer		group;
-		bool		covered;
 
-		/* mostly nothing needs to change: look before asking for more */
-		group = winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_SHARE);
-		winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
-		covered = winnow_row_id(&index->inner, BufferGetPage(group), step->slot) == step->child &&
-			winnow_summary_covers_row(&index->schema, summary, leaf_image);
-		UnlockReleaseBuffer(group);
-		if (covered)
-			continue;
-
-		if (!winnow_step_lock(rel, index, step, BUFFER_LOCK_SHARE, &first, &group))
-			return false;
-		winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
-		if (winnow_summary_add_row(&index->schema, summary, leaf_image))
+		while (!covered)
 		{
-			GenericXLogState *xlog = GenericXLogStart(rel);
-			Page		page = GenericXLogRegisterBuffer(xlog, group, 0);
-
-			winnow_row_set_image(&index->inner, page, step->slot, image);
-			GenericXLogFinish(xlog);
+			if (!winnow_step_lock(rel, index, step, BUFFER_LOCK_SHARE, &held[i], &group))
+			{
+				unlock_path(held, i);
+				return false;
+			}
+			winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
+			covered = winnow_summary_covers_row(&index->schema, image + sizeof(WinnowChildStats),
+												leaf_image);
+			if (group != held[i])
+				UnlockReleaseBuffer(group);
+			if (covered)
+				break;
+			UnlockReleaseBuffer(held[i]);
+			widen(rel, index, step, leaf_image);
 		}
-		winnow_step_unlock(first, group);
 	}
 	return true;
 }
@@ -114,13 +140,14 @@ append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPoi
 		UnlockReleaseBuffer(first);
 		return false;
 	}
-	winnow_centroid_read(rel, index, group->data, group->ndata, state->centroid);
+	winnow_centroid_read(rel, index, group->data, group->ndata, InvalidXLogRecPtr,
+						 state->centroid);
 	winnow_encode(state->vector, state->centroid, index->dims, state->code);
 
 	winnow_room_find(rel, index, first, InvalidBuffer, &room);
 	xlog = GenericXLogStart(rel);
 	winnow_room_fill_row(xlog, &room, winnow_tid_pack(tid), state->image);
-	winnow_room_fill_code(index, xlog, &room, state->code);
+	winnow_room_fill_code(rel, index, xlog, &room, state->code);
 	GenericXLogFinish(xlog);
 	*nlive = room.nlive + 1;
 	winnow_room_release(&room);
@@ -140,6 +167,8 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 	int			vector_attno = index->schema.vector_attno;
 	MemoryContext old;
 	WinnowPath	path;
+	Buffer		held[WINNOW_MAX_LEVELS];
+	bool		appended = false;
 	int			ndescents = 0;
 	int			nlive;
 
@@ -153,8 +182,11 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 		if (ndescents++ == MAX_DESCENTS)
 			winnow_corrupted(rel, path.leaf, "It is retired, or a node above it is.");
 		winnow_descend(state->descent, state->vector, &path);
-	} while (!widen_path(rel, index, &path, state->image) ||
-			 !append_to_leaf(rel, state, path.leaf, tid, &nlive));
+		if (!lock_path(rel, index, &path, state->image, held))
+			continue;
+		appended = append_to_leaf(rel, state, path.leaf, tid, &nlive);
+		unlock_path(held, path.nsteps);
+	} while (!appended);
 	if (nlive > index->list_size)
 		winnow_split(rel, heap, index, &path, nlive);
 	MemoryContextSwitchTo(old);

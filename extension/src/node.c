@@ -127,7 +127,7 @@ write_code(const WinnowIndex *index, const float *vector, const float *centroid,
 static void
 write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool first,
 				 const float *centroid, const float *vectors, int nrows, int nknown,
-				 const BlockNumber *blocks, int nblocks, bool logged)
+				 const BlockNumber *blocks, int nblocks, XLogRecPtr born, bool logged)
 {
 	PGAlignedBlock image;
 	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
@@ -138,7 +138,7 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool f
 	{
 		Size		part = Min(centroid_left, WINNOW_PAGE_USABLE);
 
-		winnow_page_init(image.data, WINNOW_PAGE_DATA);
+		winnow_page_init(image.data, WINNOW_PAGE_DATA, born);
 		if (part > 0)
 		{
 			memcpy(PageGetContents(image.data), centroid_from, part);
@@ -181,7 +181,9 @@ rows_before(const WinnowLayout *layout, int g)
 
 /*
  * Write a node of the given rows to new pages, and describe it.  Nothing
- * points to it yet.  The centroid is the mean of the rows.
+ * points to it yet.  The centroid is the mean of the rows.  If the pages are
+ * logged the structure lock is held, which keeps the blocks ours until they
+ * are written.
  */
 void
 winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
@@ -191,6 +193,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	int			ngroups = count_groups(layout, rows->count);
 	int			stride = 1 + layout->max_data;
 	BlockNumber *blocks = palloc(sizeof(BlockNumber) * stride * ngroups);
+	XLogRecPtr	born;
 	PGAlignedBlock image;
 
 	mean_vector(index, rows, node->centroid);
@@ -204,13 +207,15 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 
 		for (int p = 0; p < npages; p++)
 		{
-			Buffer		buffer = winnow_extend_relation(rel, fork);
+			Buffer		buffer = logged ? winnow_allocate(rel) :
+				winnow_extend_relation(rel, fork);
 
 			blocks[g * stride + p] = BufferGetBlockNumber(buffer);
 			UnlockReleaseBuffer(buffer);
 		}
 	}
 	node->block = blocks[0];
+	born = logged ? winnow_birth(rel) : InvalidXLogRecPtr;
 
 	for (int g = 0; g < ngroups; g++)
 	{
@@ -220,7 +225,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 		WinnowGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
-		winnow_head_init(image.data, level, mine[0], blocks[0]);
+		winnow_head_init(image.data, born, level, mine[0], blocks[0]);
 		group = WinnowPageGetGroup(image.data);
 		group->next = g + 1 < ngroups ? mine[stride] : InvalidBlockNumber;
 		group->ndata = winnow_data_pages(index->dims, g == 0, nrows);
@@ -230,18 +235,19 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 							 rows->images + (Size) (start + i) * layout->image_bytes);
 		write_data_pages(rel, fork, index, g == 0, node->centroid,
 						 rows->vectors + (Size) start * index->dims, nrows,
-						 rows->nknown - start, group->data, group->ndata, logged);
+						 rows->nknown - start, group->data, group->ndata, born, logged);
 		write_page(rel, fork, mine[0], image.data, logged);
 	}
 	pfree(blocks);
 }
 
 /*
- * Read a node's centroid, given the data pages of its first group.
+ * Read a node's centroid, given the data pages of its first group.  Returns
+ * false if one of them is gone (see winnow_try_read_page).
  */
-void
+bool
 winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *data,
-					 int ndata, float *centroid)
+					 int ndata, XLogRecPtr asof, float *centroid)
 {
 	Size		left = sizeof(float) * index->dims;
 	char	   *to = (char *) centroid;
@@ -253,12 +259,16 @@ winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *
 
 		if (p >= ndata)
 			winnow_corrupted(rel, InvalidBlockNumber, "A node has no centroid.");
-		buffer = winnow_read_page(rel, data[p], WINNOW_PAGE_DATA, BUFFER_LOCK_SHARE);
+		buffer = winnow_try_read_page(rel, data[p], WINNOW_PAGE_DATA, asof,
+									  BUFFER_LOCK_SHARE);
+		if (BufferIsInvalid(buffer))
+			return false;
 		memcpy(to, PageGetContents(BufferGetPage(buffer)), part);
 		UnlockReleaseBuffer(buffer);
 		to += part;
 		left -= part;
 	}
+	return true;
 }
 
 WinnowView *
@@ -319,24 +329,36 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
  * what is needed to go on from there.  TIDs and columns are read under one
  * lock, so that they belong together.  The page is the first of a node, or the
  * one that the view names as next.
+ *
+ * asof is when the page was named (see winnow_try_read_page); with 0 neither
+ * this page nor those that it names are expected to go.  Returns false if it is
+ * gone.
  */
-void
+bool
 winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int level,
-				 const WinnowFilter *filter, WinnowView *view)
+				 XLogRecPtr asof, const WinnowFilter *filter, WinnowView *view)
 {
-	Buffer		buffer = winnow_read_head(index, rel, block, level, BUFFER_LOCK_SHARE);
-	Page		page = BufferGetPage(buffer);
-	WinnowGroup *group = WinnowPageGetGroup(page);
-	const WinnowLayout *layout = winnow_layout(index, group->level);
-	int			nwords = WINNOW_MASK_WORDS(group->nrows);
+	Buffer		buffer = winnow_try_read_head(index, rel, block, level, asof,
+											  BUFFER_LOCK_SHARE);
+	Page		page;
+	WinnowGroup *group;
+	const WinnowLayout *layout;
+	int			nwords;
 	uint64		mask[WINNOW_MASK_MAX];
 
+	if (BufferIsInvalid(buffer))
+		return false;
+	page = BufferGetPage(buffer);
+	group = WinnowPageGetGroup(page);
+	layout = winnow_layout(index, group->level);
+	nwords = WINNOW_MASK_WORDS(group->nrows);
 	if (block != view->next)
 		winnow_chain_start(&view->chain, block);
 	winnow_chain_follow(rel, &view->chain, block, page);
 	view->block = block;
 	view->level = group->level;
 	view->first = group->first == block;
+	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : PageGetLSN(page);
 	view->next = group->next;
 	view->ndata = group->ndata;
 	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
@@ -369,15 +391,16 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 		view->held = buffer;
 	else
 		UnlockReleaseBuffer(buffer);
+	return true;
 }
 
 /*
  * Estimate the scores of a view's selected rows, and lower bounds of them; if
  * norm is not NULL, also their distances to the node's centroid, as encoded.
  * The query must have been prepared for the node's centroid.  Only data pages
- * that hold a selected row's code are read.
+ * that hold a selected row's code are read.  Returns false if one of them is gone.
  */
-void
+bool
 winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *view,
 					 const WinnowQueryCode *query, float epsilon,
 					 float *estimate, float *lower, float *norm)
@@ -401,8 +424,10 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 			rows[n] = view->selected[i + n] - slot;
 		if (page >= view->ndata)
 			winnow_corrupted(rel, view->block, "A row has no code.");
-		buffer = winnow_read_page(rel, view->data[page], WINNOW_PAGE_DATA,
-								  BUFFER_LOCK_SHARE);
+		buffer = winnow_try_read_page(rel, view->data[page], WINNOW_PAGE_DATA, view->asof,
+									  BUFFER_LOCK_SHARE);
+		if (BufferIsInvalid(buffer))
+			return false;
 		codes = (const uint8 *) PageGetContents(BufferGetPage(buffer)) + base;
 		winnow_estimate(query, codes, index->code_bytes, rows, n, epsilon,
 						estimate + i, lower + i);
@@ -411,4 +436,5 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 		UnlockReleaseBuffer(buffer);
 		i += n;
 	}
+	return true;
 }

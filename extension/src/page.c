@@ -9,8 +9,16 @@
 
 #include "winnow.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "storage/smgr.h"
+
+/* Times that a reader finds pages gone before the index is taken to be damaged */
+#define MAX_RESTARTS 1000
+
+/* The last page that was */
+static BlockNumber gone_block;
 
 /* Bytes of the centroid, rounded so that the codes behind it are aligned */
 static int
@@ -156,13 +164,26 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	Assert(offset <= (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))));
 }
 
+/*
+ * When a page that is about to be written is born.  Whoever read a pointer to
+ * its block before that read a page with an older LSN, or the same; who reads
+ * one to the page as it will be reads it on a page with a newer LSN.  0 if LSNs
+ * mean nothing, and no standby has the index.
+ */
+XLogRecPtr
+winnow_birth(Relation rel)
+{
+	return RelationNeedsWAL(rel) ? GetXLogInsertRecPtr() : InvalidXLogRecPtr;
+}
+
 void
-winnow_page_init(Page page, WinnowPageKind kind)
+winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born)
 {
 	WinnowPageOpaque *opaque;
 
 	PageInit(page, BLCKSZ, sizeof(WinnowPageOpaque));
 	opaque = WinnowPageGetOpaque(page);
+	opaque->born = born;
 	opaque->kind = kind;
 	opaque->page_id = WINNOW_PAGE_ID;
 }
@@ -171,11 +192,12 @@ winnow_page_init(Page page, WinnowPageKind kind)
  * An empty head page.  It has no hole: columns reach over the whole page.
  */
 void
-winnow_head_init(Page page, int level, BlockNumber self, BlockNumber first)
+winnow_head_init(Page page, XLogRecPtr born, int level, BlockNumber self,
+				 BlockNumber first)
 {
 	WinnowGroup *group;
 
-	winnow_page_init(page, WINNOW_PAGE_HEAD);
+	winnow_page_init(page, WINNOW_PAGE_HEAD, born);
 	((PageHeader) page)->pd_lower = ((PageHeader) page)->pd_upper;
 	group = WinnowPageGetGroup(page);
 	group->level = level;
@@ -230,6 +252,18 @@ winnow_row_store(const WinnowLayout *layout, Page page, int slot, uint64 id,
 		group->nrows = slot + 1;
 }
 
+/* The live rows of a head page */
+int
+winnow_count_live(const WinnowLayout *layout, Page page)
+{
+	int			nrows = WinnowPageGetGroup(page)->nrows;
+	int			count = 0;
+
+	for (int w = 0; w < WINNOW_MASK_WORDS(nrows); w++)
+		count += pg_popcount64(winnow_live_bits(layout, page)[w]);
+	return count;
+}
+
 /* Gather the column values of a row, and scatter them */
 void
 winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image)
@@ -276,9 +310,15 @@ block_exists(Relation rel, BlockNumber block)
 /*
  * Read and lock a page, which must be of the given kind.  Its header is such
  * that generic WAL can deal with the page.
+ *
+ * asof is the LSN of the page that named the block, when it did.  A page that
+ * was born since is another one: it is gone, and the result InvalidBuffer.
+ * That can happen on a standby only (DESIGN.md, section 7).  Those who are
+ * protected from it pass 0.
  */
 Buffer
-winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockmode)
+winnow_try_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, XLogRecPtr asof,
+					 int lockmode)
 {
 	Buffer		buffer;
 	Page		page;
@@ -302,6 +342,12 @@ winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockm
 	if (header->pd_upper != header->pd_special || header->pd_lower > header->pd_upper ||
 		header->pd_lower < SizeOfPageHeaderData)
 		winnow_corrupted(rel, block, "Its header is damaged.");
+	if (asof != InvalidXLogRecPtr && WinnowPageGetOpaque(page)->born >= asof)
+	{
+		UnlockReleaseBuffer(buffer);
+		gone_block = block;
+		return InvalidBuffer;
+	}
 	if (WinnowPageGetOpaque(page)->kind != kind)
 		winnow_corrupted(rel, block, "Its kind is not the one expected where it is named.");
 	return buffer;
@@ -312,14 +358,19 @@ winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, int lockm
  * this everything that indexes into the page by nrows or ndata is in bounds.
  */
 Buffer
-winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int level,
-				 int lockmode)
+winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, int level,
+					 XLogRecPtr asof, int lockmode)
 {
-	Buffer		buffer = winnow_read_page(rel, block, WINNOW_PAGE_HEAD, lockmode);
-	PageHeader	header = (PageHeader) BufferGetPage(buffer);
-	WinnowGroup *group = WinnowPageGetGroup(BufferGetPage(buffer));
-	const WinnowLayout *layout = winnow_layout(index, group->level);
+	Buffer		buffer = winnow_try_read_page(rel, block, WINNOW_PAGE_HEAD, asof, lockmode);
+	PageHeader	header;
+	WinnowGroup *group;
+	const WinnowLayout *layout;
 
+	if (BufferIsInvalid(buffer))
+		return buffer;
+	header = (PageHeader) BufferGetPage(buffer);
+	group = WinnowPageGetGroup(BufferGetPage(buffer));
+	layout = winnow_layout(index, group->level);
 	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
 	if (group->nrows > winnow_group_capacity(layout, group->first == block) ||
@@ -361,14 +412,30 @@ winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block, Page pa
 	}
 }
 
-/* The root's first head page */
+/*
+ * A page was gone, so what read it must start again from the meta page; this
+ * says whether that is believable.  On the primary nothing goes that a snapshot
+ * may lead to.  On a standby VACUUM's replay does not wait for readers, but it
+ * cannot be in the way every time.
+ */
+void
+winnow_page_gone(Relation rel, bool replaying, int *restarts)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!replaying || ++*restarts > MAX_RESTARTS)
+		winnow_corrupted(rel, gone_block, "It is newer than the pointer that led to it.");
+}
+
+/* The root's first head page; if asof is not NULL, when the meta page named it */
 BlockNumber
-winnow_read_root(Relation rel)
+winnow_read_root(Relation rel, XLogRecPtr *asof)
 {
 	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
 										  BUFFER_LOCK_SHARE);
 	BlockNumber root = WinnowPageGetMeta(BufferGetPage(buffer))->root;
 
+	if (asof != NULL)
+		*asof = PageGetLSN(BufferGetPage(buffer));
 	UnlockReleaseBuffer(buffer);
 	return root;
 }

@@ -20,6 +20,7 @@ typedef struct WinnowQueueItem
 	float		spread;			/* the centroid's squared distance to the root's */
 	float		rows;
 	BlockNumber block;
+	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */
 	int16		level;
 	bool		exact;			/* the centroid's score is not an estimate */
 } WinnowQueueItem;

@@ -12,25 +12,34 @@
 #include "port/pg_bitutils.h"
 
 /*
- * Lock the head page that has a child's row, exclusively, and its node's first
- * head page in the given mode, if the step is still current.  Returns false,
- * with nothing locked, if not.  *group may be the same buffer as *first.
+ * Do the two pages, both locked, still have the row that the step says?  "first"
+ * is the node's first head page, "group" the one with the row.
+ */
+bool
+winnow_step_holds(const WinnowIndex *index, const WinnowStep *step, Buffer first, Buffer group)
+{
+	Page		page = BufferGetPage(group);
+
+	return (WinnowPageGetGroup(BufferGetPage(first))->flags & WINNOW_RETIRED) == 0 &&
+		winnow_bit_get(winnow_live_bits(&index->inner, page), step->slot) &&
+		winnow_row_id(&index->inner, page, step->slot) == step->child;
+}
+
+/*
+ * Lock the head page that has a child's row in the given mode, and its node's
+ * first head page, share if it is another one, if the step is still current.
+ * Returns false, with nothing locked, if not.  *group may be the same buffer as
+ * *first.
  */
 bool
 winnow_step_lock(Relation rel, const WinnowIndex *index, const WinnowStep *step,
-				 int first_mode, Buffer *first, Buffer *group)
+				 int mode, Buffer *first, Buffer *group)
 {
 	bool		same = step->group == step->node;
-	Page		page;
 
-	*first = winnow_read_head(index, rel, step->node, -1,
-							  same ? BUFFER_LOCK_EXCLUSIVE : first_mode);
-	*group = same ? *first :
-		winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_EXCLUSIVE);
-	page = BufferGetPage(*group);
-	if ((WinnowPageGetGroup(BufferGetPage(*first))->flags & WINNOW_RETIRED) == 0 &&
-		winnow_bit_get(winnow_live_bits(&index->inner, page), step->slot) &&
-		winnow_row_id(&index->inner, page, step->slot) == step->child)
+	*first = winnow_read_head(index, rel, step->node, -1, same ? mode : BUFFER_LOCK_SHARE);
+	*group = same ? *first : winnow_read_head(index, rel, step->group, -1, mode);
+	if (winnow_step_holds(index, step, *first, *group))
 		return true;
 	winnow_step_unlock(*first, *group);
 	return false;
@@ -66,27 +75,17 @@ free_slot(const WinnowLayout *layout, Page page, bool first)
 	return group->nrows < winnow_group_capacity(layout, first) ? group->nrows : -1;
 }
 
-static int
-count_live(const WinnowLayout *layout, Page page)
-{
-	int			nrows = WinnowPageGetGroup(page)->nrows;
-	int			count = 0;
-
-	for (int w = 0; w < WINNOW_MASK_WORDS(nrows); w++)
-		count += pg_popcount64(winnow_live_bits(layout, page)[w]);
-	return count;
-}
-
 /* Chain an empty group behind the last one, which is locked */
 static Buffer
 add_group(Relation rel, Buffer last)
 {
-	Buffer		buffer = winnow_extend_relation(rel, MAIN_FORKNUM);
+	Buffer		buffer = winnow_allocate(rel);
 	GenericXLogState *xlog = GenericXLogStart(rel);
 	WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, last, 0));
 	Page		page = GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE);
 
-	winnow_head_init(page, group->level, BufferGetBlockNumber(buffer), group->first);
+	winnow_head_init(page, winnow_birth(rel), group->level, BufferGetBlockNumber(buffer),
+					 group->first);
 	group->next = BufferGetBlockNumber(buffer);
 	GenericXLogFinish(xlog);
 	return buffer;
@@ -121,7 +120,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 		page = BufferGetPage(buffer);
 		group = WinnowPageGetGroup(page);
 		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
-		room->nlive += count_live(layout, page);
+		room->nlive += winnow_count_live(layout, page);
 		if (room->group == InvalidBuffer)
 		{
 			room->slot = free_slot(layout, page, buffer == first);
@@ -154,7 +153,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 	if (data_page > group->ndata || data_page >= layout->max_data)
 		winnow_corrupted(rel, BufferGetBlockNumber(room->group), "A row has no code.");
 	room->new_data = data_page == group->ndata;
-	room->data = room->new_data ? winnow_extend_relation(rel, MAIN_FORKNUM) :
+	room->data = room->new_data ? winnow_allocate(rel) :
 		winnow_read_page(rel, group->data[data_page], WINNOW_PAGE_DATA,
 						 BUFFER_LOCK_EXCLUSIVE);
 	room->layout = layout;
@@ -162,14 +161,14 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 
 /* Write the code, within a WAL record: nothing refers to it yet */
 void
-winnow_room_fill_code(const WinnowIndex *index, GenericXLogState *xlog,
+winnow_room_fill_code(Relation rel, const WinnowIndex *index, GenericXLogState *xlog,
 					  const WinnowRoom *room, const uint8 *code)
 {
 	Page		page = GenericXLogRegisterBuffer(xlog, room->data,
 												 room->new_data ? GENERIC_XLOG_FULL_IMAGE : 0);
 
 	if (room->new_data)
-		winnow_page_init(page, WINNOW_PAGE_DATA);
+		winnow_page_init(page, WINNOW_PAGE_DATA, winnow_birth(rel));
 	winnow_code_store(index, page, room->offset, code);
 }
 

@@ -11,6 +11,7 @@
 
 #include <math.h>
 
+#include "access/xlog.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/float.h"
@@ -74,6 +75,7 @@ struct WinnowSearch
 	WinnowRecall recall;
 	WinnowScanCounters *counters;
 
+	double		target;			/* recall */
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;
@@ -93,6 +95,11 @@ struct WinnowSearch
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
 	results_heap results;		/* reranked, not returned */
+	bool		replaying;		/* began on a standby: pages may be reused meanwhile */
+	uint64	   *returned;		/* on a standby: ids of the rows returned ... */
+	Size		nsorted;		/* of which so many are sorted: they are not found again */
+	Size		returned_size;
+	int			restarts;		/* without a row between them */
 	scores_heap best;			/* worst on top: as many as the goal lacks */
 
 	int64		goal;			/* k: rows to find before returning any */
@@ -171,6 +178,15 @@ set_goal(WinnowSearch *search, int64 goal)
 	candidates_order(&search->active);
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	uint64		first = *(const uint64 *) a;
+	uint64		second = *(const uint64 *) b;
+
+	return first < second ? -1 : first > second;
+}
+
 /* Fetch a candidate's heap row; if it matches, it becomes a result */
 static void
 rerank(WinnowSearch *search, uint64 id)
@@ -182,6 +198,9 @@ rerank(WinnowSearch *search, uint64 id)
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
+	if (search->nsorted > 0 &&
+		bsearch(&id, search->returned, search->nsorted, sizeof(uint64), compare_ids))
+		return;
 	search->counters->reranked++;
 	if (!winnow_fetch_row(search->fetch, id, scan->xs_snapshot, values, isnull))
 	{
@@ -238,67 +257,90 @@ keep_first_data(WinnowSearch *search)
 		   sizeof(BlockNumber) * search->view->ndata);
 }
 
-/* Queue the children of an inner node that the filter cannot rule out */
-static void
-expand(WinnowSearch *search, const WinnowQueueItem *node)
+/*
+ * Queue the children of the view's inner node that the filter cannot rule out.
+ * Returns false if a page is gone.
+ */
+static bool
+queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared)
 {
 	const WinnowIndex *index = search->index;
 	WinnowView *view = search->view;
+
+	search->counters->lists_pruned += view->nlive - view->nselected;
+	if (view->nselected == 0)
+		return true;
+	if (!*prepared)
+	{
+		if (!winnow_centroid_read(search->rel, index, search->first_data, search->nfirst_data,
+								  view->asof, search->centroid))
+			return false;
+		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
+							 index->dims);
+		if (search->recall.described == 0)
+			search->recall.root2 = winnow_kernels->inner_product(search->centroid,
+																 search->centroid,
+																 index->dims);
+		*prepared = true;
+	}
+	if (!winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
+							  search->lower, search->norm))
+		return false;
+	for (int i = 0; i < view->nselected; i++)
+	{
+		WinnowQueueItem item = {0};
+
+		item.block = (BlockNumber) view->ids[i];
+		item.level = node->level - 1;
+		item.asof = view->asof;
+		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
+							   node->spread + search->norm[i] * search->norm[i], &item);
+		queue_push(&search->queue, item);
+	}
+	return true;
+}
+
+/* Queue the children of an inner node.  Returns false if a page is gone. */
+static bool
+expand(WinnowSearch *search, const WinnowQueueItem *node)
+{
+	WinnowView *view = search->view;
 	BlockNumber block = node->block;
+	XLogRecPtr	asof = node->asof;
 	bool		prepared = false;
+	bool		whole = true;
 
 	view->hold_first = true;
 	view->held = InvalidBuffer;
 	search->counters->inner_nodes++;
-	for (bool first = true; BlockNumberIsValid(block); block = view->next, first = false)
+	for (bool first = true; BlockNumberIsValid(block) && whole; first = false)
 	{
-		winnow_view_read(search->rel, index, block, node->level, search->filter, view);
-		if (first)
+		whole = winnow_view_read(search->rel, search->index, block, node->level, asof,
+								 search->filter, view);
+		if (whole && first)
 			keep_first_data(search);
-		search->counters->lists_pruned += view->nlive - view->nselected;
-		if (view->nselected == 0)
-			continue;
-		if (!prepared)
-		{
-			winnow_centroid_read(search->rel, index, search->first_data,
-								 search->nfirst_data, search->centroid);
-			winnow_query_prepare(search->code, index->metric, search->query,
-								 search->centroid, index->dims);
-			if (search->recall.described == 0)
-				search->recall.root2 = winnow_kernels->inner_product(search->centroid,
-																	 search->centroid,
-																	 index->dims);
-			prepared = true;
-		}
-		winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
-							 search->lower, search->norm);
-		for (int i = 0; i < view->nselected; i++)
-		{
-			WinnowQueueItem item = {0};
-
-			item.block = (BlockNumber) view->ids[i];
-			item.level = node->level - 1;
-			winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
-								   node->spread + search->norm[i] * search->norm[i], &item);
-			queue_push(&search->queue, item);
-		}
+		whole = whole && queue_children(search, node, &prepared);
+		block = view->next;
+		asof = view->asof;
 	}
 	if (BufferIsValid(view->held))
 		UnlockReleaseBuffer(view->held);
 	view->hold_first = false;
+	return whole;
 }
 
 /*
  * Read the head pages of a list into views: which rows pass the filter.
- * Returns their number.
+ * Returns their number, or -1 if a page is gone.
  */
 static int
-read_list(WinnowSearch *search, BlockNumber list)
+read_list(WinnowSearch *search, const WinnowQueueItem *list)
 {
+	XLogRecPtr	asof = list->asof;
 	int			passed = 0;
 
 	search->ngroups = 0;
-	for (BlockNumber block = list; BlockNumberIsValid(block);)
+	for (BlockNumber block = list->block; BlockNumberIsValid(block);)
 	{
 		WinnowView *view;
 
@@ -318,19 +360,22 @@ read_list(WinnowSearch *search, BlockNumber list)
 			view->next = block;
 			view->chain = search->groups[search->ngroups - 1]->chain;
 		}
-		winnow_view_read(search->rel, search->index, block, 0, search->filter, view);
+		if (!winnow_view_read(search->rel, search->index, block, 0, asof, search->filter, view))
+			return -1;
 		passed += view->nselected;
 		search->ngroups++;
 		block = view->next;
+		asof = view->asof;
 	}
 	return passed;
 }
 
 /*
  * Estimate the rows that pass the filter of the list that has been read, for
- * which the query has been prepared; they become candidates.
+ * which the query has been prepared; they become candidates.  Returns false if
+ * a page is gone.
  */
-static void
+static bool
 estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
@@ -339,8 +384,9 @@ estimate_list(WinnowSearch *search)
 	{
 		WinnowView *view = search->groups[g];
 
-		winnow_view_estimate(search->rel, search->index, view, search->code,
-							 search->recall.epsilon, search->estimate, search->lower, NULL);
+		if (!winnow_view_estimate(search->rel, search->index, view, search->code,
+								  search->recall.epsilon, search->estimate, search->lower, NULL))
+			return false;
 		search->counters->codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
 		{
@@ -352,25 +398,31 @@ estimate_list(WinnowSearch *search)
 				candidates_add(&search->pool, candidate);
 		}
 	}
+	return true;
 }
 
 /*
  * Read a list.  The score that it was queued with is an estimate: if the exact
- * one shows that another list is better, it goes back into the queue.
+ * one shows that another list is better, it goes back into the queue.  Returns
+ * false if a page is gone.
  */
-static void
+static bool
 probe(WinnowSearch *search, WinnowQueueItem *list)
 {
 	const WinnowIndex *index = search->index;
-	int			passed = read_list(search, list->block);
+	int			passed = read_list(search, list);
 	int			tested = 0;
 
+	if (passed < 0)
+		return false;
 	if (passed > 0)
 	{
 		WinnowView *first = search->groups[0];
 		float		shift;
 
-		winnow_centroid_read(search->rel, index, first->data, first->ndata, search->centroid);
+		if (!winnow_centroid_read(search->rel, index, first->data, first->ndata, first->asof,
+								  search->centroid))
+			return false;
 		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
 							 index->dims);
 		shift = (float) search->code->centroid_score - list->centroid_score;
@@ -382,11 +434,12 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		{
 			list->exact = true;
 			queue_push(&search->queue, *list);
-			return;
+			return true;
 		}
 		search->magnitude = Max(search->magnitude,
 								(float) fabs(search->code->centroid_score));
-		estimate_list(search);
+		if (!estimate_list(search))
+			return false;
 	}
 	for (int g = 0; g < search->ngroups; g++)
 		tested += search->groups[g]->nlive;
@@ -394,6 +447,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 	search->counters->rows_tested += tested;
 	search->counters->rows_passed += passed;
 	winnow_recall_probed(&search->recall, list, tested, passed);
+	return true;
 }
 
 static bool
@@ -420,6 +474,46 @@ prefetch_node(const WinnowSearch *search, const WinnowQueueItem *node)
 	winnow_prefetch(search->rel, node->block, Min(ngroups * (1 + layout->max_data), MAX_AHEAD));
 }
 
+/* Start at the root, with nothing found but what has been returned */
+static void
+start(WinnowSearch *search)
+{
+	WinnowQueueItem root = {0};
+
+	search->queue.count = 0;
+	search->active.count = 0;
+	search->pool.count = 0;
+	search->results.count = 0;
+	search->nfound = search->nreturned;
+	winnow_recall_init(&search->recall, search->target, search->index, search->query);
+	set_goal(search, search->goal);
+	for (;;)
+	{
+		root.block = winnow_read_root(search->rel, &root.asof);
+		if (winnow_view_read(search->rel, search->index, root.block, -1, root.asof, NULL,
+							 search->view))
+			break;
+		winnow_page_gone(search->rel, search->replaying, &search->restarts);
+	}
+	root.level = search->view->level;
+	queue_push(&search->queue, root);
+}
+
+/*
+ * A page that a pointer led to has become another one since the pointer was
+ * read.  That is as old as a snapshot may be, so on the primary it does not
+ * happen; on a standby VACUUM's replay does not wait for us.  The tree as it is
+ * now has all that the snapshot sees, so the search starts again.
+ */
+static void
+start_again(WinnowSearch *search)
+{
+	winnow_page_gone(search->rel, search->replaying, &search->restarts);
+	search->nsorted = search->nreturned;
+	qsort(search->returned, search->nsorted, sizeof(uint64), compare_ids);
+	start(search);
+}
+
 /* Find the k best rows, k being the goal */
 static void
 search_to_goal(WinnowSearch *search)
@@ -432,13 +526,10 @@ search_to_goal(WinnowSearch *search)
 
 		if (search->queue.count > 0)
 			prefetch_node(search, &search->queue.items[0]);
-		if (item.level > 0)
-			expand(search, &item);
-		else
-		{
-			probe(search, &item);
+		if (!(item.level > 0 ? expand(search, &item) : probe(search, &item)))
+			start_again(search);
+		else if (item.level == 0)
 			rerank_active(search);
-		}
 	}
 	winnow_fetch_idle(search->fetch);
 }
@@ -455,7 +546,6 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
-	WinnowQueueItem root = {0};
 
 	search->scan = scan;
 	search->rel = scan->indexRelation;
@@ -467,7 +557,8 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
 											   search->query);
-	winnow_recall_init(&search->recall, target, index, search->query);
+	search->target = target;
+	search->replaying = RecoveryInProgress();
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;
 	search->code = palloc(winnow_query_bytes(index->dims));
@@ -482,17 +573,27 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->groups[i] = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
-	set_goal(search, limit > 0 ? limit : FIRST_GOAL);
-
+	search->goal = limit > 0 ? limit : FIRST_GOAL;
 	if (!winnow_filter_never(filter))
 	{
-		root.block = winnow_read_root(search->rel);
-		winnow_view_read(search->rel, index, root.block, -1, NULL, search->view);
-		root.level = search->view->level;
-		queue_push(&search->queue, root);
+		start(search);
+		search_to_goal(search);
 	}
-	search_to_goal(search);
 	return search;
+}
+
+/* A row that is returned, in case the search has to start again */
+static void
+remember(WinnowSearch *search, uint64 id)
+{
+	if ((Size) search->nreturned == search->returned_size)
+	{
+		search->returned_size = Max(64, search->returned_size * 2);
+		search->returned = search->returned ?
+			repalloc_huge(search->returned, sizeof(uint64) * search->returned_size) :
+			palloc(sizeof(uint64) * search->returned_size);
+	}
+	search->returned[search->nreturned] = id;
 }
 
 /*
@@ -509,8 +610,11 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 		set_goal(search, search->goal * 2);
 		search_to_goal(search);
 	}
+	winnow_tid_unpack(results_pop(&search->results).id, tid);
+	if (search->replaying)
+		remember(search, winnow_tid_pack(tid));
 	search->nreturned++;
 	search->counters->returned++;
-	winnow_tid_unpack(results_pop(&search->results).id, tid);
+	search->restarts = 0;
 	return true;
 }

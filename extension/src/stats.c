@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/xlog.h"
 #include "funcapi.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
@@ -64,18 +65,30 @@ typedef struct IndexInfoCounts
 	int64		smallest;
 	int64		largest;
 	int64		pages;			/* reachable, without the meta page */
+	int			levels;
 } IndexInfoCounts;
 
-static void
+/*
+ * Returns false if a page is gone, as may happen on a standby (see
+ * winnow_try_read_page).
+ */
+static bool
 count_node(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
-		   IndexInfoCounts *counts)
+		   XLogRecPtr asof, IndexInfoCounts *counts)
 {
 	WinnowView *view = winnow_view_alloc(index);
 	int64		rows = 0;
+	bool		whole = true;
 
-	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	view->asof = asof;
+	for (BlockNumber block = node; whole && BlockNumberIsValid(block); block = view->next)
 	{
-		winnow_view_read(rel, index, block, level, NULL, view);
+		whole = winnow_view_read(rel, index, block, level, view->asof, NULL, view);
+		if (!whole)
+			break;
+		if (node == block)
+			level = view->level;
+		counts->levels = Max(counts->levels, level + 1);
 		counts->pages += 1 + view->ndata;
 		if (level == 0)
 		{
@@ -89,8 +102,9 @@ count_node(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
 			uint64	   *children = palloc(sizeof(uint64) * Max(nchildren, 1));
 
 			memcpy(children, view->ids, sizeof(uint64) * nchildren);
-			for (int i = 0; i < nchildren; i++)
-				count_node(rel, index, (BlockNumber) children[i], level - 1, counts);
+			for (int i = 0; whole && i < nchildren; i++)
+				whole = count_node(rel, index, (BlockNumber) children[i], level - 1,
+								   view->asof, counts);
 			pfree(children);
 		}
 	}
@@ -104,6 +118,7 @@ count_node(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
 	else
 		counts->inner_nodes++;
 	winnow_view_free(view);
+	return whole;
 }
 
 static const char *
@@ -127,10 +142,11 @@ Datum
 winnow_index_info(PG_FUNCTION_ARGS)
 {
 	Relation	rel = winnow_index_relation(PG_GETARG_OID(0), AccessShareLock);
-	IndexInfoCounts counts = {0};
+	IndexInfoCounts counts;
 	WinnowIndex *index;
-	WinnowView *view;
 	BlockNumber root;
+	XLogRecPtr	asof;
+	int			restarts = 0;
 	TupleDesc	desc;
 	Datum		values[14];
 	bool		nulls[14] = {0};
@@ -141,17 +157,21 @@ winnow_index_info(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	index = winnow_index_open(rel, CurrentMemoryContext);
-	root = winnow_read_root(rel);
-	view = winnow_view_alloc(index);
-	winnow_view_read(rel, index, root, -1, NULL, view);
-	count_node(rel, index, root, view->level, &counts);
+	for (;;)
+	{
+		memset(&counts, 0, sizeof(counts));
+		root = winnow_read_root(rel, &asof);
+		if (count_node(rel, index, root, -1, asof, &counts))
+			break;
+		winnow_page_gone(rel, RecoveryInProgress(), &restarts);
+	}
 
 	values[n++] = Int32GetDatum(WINNOW_VERSION);
 	values[n++] = CStringGetTextDatum(metric_name(index->metric));
 	values[n++] = Int32GetDatum(index->dims);
 	values[n++] = Int32GetDatum(index->schema.nattrs);
 	values[n++] = Int32GetDatum(index->list_size);
-	values[n++] = Int32GetDatum(view->level + 1);
+	values[n++] = Int32GetDatum(counts.levels);
 	values[n++] = Int64GetDatum(counts.inner_nodes);
 	values[n++] = Int64GetDatum(counts.lists);
 	values[n++] = Int64GetDatum(counts.rows);

@@ -1,45 +1,42 @@
 /*
  * vacuum.c
- *		Dead rows out of the index: head pages only.
+ *		Dead rows out of the index, and what follows from their absence.
+ *
+ * One walk over the tree, with the structure lock held: live bits are cleared on
+ * head pages, what has become small is merged, summaries are made narrower
+ * (merge.c), and pages that nothing refers to any more are freed (free.c).
  */
 #include "postgres.h"
 
 #include "winnow.h"
 
+#include "access/table.h"
 #include "commands/vacuum.h"
 #include "storage/lmgr.h"
 
 typedef struct VacuumState
 {
-	IndexVacuumInfo *info;
 	Relation	rel;
+	Relation	heap;
 	const WinnowIndex *index;
 	IndexBulkDeleteResult *stats;
-	IndexBulkDeleteCallback callback;
+	IndexBulkDeleteCallback callback;	/* NULL: nothing is dead */
 	void	   *callback_state;
 	uint64	   *dead;			/* bits of one head page */
+	uint64	   *seen;			/* blocks that the tree has */
+	BlockNumber nblocks;		/* of so many */
 } VacuumState;
 
-/*
- * Clear the live bits of the dead rows of one head page; returns the next.
- * The first head page of the node is not locked: only live bits change, under
- * this page's own lock, and splits, which copy them, are kept out.
- */
-static BlockNumber
-vacuum_group(VacuumState *state, WinnowChain *chain, BlockNumber block)
+/* Which live rows of a head page are dead?  Returns their number. */
+static int
+find_dead(VacuumState *state, Page page)
 {
 	const WinnowLayout *layout = &state->index->leaf;
-	Buffer		buffer = winnow_read_head(state->index, state->rel, block, 0,
-										  BUFFER_LOCK_EXCLUSIVE);
-	Page		page = BufferGetPage(buffer);
-	BlockNumber next = WinnowPageGetGroup(page)->next;
 	int			nrows = WinnowPageGetGroup(page)->nrows;
-	int			nwords = WINNOW_MASK_WORDS(nrows);
 	const uint64 *live = winnow_live_bits(layout, page);
 	int			ndead = 0;
 
-	winnow_chain_follow(state->rel, chain, block, page);
-	memset(state->dead, 0, sizeof(uint64) * nwords);
+	memset(state->dead, 0, sizeof(uint64) * WINNOW_MASK_WORDS(nrows));
 	for (int slot = 0; slot < nrows; slot++)
 	{
 		ItemPointerData tid;
@@ -52,46 +49,179 @@ vacuum_group(VacuumState *state, WinnowChain *chain, BlockNumber block)
 			winnow_bit_set(state->dead, slot);
 			ndead++;
 		}
-		else
-			state->stats->num_index_tuples++;
 	}
-	if (ndead > 0)
-	{
-		GenericXLogState *xlog = GenericXLogStart(state->rel);
-		uint64	   *bits = winnow_live_bits(layout, GenericXLogRegisterBuffer(xlog, buffer, 0));
-
-		for (int w = 0; w < nwords; w++)
-			bits[w] &= ~state->dead[w];
-		GenericXLogFinish(xlog);
-		state->stats->tuples_removed += ndead;
-	}
-	UnlockReleaseBuffer(buffer);
-	return next;
+	return ndead;
 }
 
-/* Vacuum the leaves below a node */
+/*
+ * Clear the live bits of the dead rows of a leaf.  Its first head page is not
+ * kept locked: only live bits change, under each page's own lock, and what
+ * copies them is kept out.
+ */
 static void
-vacuum_node(VacuumState *state, BlockNumber node, int level)
+vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 {
-	WinnowView *view = winnow_view_alloc(state->index);
+	const WinnowLayout *layout = &state->index->leaf;
 	BlockNumber block = node;
 	WinnowChain chain;
 
 	winnow_chain_start(&chain, node);
 	while (BlockNumberIsValid(block))
 	{
+		Buffer		buffer;
+		Page		page;
+		WinnowGroup *group;
+		int			ndead;
+
 		winnow_vacuum_delay();
-		if (level == 0)
+		buffer = winnow_read_head(state->index, state->rel, block, 0,
+								  state->callback ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		group = WinnowPageGetGroup(page);
+		winnow_chain_follow(state->rel, &chain, block, page);
+		ndead = state->callback ? find_dead(state, page) : 0;
+		if (ndead > 0)
 		{
-			block = vacuum_group(state, &chain, block);
-			continue;
+			GenericXLogState *xlog = GenericXLogStart(state->rel);
+			uint64	   *bits = winnow_live_bits(layout,
+												GenericXLogRegisterBuffer(xlog, buffer, 0));
+
+			for (int w = 0; w < WINNOW_MASK_WORDS(group->nrows); w++)
+				bits[w] &= ~state->dead[w];
+			GenericXLogFinish(xlog);
+			state->stats->tuples_removed += ndead;
+			self->changed = true;
 		}
-		winnow_view_read(state->rel, state->index, block, level, NULL, view);
+		winnow_note_pages(block, group->ndata, group->data, state->seen, state->nblocks);
+		self->size += winnow_count_live(layout, page);
+		block = group->next;
+		UnlockReleaseBuffer(buffer);
+	}
+	state->stats->num_index_tuples += self->size;
+}
+
+/* The children of an inner node; its pages are noted as the tree's */
+static WinnowChild *
+list_children(VacuumState *state, BlockNumber node, int level, int *nchildren)
+{
+	WinnowView *view = winnow_view_alloc(state->index);
+	WinnowChild *children = NULL;
+	int			allocated = 0;
+
+	*nchildren = 0;
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(state->rel, state->index, block, level, InvalidXLogRecPtr, NULL, view);
+		winnow_view_note(view, state->seen, state->nblocks);
+		if (*nchildren + view->nselected > allocated)
+		{
+			allocated = *nchildren + view->nselected;
+			children = children ? repalloc(children, sizeof(WinnowChild) * allocated) :
+				palloc(sizeof(WinnowChild) * allocated);
+		}
 		for (int i = 0; i < view->nselected; i++)
-			vacuum_node(state, (BlockNumber) view->ids[i], level - 1);
-		block = view->next;
+		{
+			WinnowChild *child = &children[(*nchildren)++];
+
+			memset(child, 0, sizeof(*child));
+			child->step.node = node;
+			child->step.group = block;
+			child->step.slot = view->selected[i];
+			child->step.child = (BlockNumber) view->ids[i];
+		}
 	}
 	winnow_view_free(view);
+	return children;
+}
+
+/* A node that was made during the walk has pages that the walk has not noted */
+static void
+note_node(VacuumState *state, BlockNumber node)
+{
+	WinnowView *view = winnow_view_alloc(state->index);
+
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(state->rel, state->index, block, -1, InvalidXLogRecPtr, NULL, view);
+		winnow_view_note(view, state->seen, state->nblocks);
+	}
+	winnow_view_free(view);
+}
+
+/*
+ * Vacuum what is below a node.  self is what its parent is to know of it: the
+ * number of its rows, and whether something has become less.
+ */
+static void
+vacuum_node(VacuumState *state, BlockNumber node, int level, WinnowChild *self)
+{
+	WinnowChild *children;
+	int			nchildren;
+
+	if (level == 0)
+	{
+		vacuum_leaf(state, node, self);
+		return;
+	}
+	children = list_children(state, node, level, &nchildren);
+	for (int i = 0; i < nchildren; i++)
+		vacuum_node(state, children[i].step.child, level - 1, &children[i]);
+	if (winnow_merge_children(state->rel, state->heap, state->index, children, nchildren))
+		self->changed = true;
+	for (int i = 0; i < nchildren; i++)
+	{
+		if (children[i].size < 0)
+			continue;
+		self->size++;
+		if (children[i].fresh)
+			note_node(state, children[i].step.child);
+		else if (children[i].changed && children[i].size > 0 &&
+				 winnow_tighten(state->rel, state->index, &children[i].step))
+			self->changed = true;
+	}
+	if (children)
+		pfree(children);
+}
+
+/* The walk */
+static IndexBulkDeleteResult *
+vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
+			 IndexBulkDeleteCallback callback, void *callback_state)
+{
+	VacuumState state = {0};
+	WinnowChild top = {0};
+	WinnowView *view;
+	BlockNumber root;
+
+	if (stats == NULL)
+		stats = palloc0(sizeof(IndexBulkDeleteResult));
+	stats->num_index_tuples = 0;
+	state.rel = info->index;
+	state.heap = table_open(info->index->rd_index->indrelid, AccessShareLock);
+	state.index = winnow_index_open(info->index, CurrentMemoryContext);
+	state.stats = stats;
+	state.callback = callback;
+	state.callback_state = callback_state;
+	state.dead = palloc(sizeof(uint64) * WINNOW_MASK_MAX);
+
+	/* from here on rows do not move, and free pages are not given out */
+	winnow_structure_lock(state.rel);
+	state.nblocks = RelationGetNumberOfBlocks(state.rel);
+	state.seen = palloc_extended(sizeof(uint64) * (state.nblocks / 64 + 1),
+								 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	winnow_forget_retired(state.rel);
+	root = winnow_read_root(state.rel, NULL);
+	view = winnow_view_alloc(state.index);
+	winnow_view_read(state.rel, state.index, root, -1, InvalidXLogRecPtr, NULL, view);
+	vacuum_node(&state, root, view->level, &top);
+	winnow_lower_root(state.rel, state.index);
+	winnow_sweep(state.rel, state.heap, state.index, state.seen, state.nblocks, stats);
+	winnow_structure_unlock(state.rel);
+
+	stats->estimated_count = false;
+	stats->num_pages = RelationGetNumberOfBlocks(state.rel);
+	table_close(state.heap, AccessShareLock);
+	return stats;
 }
 
 /* ambulkdelete */
@@ -99,34 +229,13 @@ IndexBulkDeleteResult *
 winnow_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 				  IndexBulkDeleteCallback callback, void *callback_state)
 {
-	VacuumState state = {0};
-	WinnowView *view;
-	BlockNumber root;
-
-	if (stats == NULL)
-		stats = palloc0(sizeof(IndexBulkDeleteResult));
-	stats->num_index_tuples = 0;
-	state.info = info;
-	state.rel = info->index;
-	state.index = winnow_index_open(info->index, CurrentMemoryContext);
-	state.stats = stats;
-	state.callback = callback;
-	state.callback_state = callback_state;
-	state.dead = palloc(sizeof(uint64) * WINNOW_MASK_MAX);
-
-	/* from here on rows do not move */
-	winnow_structure_lock(info->index);
-	root = winnow_read_root(info->index);
-	view = winnow_view_alloc(state.index);
-	winnow_view_read(info->index, state.index, root, -1, NULL, view);
-	vacuum_node(&state, root, view->level);
-	winnow_structure_unlock(info->index);
-	stats->estimated_count = false;
-	stats->num_pages = RelationGetNumberOfBlocks(info->index);
-	return stats;
+	return vacuum_index(info, stats, callback, callback_state);
 }
 
-/* amvacuumcleanup: nothing to do beyond counting */
+/*
+ * amvacuumcleanup.  If no row was dead there may still be free pages, left by
+ * the splits that insertions have led to.
+ */
 IndexBulkDeleteResult *
 winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
@@ -134,6 +243,8 @@ winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 		return stats;
 	if (stats == NULL)
 	{
+		if (winnow_sweep_pays(info->index))
+			return vacuum_index(info, NULL, NULL, NULL);
 		stats = palloc0(sizeof(IndexBulkDeleteResult));
 		stats->num_index_tuples = info->num_heap_tuples;
 		stats->estimated_count = true;

@@ -26,17 +26,28 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+/* A row group, as copied */
+typedef struct GroupCopy
+{
+	PGAlignedBlock head;
+	BlockNumber block;
+} GroupCopy;
+
 /* A node that is being checked; below it, its children are */
 typedef struct NodeCheck
 {
 	int			level;
 	BlockNumber node;			/* first head page */
 	const WinnowCheckedRow *parent; /* its row there; NULL for the root */
-	WinnowChain chain;
-	BlockNumber block;			/* of the group */
-	PGAlignedBlock head;		/* copy of its head page */
+	int			ngroups;
+	int			allocated;
+	GroupCopy  *groups;
+	BlockNumber block;			/* of the group that it is at */
+	XLogRecPtr	asof;			/* its LSN */
+	char	   *head;			/* copy of its head page */
 	PGAlignedBlock data;		/* and of one of its data pages */
 	int			data_page;		/* which; -1: none */
+	int			nrows;			/* live rows met */
 	float	   *centroid;
 	uint8	   *image;			/* of a row */
 	uint8	   *below;			/* summary of the rows met */
@@ -110,28 +121,66 @@ note_new_block(WinnowCheck *check, BlockNumber block)
 		winnow_corrupted(check->rel, block, "It is in two places of the tree.");
 }
 
-/* Copy a head page */
-static WinnowGroup *
-copy_head(WinnowCheck *check, NodeCheck *node, BlockNumber block)
+/*
+ * Copy the head pages of a node, with the first one locked throughout, so that
+ * the children of an inner node are those of one moment.  Returns false if a page
+ * is gone.
+ */
+static bool
+copy_heads(WinnowCheck *check, NodeCheck *node)
 {
-	Buffer		buffer = winnow_read_head(check->index, check->rel, block, node->level,
-										  BUFFER_LOCK_SHARE);
+	BlockNumber block = node->node;
+	Buffer		first = InvalidBuffer;
+	WinnowChain chain;
 
-	memcpy(node->head.data, BufferGetPage(buffer), BLCKSZ);
-	UnlockReleaseBuffer(buffer);
-	winnow_chain_follow(check->rel, &node->chain, block, node->head.data);
-	node->block = block;
+	winnow_chain_start(&chain, block);
+	node->ngroups = 0;
+	do
+	{
+		Buffer		buffer = winnow_try_read_head(check->index, check->rel, block, node->level,
+												  node->asof, BUFFER_LOCK_SHARE);
+		Page		page;
+
+		if (BufferIsInvalid(buffer))
+			break;
+		page = BufferGetPage(buffer);
+		winnow_chain_follow(check->rel, &chain, block, page);
+		if (node->ngroups == node->allocated)
+		{
+			node->allocated *= 2;
+			node->groups = repalloc_huge(node->groups, sizeof(GroupCopy) * node->allocated);
+		}
+		node->groups[node->ngroups].block = block;
+		memcpy(node->groups[node->ngroups++].head.data, page, BLCKSZ);
+		node->asof = PageGetLSN(page);
+		block = WinnowPageGetGroup(page)->next;
+		if (BufferIsInvalid(first))
+			first = buffer;
+		else
+			UnlockReleaseBuffer(buffer);
+	} while (BlockNumberIsValid(block));
+	if (BufferIsValid(first))
+		UnlockReleaseBuffer(first);
+	return !BlockNumberIsValid(block);
+}
+
+/* Turn to one of the groups */
+static void
+use_group(WinnowCheck *check, NodeCheck *node, int g)
+{
+	node->block = node->groups[g].block;
+	node->head = node->groups[g].head.data;
+	node->asof = PageGetLSN(node->head);
 	node->data_page = -1;
-	return WinnowPageGetGroup(node->head.data);
 }
 
 /* What can be said of a head page alone */
 static void
 check_head(WinnowCheck *check, NodeCheck *node)
 {
-	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
-	const uint64 *live = winnow_live_bits(layout, node->head.data);
+	const uint64 *live = winnow_live_bits(layout, node->head);
 	bool		first = node->block == node->node;
 
 	if ((group->flags & ~WINNOW_RETIRED) != 0)
@@ -145,9 +194,8 @@ check_head(WinnowCheck *check, NodeCheck *node)
 								  winnow_data_pages(check->index->dims, first, group->nrows)));
 
 	/*
-	 * Rows only go to a new group when the others are full.  In inner nodes
-	 * that is for good, which a reader relies on: of the two halves of a
-	 * child, the new row is never before the old one.
+	 * Rows only go to a new group when the slots of the others have all been
+	 * used.
 	 */
 	if (BlockNumberIsValid(group->next) &&
 		group->nrows < winnow_group_capacity(layout, first))
@@ -159,23 +207,18 @@ check_head(WinnowCheck *check, NodeCheck *node)
 		if (is_live && slot >= group->nrows)
 			winnow_corrupted(check->rel, node->block,
 							 psprintf("Slot %d is live, but never had a row.", slot));
-		if (!is_live && slot < group->nrows && node->level > 0)
-			winnow_corrupted(check->rel, node->block,
-							 psprintf("Slot %d has lost its child.", slot));
 	}
-	if (first && node->level > 0 && group->nrows == 0)
-		winnow_corrupted(check->rel, node->block, "An inner node has no children.");
 }
 
 /*
  * The group's data pages: met once, and long enough for what is on them, since
- * what lies behind their end is not logged.
+ * what lies behind their end is not logged.  Returns false if one is gone.
  */
-static void
+static bool
 check_data_pages(WinnowCheck *check, NodeCheck *node)
 {
 	const WinnowIndex *index = check->index;
-	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	bool		first = node->block == node->node;
 	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
 	int			slot = 0;
@@ -197,8 +240,10 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 				break;
 			end = offset + index->code_bytes;
 		}
-		buffer = winnow_read_page(check->rel, group->data[p], WINNOW_PAGE_DATA,
-								  BUFFER_LOCK_SHARE);
+		buffer = winnow_try_read_page(check->rel, group->data[p], WINNOW_PAGE_DATA, node->asof,
+									  BUFFER_LOCK_SHARE);
+		if (BufferIsInvalid(buffer))
+			return false;
 		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
 		UnlockReleaseBuffer(buffer);
 		note_new_block(check, group->data[p]);
@@ -206,22 +251,29 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 			winnow_corrupted(check->rel, group->data[p],
 							 "It ends before the codes that are on it do.");
 	}
+	return true;
 }
 
-/* The code of a row, in a copy that is good until another page's is asked for */
+/*
+ * The code of a row, in a copy that is good until another page's is asked for;
+ * NULL if its page is gone.
+ */
 static const uint8 *
 row_code(WinnowCheck *check, NodeCheck *node, int slot)
 {
-	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	int			page;
 	int			offset;
 
 	winnow_code_place(check->index->dims, node->block == node->node, slot, &page, &offset);
 	if (page != node->data_page)
 	{
-		Buffer		buffer = winnow_read_page(check->rel, group->data[page], WINNOW_PAGE_DATA,
-											  BUFFER_LOCK_SHARE);
+		Buffer		buffer = winnow_try_read_page(check->rel, group->data[page],
+												  WINNOW_PAGE_DATA, node->asof,
+												  BUFFER_LOCK_SHARE);
 
+		if (BufferIsInvalid(buffer))
+			return NULL;
 		memcpy(node->data.data, BufferGetPage(buffer), BLCKSZ);
 		UnlockReleaseBuffer(buffer);
 		node->data_page = page;
@@ -229,11 +281,11 @@ row_code(WinnowCheck *check, NodeCheck *node, int slot)
 	return (const uint8 *) PageGetContents(node->data.data) + offset;
 }
 
-static void check_node(WinnowCheck *check, BlockNumber block, int level,
+static bool check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 					   const WinnowCheckedRow *parent);
 
-/* A row of an inner node, and the child it names */
-static void
+/* A row of an inner node, and the child it names.  Returns false if a page is gone. */
+static bool
 check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 {
 	uint64		most = (uint64) RelationGetNumberOfBlocks(check->rel) *
@@ -247,15 +299,16 @@ check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 		winnow_check_failed(check, row, "has a negative radius");
 	winnow_summary_add_summary(&check->index->schema, node->below,
 							   row->image + sizeof(WinnowChildStats));
-	check_node(check, (BlockNumber) row->id, node->level - 1, row);
+	return check_node(check, (BlockNumber) row->id, node->level - 1, row->asof, row);
 }
 
-static void
+/* Returns false if a page is gone */
+static bool
 check_rows(WinnowCheck *check, NodeCheck *node)
 {
-	const WinnowGroup *group = WinnowPageGetGroup(node->head.data);
+	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
-	const uint64 *live = winnow_live_bits(layout, node->head.data);
+	const uint64 *live = winnow_live_bits(layout, node->head);
 
 	for (int slot = 0; slot < group->nrows; slot++)
 	{
@@ -263,30 +316,40 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 
 		if (!winnow_bit_get(live, slot))
 			continue;
+		node->nrows++;
 		row.node = node->node;
 		row.block = node->block;
+		row.asof = node->asof;
 		row.slot = slot;
-		winnow_row_image(layout, node->head.data, slot, node->image);
-		row.id = winnow_row_id(layout, node->head.data, slot);
+		winnow_row_image(layout, node->head, slot, node->image);
+		row.id = winnow_row_id(layout, node->head, slot);
 		row.image = node->image;
 		row.code = row_code(check, node, slot);
 		row.centroid = node->centroid;
-		if (node->level > 0)
-			check_child(check, node, &row);
-		else
+		if (row.code == NULL)
+			return false;
+		if (node->level == 0)
 		{
 			winnow_summary_add_row(&check->index->schema, node->below, node->image);
 			winnow_check_heap_row(check, &row);
 		}
+		else if (!check_child(check, node, &row))
+			return false;
 	}
+	return true;
 }
 
+/* Is the row's node retired, or gone even? */
 static bool
-is_retired(WinnowCheck *check, BlockNumber node)
+is_retired(WinnowCheck *check, const WinnowCheckedRow *row)
 {
-	Buffer		buffer = winnow_read_head(check->index, check->rel, node, -1,
-										  BUFFER_LOCK_SHARE);
-	bool		retired = (WinnowPageGetGroup(BufferGetPage(buffer))->flags & WINNOW_RETIRED) != 0;
+	Buffer		buffer = winnow_try_read_head(check->index, check->rel, row->node, -1, row->asof,
+											  BUFFER_LOCK_SHARE);
+	bool		retired;
+
+	if (BufferIsInvalid(buffer))
+		return true;
+	retired = (WinnowPageGetGroup(BufferGetPage(buffer))->flags & WINNOW_RETIRED) != 0;
 
 	UnlockReleaseBuffer(buffer);
 	return retired;
@@ -313,14 +376,16 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 		winnow_summary_covers_summary(schema, row->image + sizeof(WinnowChildStats), node->below))
 		return;
 
-	buffer = winnow_read_head(check->index, check->rel, row->block, node->level + 1,
-							  BUFFER_LOCK_SHARE);
+	buffer = winnow_try_read_head(check->index, check->rel, row->block, node->level + 1,
+								  row->asof, BUFFER_LOCK_SHARE);
+	if (BufferIsInvalid(buffer))
+		return;
 	page = BufferGetPage(buffer);
 	current = winnow_bit_get(winnow_live_bits(layout, page), row->slot) &&
 		winnow_row_id(layout, page, row->slot) == row->id;
 	winnow_row_image(layout, page, row->slot, node->image);
 	UnlockReleaseBuffer(buffer);
-	if (check->replaying && (!current || is_retired(check, row->node)))
+	if (check->replaying && (!current || is_retired(check, row)))
 		return;
 	if (!right_code)
 		winnow_check_failed(check, row,
@@ -332,12 +397,14 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 									 node->node));
 }
 
-/* Check a node, and what is below it */
-static void
-check_node(WinnowCheck *check, BlockNumber block, int level, const WinnowCheckedRow *parent)
+/* Check a node, and what is below it.  Returns false if a page is gone. */
+static bool
+check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
+		   const WinnowCheckedRow *parent)
 {
 	const WinnowIndex *index = check->index;
 	NodeCheck  *node = check->nodes[level];
+	const WinnowGroup *group;
 
 	if (node == NULL)
 	{
@@ -346,32 +413,41 @@ check_node(WinnowCheck *check, BlockNumber block, int level, const WinnowChecked
 		node->centroid = palloc(sizeof(float) * index->dims);
 		node->image = palloc(Max(index->inner.image_bytes, Max(index->leaf.image_bytes, 1)));
 		node->below = palloc(Max(index->schema.inner_bytes, 1));
+		node->allocated = 4;
+		node->groups = palloc(sizeof(GroupCopy) * node->allocated);
 	}
 	node->node = block;
+	node->asof = asof;
+	node->nrows = 0;
 	node->parent = parent;
 	winnow_summary_reset(&index->schema, node->below);
-	winnow_chain_start(&node->chain, block);
-	do
+	if (!copy_heads(check, node))
+		return false;
+	for (int g = 0; g < node->ngroups; g++)
 	{
-		const WinnowGroup *group = copy_head(check, node, block);
-
-		if (block != node->node)
-			note_new_block(check, block);
+		use_group(check, node, g);
+		if (g > 0)
+			note_new_block(check, node->block);
 		else if (!note_block(check, block))
 		{
 			if (check->replaying)
-				return;
+				return true;
 			winnow_corrupted(check->rel, block, "It is in two places of the tree.");
 		}
 		check_head(check, node);
-		check_data_pages(check, node);
-		if (block == node->node)
-			winnow_centroid_read(check->rel, index, group->data, group->ndata, node->centroid);
-		check_rows(check, node);
-		block = group->next;
-	} while (BlockNumberIsValid(block));
+		group = WinnowPageGetGroup(node->head);
+		if (!check_data_pages(check, node) ||
+			(g == 0 &&
+			 !winnow_centroid_read(check->rel, index, group->data, group->ndata, node->asof,
+								   node->centroid)) ||
+			!check_rows(check, node))
+			return false;
+	}
+	if (level > 0 && node->nrows == 0)
+		winnow_corrupted(check->rel, block, "An inner node has no children.");
 	if (parent != NULL)
 		check_parent(check, node);
+	return true;
 }
 
 /*
@@ -379,7 +455,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, const WinnowChecked
  * the page gives, whatever the relation's cache holds.
  */
 static WinnowIndex *
-check_meta_page(Relation rel, BlockNumber *root)
+check_meta_page(Relation rel, BlockNumber *root, XLogRecPtr *asof)
 {
 	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
 										  BUFFER_LOCK_SHARE);
@@ -388,6 +464,7 @@ check_meta_page(Relation rel, BlockNumber *root)
 	WinnowIndex *index;
 	WinnowMeta	expected;
 
+	*asof = PageGetLSN(BufferGetPage(buffer));
 	UnlockReleaseBuffer(buffer);
 	index = winnow_index_create(rel, &meta, CurrentMemoryContext);
 	winnow_meta_fill(rel, &expected);
@@ -403,13 +480,35 @@ check_meta_page(Relation rel, BlockNumber *root)
 	return index;
 }
 
+/* Walk the tree once, from the root.  Returns false if a page is gone. */
+static bool
+check_tree(WinnowCheck *check)
+{
+	XLogRecPtr	asof;
+	BlockNumber root;
+	Buffer		buffer;
+	int			level;
+
+	check->index = check_meta_page(check->rel, &root, &asof);
+	check->code = palloc(check->index->code_bytes);
+	check->nseen = ((uint64) RelationGetNumberOfBlocks(check->rel) / 64 + 1) * 64;
+	check->seen = palloc_extended(check->nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	memset(check->nodes, 0, sizeof(check->nodes));
+	winnow_check_heap_begin(check);
+
+	note_new_block(check, WINNOW_META_BLOCK);
+	buffer = winnow_try_read_head(check->index, check->rel, root, -1, asof, BUFFER_LOCK_SHARE);
+	if (BufferIsInvalid(buffer))
+		return false;
+	level = WinnowPageGetGroup(BufferGetPage(buffer))->level;
+	UnlockReleaseBuffer(buffer);
+	return check_node(check, root, level, asof, NULL);
+}
+
 static void
 check_index(Relation heap, Relation rel, bool heapallindexed)
 {
 	WinnowCheck check = {0};
-	BlockNumber root;
-	Buffer		buffer;
-	int			level;
 
 	check.heap = heap;
 	check.rel = rel;
@@ -418,17 +517,12 @@ check_index(Relation heap, Relation rel, bool heapallindexed)
 	check.replaying = RecoveryInProgress();
 	if (!check.replaying)
 		winnow_structure_lock(rel);
-	check.index = check_meta_page(rel, &root);
-	check.code = palloc(check.index->code_bytes);
-	check.nseen = ((uint64) RelationGetNumberOfBlocks(rel) / 64 + 1) * 64;
-	check.seen = palloc_extended(check.nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	winnow_check_heap_begin(&check);
-
-	note_new_block(&check, WINNOW_META_BLOCK);
-	buffer = winnow_read_head(check.index, rel, root, -1, BUFFER_LOCK_SHARE);
-	level = WinnowPageGetGroup(BufferGetPage(buffer))->level;
-	UnlockReleaseBuffer(buffer);
-	check_node(&check, root, level, NULL);
+	while (!check_tree(&check))
+	{
+		winnow_check_heap_cancel(&check);
+		winnow_page_gone(rel, check.replaying, &check.restarts);
+		MemoryContextReset(CurrentMemoryContext);
+	}
 	if (!check.replaying)
 		winnow_structure_unlock(rel);
 

@@ -22,10 +22,12 @@ typedef struct WinnowCheck
 	/*
 	 * On a standby nothing keeps replay from splitting and vacuuming under
 	 * the check.  A node may be split between the reading of its parent's page
-	 * and its own, so that it is met retired, and what is below it twice.
+	 * and its own, so that it is met retired, and what is below it twice.  If
+	 * its pages are in other use by then the walk starts again.
 	 */
 	bool		replaying;
 
+	int			restarts;		/* because of pages that were gone */
 	uint64	   *seen;			/* blocks met so far: a bit each */
 	uint64		nseen;			/* bits there is room for */
 	struct NodeCheck *nodes[WINNOW_MAX_LEVELS]; /* one for each level */
@@ -44,6 +46,7 @@ typedef struct WinnowCheckedRow
 {
 	BlockNumber node;			/* first head page of its node */
 	BlockNumber block;			/* head page */
+	XLogRecPtr	asof;			/* the page's LSN */
 	int			slot;
 	uint64		id;
 	const uint8 *image;
@@ -60,6 +63,7 @@ pg_noreturn extern void winnow_check_failed(WinnowCheck *check, const WinnowChec
 /* verify_heap.c */
 extern void winnow_check_heap_begin(WinnowCheck *check);
 extern void winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row);
+extern void winnow_check_heap_cancel(WinnowCheck *check);
 extern void winnow_check_heap_end(WinnowCheck *check, bool heapallindexed);
 
 #endif							/* WINNOW_VERIFY_H */

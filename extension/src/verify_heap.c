@@ -172,6 +172,15 @@ table_tids(WinnowCheck *check)
 	return state.tids;
 }
 
+/* The walk has to start again */
+void
+winnow_check_heap_cancel(WinnowCheck *check)
+{
+	winnow_fetch_end(check->fetch);
+	tuplesort_end(check->tids);
+	UnregisterSnapshot(check->snapshot);
+}
+
 /*
  * After the last row: no TID twice, and, if it is asked for, no row of the table
  * missing.

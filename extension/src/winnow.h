@@ -21,7 +21,7 @@
 #include "filter.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		3
+#define WINNOW_VERSION		4
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -31,11 +31,13 @@ typedef enum WinnowPageKind
 {
 	WINNOW_PAGE_META = 1,
 	WINNOW_PAGE_HEAD,
-	WINNOW_PAGE_DATA
+	WINNOW_PAGE_DATA,
+	WINNOW_PAGE_FREE
 } WinnowPageKind;
 
 typedef struct WinnowPageOpaque
 {
+	uint64		born;			/* WAL position when it became what it is, or 0 */
 	uint32		unused;
 	uint16		kind;
 	uint16		page_id;
@@ -43,6 +45,12 @@ typedef struct WinnowPageOpaque
 
 #define WinnowPageGetOpaque(page) \
 	((WinnowPageOpaque *) PageGetSpecialPointer(page))
+
+/* The kind of a page that need not be one of ours; 0 if it is not */
+#define winnow_page_kind(page) \
+	(PageGetSpecialSize(page) == MAXALIGN(sizeof(WinnowPageOpaque)) && \
+	 WinnowPageGetOpaque(page)->page_id == WINNOW_PAGE_ID ? \
+	 WinnowPageGetOpaque(page)->kind : 0)
 
 /* Bytes of a page between header and special space */
 #define WINNOW_PAGE_USABLE \
@@ -85,13 +93,14 @@ typedef struct WinnowMeta
 	float		effective_dim;	/* of the stopping rule, see recall.c */
 	float		tolerance[WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
+	uint32		retired_pages;	/* of nodes replaced since the last sweep */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
 
 #define WinnowPageGetMeta(page) ((WinnowMeta *) PageGetContents(page))
 
 /* Head page of a row group; live bits and columns follow */
-#define WINNOW_RETIRED		0x0001	/* the node was split: nothing may be added */
+#define WINNOW_RETIRED		0x0001	/* the node was replaced: nothing may be added */
 
 typedef struct WinnowGroup
 {
@@ -101,6 +110,7 @@ typedef struct WinnowGroup
 	uint16		ndata;			/* entries of data[] in use */
 	BlockNumber first;			/* first head page of the node */
 	BlockNumber next;			/* next group of the node */
+	uint64		retired_at;		/* next transaction id then (first group) */
 	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages */
 } WinnowGroup;
 
@@ -174,8 +184,10 @@ extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
 extern void winnow_code_place(int dims, bool first, int slot, int *page, int *offset);
 extern int	winnow_code_last(int dims, bool first, int slot);
 extern int	winnow_data_pages(int dims, bool first, int nrows);
-extern void winnow_page_init(Page page, WinnowPageKind kind);
-extern void winnow_head_init(Page page, int level, BlockNumber self, BlockNumber first);
+extern XLogRecPtr winnow_birth(Relation rel);
+extern void winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born);
+extern void winnow_head_init(Page page, XLogRecPtr born, int level, BlockNumber self,
+							 BlockNumber first);
 extern void winnow_data_set_end(Page page, int end);
 extern void winnow_code_store(const WinnowIndex *index, Page page, int offset,
 							  const uint8 *code);
@@ -184,14 +196,22 @@ extern void winnow_row_store(const WinnowLayout *layout, Page page, int slot,
 extern void winnow_row_image(const WinnowLayout *layout, Page page, int slot, uint8 *image);
 extern void winnow_row_set_image(const WinnowLayout *layout, Page page, int slot,
 								 const uint8 *image);
-extern Buffer winnow_read_page(Relation rel, BlockNumber block, WinnowPageKind kind,
-							   int lockmode);
-extern Buffer winnow_read_head(const WinnowIndex *index, Relation rel, BlockNumber block,
-							   int level, int lockmode);
+extern Buffer winnow_try_read_page(Relation rel, BlockNumber block, WinnowPageKind kind,
+								   XLogRecPtr asof, int lockmode);
+extern Buffer winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block,
+								   int level, XLogRecPtr asof, int lockmode);
+
+/* For those who follow pointers that cannot be out of date */
+#define winnow_read_page(rel, block, kind, lockmode) \
+	winnow_try_read_page(rel, block, kind, InvalidXLogRecPtr, lockmode)
+#define winnow_read_head(index, rel, block, level, lockmode) \
+	winnow_try_read_head(index, rel, block, level, InvalidXLogRecPtr, lockmode)
+
 extern void winnow_chain_start(WinnowChain *chain, BlockNumber node);
 extern void winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block,
 								Page page);
-extern BlockNumber winnow_read_root(Relation rel);
+extern BlockNumber winnow_read_root(Relation rel, XLogRecPtr *asof);
+extern void winnow_page_gone(Relation rel, bool replaying, int *restarts);
 pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
 										 const char *detail);
 
@@ -251,6 +271,21 @@ winnow_row_id(const WinnowLayout *layout, Page page, int slot)
 	}
 }
 
+/* The live rows of a head page */
+extern int	winnow_count_live(const WinnowLayout *layout, Page page);
+
+/* Among the bits of nblocks blocks, set those of a group's pages */
+static inline void
+winnow_note_pages(BlockNumber block, int ndata, const BlockNumber *data, uint64 *seen,
+				  BlockNumber nblocks)
+{
+	if (block < nblocks)
+		winnow_bit_set(seen, block);
+	for (int i = 0; i < ndata; i++)
+		if (data[i] < nblocks)
+			winnow_bit_set(seen, data[i]);
+}
+
 /* recent.c */
 extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
 extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
@@ -284,8 +319,9 @@ extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
 extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 							  int level, const WinnowRows *rows, bool logged,
 							  WinnowNode *node);
-extern void winnow_centroid_read(Relation rel, const WinnowIndex *index,
-								 const BlockNumber *data, int ndata, float *centroid);
+extern bool winnow_centroid_read(Relation rel, const WinnowIndex *index,
+								 const BlockNumber *data, int ndata, XLogRecPtr asof,
+								 float *centroid);
 
 /* What a reader takes from one head page */
 typedef struct WinnowView
@@ -293,6 +329,7 @@ typedef struct WinnowView
 	BlockNumber block;
 	int			level;
 	bool		first;			/* first group of its node */
+	XLogRecPtr	asof;			/* when the page named the pages that it names, or 0 */
 	BlockNumber next;
 	WinnowChain chain;			/* of its node */
 	bool		hold_first;		/* keep the lock on the first head page, in "held" */
@@ -308,11 +345,15 @@ typedef struct WinnowView
 
 extern WinnowView *winnow_view_alloc(const WinnowIndex *index);
 extern void winnow_view_free(WinnowView *view);
-extern void winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block,
-							 int level, const WinnowFilter *filter, WinnowView *view);
-extern void winnow_view_estimate(Relation rel, const WinnowIndex *index,
+extern bool winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block,
+							 int level, XLogRecPtr asof, const WinnowFilter *filter,
+							 WinnowView *view);
+extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
 								 float epsilon, float *estimate, float *lower, float *norm);
+
+#define winnow_view_note(view, seen, nblocks) \
+	winnow_note_pages((view)->block, (view)->ndata, (view)->data, seen, nblocks)
 
 /* fetch.c: vectors and keys from the heap */
 typedef struct WinnowFetch WinnowFetch;
@@ -372,16 +413,67 @@ typedef struct WinnowRoom
 	int			nlive;			/* live rows of the node */
 } WinnowRoom;
 
+extern bool winnow_step_holds(const WinnowIndex *index, const WinnowStep *step,
+							  Buffer first, Buffer group);
 extern bool winnow_step_lock(Relation rel, const WinnowIndex *index, const WinnowStep *step,
-							 int first_mode, Buffer *first, Buffer *group);
+							 int mode, Buffer *first, Buffer *group);
 extern void winnow_step_unlock(Buffer first, Buffer group);
 extern void winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first,
 							 Buffer held, WinnowRoom *room);
-extern void winnow_room_fill_code(const WinnowIndex *index, GenericXLogState *xlog,
-								  const WinnowRoom *room, const uint8 *code);
+extern void winnow_room_fill_code(Relation rel, const WinnowIndex *index,
+								  GenericXLogState *xlog, const WinnowRoom *room,
+								  const uint8 *code);
 extern void winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
 								 const uint8 *image);
 extern void winnow_room_release(WinnowRoom *room);
+
+/* free.c: pages that nothing refers to */
+extern Buffer winnow_allocate(Relation rel);
+extern bool winnow_sweep_pays(Relation rel);
+extern void winnow_count_retired(Relation rel, uint32 npages);
+extern void winnow_forget_retired(Relation rel);
+extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
+						 uint64 *seen, BlockNumber nblocks, IndexBulkDeleteResult *stats);
+
+/* replace.c: children of an inner node are replaced by others */
+#define WINNOW_MAX_REPLACED	2
+
+typedef int (*WinnowPartRows) (const WinnowIndex *index, int level, const WinnowRows *rows,
+							   WinnowRows *parts);
+
+typedef struct WinnowReplacement
+{
+	Relation	rel;
+	Relation	heap;
+	const WinnowIndex *index;
+	int			nold;
+	BlockNumber old[WINNOW_MAX_REPLACED];
+	WinnowStep	steps[WINNOW_MAX_REPLACED];	/* their rows in the parent, in the order of its chain */
+	bool		is_root;		/* there is no parent */
+	WinnowPartRows part;		/* shares the rows out to the new nodes; NULL: there are none */
+	BlockNumber new[WINNOW_MAX_REPLACED];	/* result: the new nodes */
+	int			nchildren;		/* result: of the parent, then */
+} WinnowReplacement;
+
+extern bool winnow_replace(WinnowReplacement *replacement);
+extern void winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows,
+								 int count);
+extern void winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
+							const uint8 *image);
+
+/* merge.c */
+typedef struct WinnowChild
+{
+	WinnowStep	step;			/* its row in the parent */
+	int			size;			/* live rows; < 0: it is no more */
+	bool		changed;		/* it, or what is below it, has lost rows */
+	bool		fresh;			/* it is the result of a merge */
+} WinnowChild;
+
+extern bool winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
+								  WinnowChild *children, int nchildren);
+extern bool winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step);
+extern void winnow_lower_root(Relation rel, const WinnowIndex *index);
 
 /* split.c */
 extern void winnow_split(Relation rel, Relation heap, const WinnowIndex *index,

@@ -34,20 +34,20 @@ PATIENCE = 120.0
 PAGE = 8192
 LOWER, UPPER = 12, 14
 MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 84
-LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, DATA = 24, 26, 28, 30, 32, 36, 40
-KIND, PAGE_ID = 8188, 8190
-HEAD_PAGE = 2
+LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, DATA = 24, 26, 28, 30, 32, 36, 40, 48
+BORN, KIND, PAGE_ID = 8176, 8188, 8190
+HEAD_PAGE, FREE_PAGE = 2, 4
 RETIRED = 1
 # Groups of at most 64 rows whose data fits into one page: one block number, a word of live bits, ids, columns.
-LIVE, IDS = 48, 56
+LIVE, IDS = 56, 64
 CHILD, TID = 4, 6
 CONTENTS = 24
 # Bytes of the columns of SCHEMA's index.  Leaves: null bits, and texts as hash and prefix.  Inner nodes: rows below and
 # radius, then flags and bounds or Bloom filters.
 LEAF_COLUMNS = (1, 1, 4, 8, *(8, 8) * 8, 16, 16, 8, 8, 1)
 INNER_COLUMNS = (4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8, 8, 1, 8, 8, 1, 1, 1)
-LEAF_ROWS = (PAGE - 8 - IDS) // (TID + sum(LEAF_COLUMNS))
-INNER_ROWS = (PAGE - 8 - IDS) // (CHILD + sum(INNER_COLUMNS))
+LEAF_ROWS = (BORN - IDS) // (TID + sum(LEAF_COLUMNS))
+INNER_ROWS = (BORN - IDS) // (CHILD + sum(INNER_COLUMNS))
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 NOWHERE = 0xFFFFFFFF
 
@@ -263,19 +263,19 @@ def root_is_leaf(index: IndexFile) -> None:
     index.put(0, ROOT, index.nodes(0)[0])
 
 
-@fault("has no end")
+@fault("has no end|in two places of a node")
 def chain_to_itself(index: IndexFile) -> None:
     leaf = index.chained()
     index.put(leaf, NEXT, leaf)
 
 
-@fault("a next group, but is not full")
+@fault("a next group, but is not full|in two places of a node|newer than the pointer")
 def chain_back(index: IndexFile) -> None:
     leaf = index.chained()
     index.put(index.get(leaf, NEXT), NEXT, leaf)
 
 
-@fault("does not belong to the node")
+@fault("does not belong to the node|newer than the pointer")
 def chain_astray(index: IndexFile) -> None:
     index.put(index.chained(), NEXT, index.nodes(0)[-1])
 
@@ -296,7 +296,7 @@ def chain_cut(index: IndexFile) -> None:
     index.put(index.chained(), NEXT, NOWHERE)
 
 
-@fault("a next group, but is not full")
+@fault("a next group, but is not full|in two places of a node|newer than the pointer")
 def inner_chain_back(index: IndexFile) -> None:
     inner = index.chained(level=1)
     index.put(index.get(inner, NEXT), NEXT, inner)
@@ -328,7 +328,7 @@ def child_is_second_group(index: IndexFile) -> None:
     index.put(index.nodes(1)[0], IDS, index.get(index.chained(), NEXT))
 
 
-@fault("has lost its child")
+@fault("lacks row")
 def child_not_live(index: IndexFile) -> None:
     index.flip(index.nodes(1)[0], LIVE)
 
@@ -343,6 +343,27 @@ def leaf_retired(index: IndexFile) -> None:
 def inner_retired(index: IndexFile) -> None:
     for inner in index.nodes(1):
         index.put(inner, FLAGS, RETIRED, "H")
+
+
+@fault("kind is not the one")
+def leaf_is_free(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], KIND, FREE_PAGE, "H")
+
+
+@fault("newer than the pointer")
+def leaf_too_young(index: IndexFile) -> None:
+    for leaf in index.nodes(0):
+        index.put(leaf, BORN, 1 << 60, "Q")
+
+
+@fault("newer than the pointer")
+def root_too_young(index: IndexFile) -> None:
+    index.put(index.root(), BORN, 1 << 60, "Q")
+
+
+@fault("newer than the pointer")
+def codes_too_young(index: IndexFile) -> None:
+    index.put(index.get(index.nodes(0)[0], DATA), BORN, 1 << 60, "Q")
 
 
 @fault("unknown flags")

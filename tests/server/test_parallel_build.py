@@ -21,8 +21,8 @@ WORKERS = (0, 1, 2, 4)
 
 # Offsets in a page, see WinnowGroup and WinnowMeta
 CONTENTS = 24
-LEVEL, NROWS, NDATA, FIRST, DATA = 0, 4, 6, 8, 16
-META_ROOT = 56
+LEVEL, NROWS, NDATA, FIRST, DATA = 0, 4, 6, 8, 24
+META_ROOT = 60
 
 
 @pytest.fixture

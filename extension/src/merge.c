@@ -1,0 +1,311 @@
+/*
+ * merge.c
+ *		A tree that rows were deleted from: small nodes are merged, empty ones
+ *		dropped, summaries made narrower, a root with one child given up.
+ *
+ * All of it is done by VACUUM, which holds the structure lock.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include <math.h>
+
+#include "access/transam.h"
+#include "commands/vacuum.h"
+#include "kernels/kernels.h"
+
+/* Nodes with fewer rows than this share of list_size are merged ... */
+#define SMALL_SHARE 4
+
+/* ... if the result has at most this part of it, so that it is not split soon */
+#define MERGED_PART(list_size) ((list_size) - (list_size) / 4)
+
+typedef struct Merge
+{
+	Relation	rel;
+	Relation	heap;
+	const WinnowIndex *index;
+	int			level;			/* of the children */
+	WinnowChild *children;
+	int			nchildren;
+	int			nleft;			/* of them that there still are */
+	float	   *centroids;		/* theirs; NULL until they are needed */
+} Merge;
+
+/* All rows go to one node */
+static int
+part_none(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRows *parts)
+{
+	parts[0] = *rows;
+	return 1;
+}
+
+static void
+read_centroid(Merge *merge, WinnowView *view, int child)
+{
+	winnow_view_read(merge->rel, merge->index, merge->children[child].step.child, -1,
+					 InvalidXLogRecPtr, NULL, view);
+	winnow_centroid_read(merge->rel, merge->index, view->data, view->ndata, InvalidXLogRecPtr,
+						 merge->centroids + (Size) child * merge->index->dims);
+}
+
+static void
+read_centroids(Merge *merge)
+{
+	WinnowView *view = winnow_view_alloc(merge->index);
+
+	merge->centroids = palloc_extended(sizeof(float) * merge->index->dims * merge->nchildren,
+									   MCXT_ALLOC_HUGE);
+	for (int i = 0; i < merge->nchildren; i++)
+		if (merge->children[i].size > 0)
+			read_centroid(merge, view, i);
+	winnow_view_free(view);
+}
+
+/* The nearest child that a small one may be merged with, or -1 */
+static int
+find_partner(Merge *merge, int small)
+{
+	const WinnowChild *children = merge->children;
+	int			dims = merge->index->dims;
+	float		best_distance = INFINITY;
+	int			best = -1;
+
+	if (merge->centroids == NULL)
+		read_centroids(merge);
+	for (int i = 0; i < merge->nchildren; i++)
+	{
+		float		distance;
+
+		if (i == small || children[i].size <= 0 ||
+			children[i].size + children[small].size > MERGED_PART(merge->index->list_size))
+			continue;
+		distance = winnow_kernels->l2_squared(merge->centroids + (Size) small * dims,
+											  merge->centroids + (Size) i * dims, dims);
+		if (distance < best_distance || best < 0)
+		{
+			best_distance = distance;
+			best = i;
+		}
+	}
+	return best;
+}
+
+/* Merge two children; the first in the parent's chain stands for both then */
+static bool
+merge_two(Merge *merge, int a, int b)
+{
+	WinnowReplacement wanted = {0};
+	WinnowChild *first = &merge->children[Min(a, b)];
+	WinnowChild *second = &merge->children[Max(a, b)];
+	WinnowView *view;
+
+	wanted.rel = merge->rel;
+	wanted.heap = merge->heap;
+	wanted.index = merge->index;
+	wanted.nold = 2;
+	wanted.steps[0] = first->step;
+	wanted.steps[1] = second->step;
+	wanted.old[0] = first->step.child;
+	wanted.old[1] = second->step.child;
+	wanted.part = part_none;
+	if (!winnow_replace(&wanted))
+		return false;
+	first->step.child = wanted.new[0];
+	first->size += second->size;
+	first->fresh = true;
+	second->size = -1;
+	merge->nleft--;
+	view = winnow_view_alloc(merge->index);
+	read_centroid(merge, view, Min(a, b));
+	winnow_view_free(view);
+	return true;
+}
+
+/* Drop an empty child, unless a row has come meanwhile */
+static bool
+drop(Merge *merge, WinnowChild *child)
+{
+	WinnowReplacement wanted = {0};
+
+	wanted.rel = merge->rel;
+	wanted.heap = merge->heap;
+	wanted.index = merge->index;
+	wanted.nold = 1;
+	wanted.steps[0] = child->step;
+	wanted.old[0] = child->step.child;
+	if (!winnow_replace(&wanted))
+		return false;
+	child->size = -1;
+	merge->nleft--;
+	return true;
+}
+
+/*
+ * Merge or drop the children of an inner node that have lost rows and are small
+ * now.  The children are in the order of the node's chain.  Those that are no
+ * more have a size below 0 afterwards, and the new ones are marked as fresh.
+ * Returns whether there are any.
+ */
+bool
+winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
+					  WinnowChild *children, int nchildren)
+{
+	Merge		merge = {rel, heap, index, 0, children, nchildren, nchildren, NULL};
+	int			small = index->list_size / SMALL_SHARE;
+
+	for (int i = 0; i < nchildren; i++)
+	{
+		winnow_vacuum_delay();
+		if (children[i].changed && children[i].size == 0 && merge.nleft > 1)
+			drop(&merge, &children[i]);
+		while (children[i].changed && children[i].size > 0 && children[i].size < small)
+		{
+			int			partner = find_partner(&merge, i);
+
+			if (partner < 0 || !merge_two(&merge, i, partner))
+				break;
+			/* the other one may stand for both */
+			children[Min(i, partner)].changed = true;
+		}
+	}
+	if (merge.centroids)
+		pfree(merge.centroids);
+	return merge.nleft < nchildren;
+}
+
+/* The row of a child as it would be written now, but for its radius */
+static void
+describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *image)
+{
+	int			level = WinnowPageGetGroup(BufferGetPage(first))->level;
+	const WinnowLayout *layout = winnow_layout(index, level);
+	uint8		row[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	uint8	   *summary = image + sizeof(WinnowChildStats);
+	WinnowChildStats stats;
+	WinnowChain chain;
+	Buffer		buffer = first;
+	BlockNumber next;
+
+	memcpy(&stats, image, sizeof(stats));
+	stats.rows = 0;
+	winnow_summary_reset(&index->schema, summary);
+	winnow_chain_start(&chain, BufferGetBlockNumber(first));
+	for (;;)
+	{
+		Page		page = BufferGetPage(buffer);
+
+		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
+		for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
+		{
+			WinnowChildStats below = {1, 0};
+
+			if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+				continue;
+			winnow_row_image(layout, page, slot, row);
+			if (level == 0)
+				winnow_summary_add_row(&index->schema, summary, row);
+			else
+			{
+				memcpy(&below, row, sizeof(below));
+				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
+			}
+			stats.rows += below.rows;
+		}
+		next = WinnowPageGetGroup(page)->next;
+		if (buffer != first)
+			UnlockReleaseBuffer(buffer);
+		if (!BlockNumberIsValid(next))
+			break;
+		buffer = winnow_read_head(index, rel, next, level, BUFFER_LOCK_SHARE);
+	}
+	if (stats.rows > 0)
+		memcpy(image, &stats, sizeof(stats));
+}
+
+/*
+ * Bring what a parent says of a child up to date: no wider a summary than its
+ * rows need, and their number.  With the parent's first head page locked
+ * exclusively nobody can be about to add a row (insert.c: lock_path), and with
+ * the child's nobody widens what the child says.  Returns whether that has
+ * changed anything.
+ */
+bool
+winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
+{
+	uint8		old[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	uint8		new[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	bool		same = step->group == step->node;
+	Buffer		first = winnow_read_head(index, rel, step->node, -1, BUFFER_LOCK_EXCLUSIVE);
+	Buffer		group = same ? first :
+		winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_EXCLUSIVE);
+	Buffer		child = winnow_read_head(index, rel, step->child, -1, BUFFER_LOCK_EXCLUSIVE);
+	bool		changed;
+
+	if (!winnow_step_holds(index, step, first, group))
+		winnow_corrupted(rel, step->group, "A child has left it during VACUUM.");
+	winnow_row_image(&index->inner, BufferGetPage(group), step->slot, old);
+	memcpy(new, old, index->inner.image_bytes);
+	describe_child(rel, index, child, new);
+	changed = memcmp(new, old, index->inner.image_bytes) != 0;
+	if (changed)
+	{
+		GenericXLogState *xlog = GenericXLogStart(rel);
+
+		winnow_row_set_image(&index->inner, GenericXLogRegisterBuffer(xlog, group, 0),
+							 step->slot, new);
+		GenericXLogFinish(xlog);
+	}
+	UnlockReleaseBuffer(child);
+	winnow_step_unlock(first, group);
+	return changed;
+}
+
+/* Live rows of a node, whose first head page is locked */
+static int
+count_rows(Relation rel, const WinnowIndex *index, BlockNumber node, BlockNumber *some)
+{
+	WinnowView *view = winnow_view_alloc(index);
+	int			count = 0;
+
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
+		if (view->level == 0)
+			break;
+		count += view->nlive;
+		if (view->nselected > 0)
+			*some = (BlockNumber) view->ids[0];
+	}
+	winnow_view_free(view);
+	return count;
+}
+
+/* As long as the root has a single child, that becomes the root */
+void
+winnow_lower_root(Relation rel, const WinnowIndex *index)
+{
+	BlockNumber root = winnow_read_root(rel, NULL);
+	BlockNumber child = InvalidBlockNumber;
+
+	while (count_rows(rel, index, root, &child) == 1)
+	{
+		Buffer		first = winnow_read_head(index, rel, root, -1, BUFFER_LOCK_EXCLUSIVE);
+		Buffer		meta = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+											BUFFER_LOCK_EXCLUSIVE);
+		GenericXLogState *xlog = GenericXLogStart(rel);
+		WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, first, 0));
+		uint32		npages = 1 + group->ndata;
+
+		/* with the meta page locked nobody starts from the old root any more */
+		group->flags |= WINNOW_RETIRED;
+		group->retired_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+		WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, meta, 0))->root = child;
+		GenericXLogFinish(xlog);
+		UnlockReleaseBuffer(meta);
+		UnlockReleaseBuffer(first);
+		winnow_count_retired(rel, npages);
+		root = child;
+	}
+}

@@ -1,0 +1,522 @@
+/*
+ * replace.c
+ *		Children of an inner node are replaced by others: how a node is split, how
+ *		two are merged, and how one that is empty is dropped.
+ *
+ * DESIGN.md, section 6, says in which order pages are written and why every
+ * state in between is a whole tree.
+ */
+#include "postgres.h"
+
+#include "winnow.h"
+
+#include "access/transam.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* Replacements tried without holding the nodes' locks before giving that up */
+#define OPTIMISTIC_TRIES 3
+
+/* A node as it was when it was copied */
+typedef struct NodeCopy
+{
+	int			level;
+	int			ngroups;
+	BlockNumber *blocks;		/* of its head pages */
+	char	   *pages;			/* and their images */
+} NodeCopy;
+
+/* One attempt at a replacement */
+typedef struct Attempt
+{
+	WinnowReplacement *wanted;
+	NodeCopy	copies[WINNOW_MAX_REPLACED];
+	int			level;			/* of the nodes */
+	WinnowRows	rows;			/* of all old nodes together */
+	int			nnew;
+	WinnowRows	parts[WINNOW_MAX_REPLACED]; /* rows of the new ones */
+	WinnowNode *nodes[WINNOW_MAX_REPLACED];
+	Buffer		parent;			/* first head page of the parent; locks of an attempt */
+	Buffer		groups[WINNOW_MAX_REPLACED];	/* head pages of the rows there */
+	Buffer		firsts[WINNOW_MAX_REPLACED];	/* first head pages of the old nodes */
+} Attempt;
+
+/* Copy the head pages of a node; the first may be locked by the caller */
+static void
+copy_pages(const WinnowReplacement *wanted, BlockNumber node, Buffer locked, NodeCopy *copy)
+{
+	BlockNumber block = node;
+	WinnowChain chain;
+	int			allocated = 4;
+
+	winnow_chain_start(&chain, block);
+	copy->ngroups = 0;
+	copy->level = -1;
+	copy->blocks = palloc(sizeof(BlockNumber) * allocated);
+	copy->pages = palloc((Size) BLCKSZ * allocated);
+	while (BlockNumberIsValid(block))
+	{
+		bool		mine = BufferIsValid(locked) && block == node;
+		Buffer		buffer = mine ? locked :
+			winnow_read_head(wanted->index, wanted->rel, block, copy->level, BUFFER_LOCK_SHARE);
+		Page		page = BufferGetPage(buffer);
+
+		winnow_chain_follow(wanted->rel, &chain, block, page);
+		if (copy->ngroups == allocated)
+		{
+			allocated *= 2;
+			copy->blocks = repalloc(copy->blocks, sizeof(BlockNumber) * allocated);
+			copy->pages = repalloc_huge(copy->pages, (Size) BLCKSZ * allocated);
+		}
+		copy->blocks[copy->ngroups] = block;
+		memcpy(copy->pages + (Size) BLCKSZ * copy->ngroups++, page, BLCKSZ);
+		copy->level = WinnowPageGetGroup(page)->level;
+		block = WinnowPageGetGroup(page)->next;
+		if (!mine)
+			UnlockReleaseBuffer(buffer);
+	}
+}
+
+/* Is the node, whose first head page is locked, still what was copied? */
+static bool
+copy_is_current(const WinnowReplacement *wanted, Buffer first, const NodeCopy *copy)
+{
+	if (memcmp(BufferGetPage(first), copy->pages, BLCKSZ) != 0)
+		return false;
+	for (int g = 1; g < copy->ngroups; g++)
+	{
+		Buffer		buffer = winnow_read_head(wanted->index, wanted->rel, copy->blocks[g],
+											  copy->level, BUFFER_LOCK_SHARE);
+		bool		same = memcmp(BufferGetPage(buffer), copy->pages + (Size) BLCKSZ * g,
+								  BLCKSZ) == 0;
+
+		UnlockReleaseBuffer(buffer);
+		if (!same)
+			return false;
+	}
+	return true;
+}
+
+/* Centroid of a child, as the vector of its row */
+static void
+child_vector(const WinnowReplacement *wanted, int level, BlockNumber child, WinnowView *view,
+			 float *vector)
+{
+	winnow_view_read(wanted->rel, wanted->index, child, level, InvalidXLogRecPtr, NULL, view);
+	winnow_centroid_read(wanted->rel, wanted->index, view->data, view->ndata,
+						 InvalidXLogRecPtr, vector);
+}
+
+/*
+ * The vector of a leaf row, from the heap.  Returns false if the row has been
+ * deleted or was never committed: VACUUM may be removing its out-of-line
+ * values, so they cannot be read, but on a standby there may be a snapshot that
+ * sees the row, so it cannot be left out either.
+ */
+static bool
+row_vector(const WinnowReplacement *wanted, WinnowFetch *fetch, uint64 id, float *vector)
+{
+	int			attno = wanted->index->schema.vector_attno;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	SnapshotData dirty;
+	MemoryContext old;
+
+	InitDirtySnapshot(dirty);
+	if (!winnow_fetch_row(fetch, id, &dirty, values, isnull))
+		return false;
+	if (isnull[attno])
+		winnow_corrupted(wanted->rel, wanted->old[0], "A row's vector is null in the table.");
+	old = MemoryContextSwitchTo(winnow_fetch_context(fetch));
+	winnow_index_vector(wanted->index, values[attno], vector);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+/* Room for so many rows of a level */
+void
+winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows, int count)
+{
+	Size		images = (Size) winnow_layout(index, level)->image_bytes * count;
+
+	memset(rows, 0, sizeof(*rows));
+	rows->ids = palloc(sizeof(uint64) * Max(count, 1));
+	rows->images = palloc_extended(Max(images, 1), MCXT_ALLOC_HUGE);
+	rows->vectors = palloc_extended(Max(sizeof(float) * index->dims * count, 1), MCXT_ALLOC_HUGE);
+}
+
+/* One more row; its vector, if it is known, is the caller's to add */
+void
+winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
+				const uint8 *image)
+{
+	int			image_bytes = winnow_layout(index, level)->image_bytes;
+
+	rows->ids[rows->count] = id;
+	memcpy(rows->images + (Size) rows->count * image_bytes, image, image_bytes);
+	rows->count++;
+}
+
+/* The live rows of the copies; those without a known vector are at the end */
+static void
+load_rows(Attempt *attempt)
+{
+	const WinnowReplacement *wanted = attempt->wanted;
+	const WinnowIndex *index = wanted->index;
+	int			level = attempt->level;
+	const WinnowLayout *layout = winnow_layout(index, level);
+	int			capacity = 0;
+	WinnowRows *rows = &attempt->rows;
+	WinnowRows	unknown;
+	WinnowFetch *fetch = NULL;
+	WinnowView *view = NULL;
+	uint8	   *image = palloc(Max(layout->image_bytes, 1));
+
+	for (int n = 0; n < wanted->nold; n++)
+		capacity += attempt->copies[n].ngroups * layout->capacity;
+	winnow_rows_allocate(index, level, rows, capacity);
+	winnow_rows_allocate(index, level, &unknown, capacity);
+	if (level == 0)
+		fetch = winnow_fetch_begin(wanted->heap, wanted->rel, index->schema.vector_attno, false);
+	else
+		view = winnow_view_alloc(index);
+
+	for (int n = 0; n < wanted->nold; n++)
+		for (int g = 0; g < attempt->copies[n].ngroups; g++)
+		{
+			Page		page = attempt->copies[n].pages + (Size) BLCKSZ * g;
+
+			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
+			{
+				uint64		id = winnow_row_id(layout, page, slot);
+				float	   *vector = rows->vectors + (Size) rows->count * index->dims;
+				bool		known = true;
+
+				if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+					continue;
+				if (level > 0)
+					child_vector(wanted, level - 1, (BlockNumber) id, view, vector);
+				else
+					known = row_vector(wanted, fetch, id, vector);
+				winnow_row_image(layout, page, slot, image);
+				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
+			}
+		}
+	if (fetch)
+		winnow_fetch_end(fetch);
+	rows->nknown = rows->count;
+	for (int i = 0; i < unknown.count; i++)
+		winnow_rows_add(index, level, rows, unknown.ids[i],
+						unknown.images + (Size) i * layout->image_bytes);
+}
+
+/* Take down what the old nodes hold, and share it out to the new ones */
+static void
+prepare(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+
+	for (int n = 0; n < wanted->nold; n++)
+		copy_pages(wanted, wanted->old[n], attempt->firsts[n], &attempt->copies[n]);
+	attempt->level = attempt->copies[0].level;
+	attempt->nnew = 0;
+	load_rows(attempt);
+	if (wanted->part != NULL)
+		attempt->nnew = wanted->part(wanted->index, attempt->level, &attempt->rows,
+									 attempt->parts);
+}
+
+static void
+unlock(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+
+	for (int n = 0; n < wanted->nold; n++)
+	{
+		if (BufferIsValid(attempt->firsts[n]))
+			UnlockReleaseBuffer(attempt->firsts[n]);
+		if (BufferIsValid(attempt->groups[n]) && attempt->groups[n] != attempt->parent &&
+			(n == 0 || attempt->groups[n] != attempt->groups[n - 1]))
+			UnlockReleaseBuffer(attempt->groups[n]);
+		attempt->firsts[n] = InvalidBuffer;
+	}
+	for (int n = 0; n < wanted->nold; n++)
+		attempt->groups[n] = InvalidBuffer;
+	if (BufferIsValid(attempt->parent))
+		UnlockReleaseBuffer(attempt->parent);
+	attempt->parent = InvalidBuffer;
+}
+
+/*
+ * Lock, exclusively, the parent's first head page, the head pages that have the
+ * old nodes' rows, and the old nodes' first head pages.  Returns false, with
+ * nothing locked, if the parent does not have those rows any more.
+ */
+static bool
+lock(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+
+	if (!wanted->is_root)
+	{
+		attempt->parent = winnow_read_head(wanted->index, wanted->rel, wanted->steps[0].node, -1,
+										   BUFFER_LOCK_EXCLUSIVE);
+		for (int n = 0; n < wanted->nold; n++)
+		{
+			const WinnowStep *step = &wanted->steps[n];
+
+			if (step->group == step->node)
+				attempt->groups[n] = attempt->parent;
+			else if (n > 0 && step->group == wanted->steps[n - 1].group)
+				attempt->groups[n] = attempt->groups[n - 1];
+			else
+				attempt->groups[n] = winnow_read_head(wanted->index, wanted->rel, step->group, -1,
+													  BUFFER_LOCK_EXCLUSIVE);
+			if (!winnow_step_holds(wanted->index, step, attempt->parent, attempt->groups[n]))
+			{
+				unlock(attempt);
+				return false;
+			}
+		}
+	}
+	for (int n = 0; n < wanted->nold; n++)
+		attempt->firsts[n] = winnow_read_head(wanted->index, wanted->rel, wanted->old[n], -1,
+											  BUFFER_LOCK_EXCLUSIVE);
+	return true;
+}
+
+static bool
+copies_are_current(Attempt *attempt)
+{
+	for (int n = 0; n < attempt->wanted->nold; n++)
+		if (!copy_is_current(attempt->wanted, attempt->firsts[n], &attempt->copies[n]))
+			return false;
+	return true;
+}
+
+/* The root's place is taken by a new root over the new nodes */
+static void
+switch_root(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	const WinnowIndex *index = wanted->index;
+	WinnowNode *root = winnow_node_alloc(index);
+	WinnowRows	rows;
+	GenericXLogState *xlog;
+	Buffer		meta;
+
+	if (attempt->level + 1 >= WINNOW_MAX_LEVELS)
+		winnow_corrupted(wanted->rel, wanted->old[0], "The tree is too deep.");
+	winnow_rows_allocate(index, attempt->level + 1, &rows, attempt->nnew);
+	for (int p = 0; p < attempt->nnew; p++)
+	{
+		winnow_rows_add(index, attempt->level + 1, &rows, attempt->nodes[p]->block,
+						attempt->nodes[p]->image);
+		memcpy(rows.vectors + (Size) p * index->dims, attempt->nodes[p]->centroid,
+			   sizeof(float) * index->dims);
+	}
+	rows.nknown = attempt->nnew;
+	winnow_node_write(wanted->rel, MAIN_FORKNUM, index, attempt->level + 1, &rows, true, root);
+
+	/*
+	 * The meta page comes first in the lock order, but nobody who holds it
+	 * waits for another page.
+	 */
+	meta = winnow_read_page(wanted->rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+							BUFFER_LOCK_EXCLUSIVE);
+	xlog = GenericXLogStart(wanted->rel);
+	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, meta, 0))->root = root->block;
+	GenericXLogFinish(xlog);
+	UnlockReleaseBuffer(meta);
+}
+
+/* The code that the parent has of a node */
+static uint8 *
+child_code(Attempt *attempt, const WinnowNode *node)
+{
+	const WinnowIndex *index = attempt->wanted->index;
+	WinnowGroup *header = WinnowPageGetGroup(BufferGetPage(attempt->parent));
+	float	   *centroid = palloc(sizeof(float) * index->dims);
+	uint8	   *code = palloc(index->code_bytes);
+
+	winnow_centroid_read(attempt->wanted->rel, index, header->data, header->ndata,
+						 InvalidXLogRecPtr, centroid);
+	winnow_encode(node->centroid, centroid, index->dims, code);
+	return code;
+}
+
+/* The data page with the code of an old node's row in the parent, and the place there */
+static Buffer
+code_page(Attempt *attempt, int n, Buffer locked, int *offset)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	const WinnowStep *step = &wanted->steps[n];
+	WinnowGroup *header = WinnowPageGetGroup(BufferGetPage(attempt->groups[n]));
+	int			page;
+
+	winnow_code_place(wanted->index->dims, step->group == step->node, step->slot, &page, offset);
+	if (page >= header->ndata)
+		winnow_corrupted(wanted->rel, step->group, "A row has no code.");
+	if (BufferIsValid(locked) && header->data[page] == BufferGetBlockNumber(locked))
+		return locked;
+	return winnow_read_page(wanted->rel, header->data[page], WINNOW_PAGE_DATA,
+							BUFFER_LOCK_EXCLUSIVE);
+}
+
+/*
+ * In the parent, the rows of the old nodes become those of the new ones, in one
+ * record: the row of the first old node that of the first new one, what new
+ * nodes there are beyond the old ones get rows of their own, and what old ones
+ * there are beyond the new ones lose theirs.
+ */
+static void
+switch_children(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	const WinnowIndex *index = wanted->index;
+	bool		grows = attempt->nnew > wanted->nold;
+	uint8	   *codes[WINNOW_MAX_REPLACED] = {NULL};
+	Buffer		data = InvalidBuffer;
+	WinnowRoom	room;
+	GenericXLogState *xlog;
+	int			offset = 0;
+
+	Assert(attempt->nnew <= 1 || wanted->nold == 1);
+	for (int p = 0; p < attempt->nnew; p++)
+		codes[p] = child_code(attempt, attempt->nodes[p]);
+	if (grows)
+		winnow_room_find(wanted->rel, index, attempt->parent, attempt->groups[0], &room);
+	if (attempt->nnew > 0)
+		data = code_page(attempt, 0, grows ? room.data : InvalidBuffer, &offset);
+
+	/* five pages are one too many: the new row's code is written first */
+	if (grows)
+	{
+		xlog = GenericXLogStart(wanted->rel);
+		winnow_room_fill_code(wanted->rel, index, xlog, &room, codes[1]);
+		GenericXLogFinish(xlog);
+	}
+
+	/*
+	 * The first head page comes first, changed or not: replay then waits for
+	 * the readers that hold it, as this backend did.
+	 */
+	xlog = GenericXLogStart(wanted->rel);
+	GenericXLogRegisterBuffer(xlog, attempt->parent, 0);
+	for (int n = 0; n < wanted->nold; n++)
+	{
+		Page		page = GenericXLogRegisterBuffer(xlog, attempt->groups[n], 0);
+
+		if (n < attempt->nnew)
+		{
+			winnow_row_store(&index->inner, page, wanted->steps[n].slot, attempt->nodes[n]->block,
+							 attempt->nodes[n]->image);
+			winnow_code_store(index, GenericXLogRegisterBuffer(xlog, data, 0), offset, codes[n]);
+		}
+		else
+			winnow_bit_clear(winnow_live_bits(&index->inner, page), wanted->steps[n].slot);
+	}
+	if (grows)
+		winnow_room_fill_row(xlog, &room, attempt->nodes[1]->block, attempt->nodes[1]->image);
+	GenericXLogFinish(xlog);
+
+	if (grows)
+	{
+		wanted->nchildren = room.nlive + 1;
+		if (data == room.data)
+			data = InvalidBuffer;
+		winnow_room_release(&room);
+	}
+	if (BufferIsValid(data))
+		UnlockReleaseBuffer(data);
+}
+
+/* Put the new nodes in the place of the old ones, which are locked and retired */
+static uint32
+carry_out(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	WinnowGroup *retired[WINNOW_MAX_REPLACED];
+	FullTransactionId now;
+	uint32		npages = 0;
+
+	/* made before the switch: an error after it must not keep this away */
+	GenericXLogState *retire = GenericXLogStart(wanted->rel);
+
+	for (int n = 0; n < wanted->nold; n++)
+	{
+		WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(retire,
+																		  attempt->firsts[n], 0));
+
+		group->flags |= WINNOW_RETIRED;
+		retired[n] = group;
+		for (int g = 0; g < attempt->copies[n].ngroups; g++)
+			npages += 1 + WinnowPageGetGroup(attempt->copies[n].pages + (Size) BLCKSZ * g)->ndata;
+	}
+	for (int p = 0; p < attempt->nnew; p++)
+	{
+		attempt->nodes[p] = winnow_node_alloc(wanted->index);
+		winnow_node_write(wanted->rel, MAIN_FORKNUM, wanted->index, attempt->level,
+						  &attempt->parts[p], true, attempt->nodes[p]);
+		wanted->new[p] = attempt->nodes[p]->block;
+	}
+	if (wanted->is_root)
+		switch_root(attempt);
+	else
+		switch_children(attempt);
+
+	/* whoever has a snapshot newer than this has not seen a pointer to them */
+	now = ReadNextFullTransactionId();
+	for (int n = 0; n < wanted->nold; n++)
+		retired[n]->retired_at = U64FromFullTransactionId(now);
+	GenericXLogFinish(retire);
+	return npages;
+}
+
+/*
+ * Replace.  The structure lock is held, so that nobody else does so; no buffer
+ * is locked.  Returns false if there was nothing to do: the parent does not have
+ * the old nodes any more, or their rows cannot be shared out as wanted (the part
+ * function returned 0; without one, there are rows).  Several tries may be needed because rows arrive
+ * meanwhile; the last keeps them out.
+ */
+bool
+winnow_replace(WinnowReplacement *wanted)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow replacement",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Attempt		attempt = {0};
+	bool		locked;
+	bool		done = false;
+
+	attempt.wanted = wanted;
+	for (int tries = 0;; tries++)
+	{
+		bool		hold = tries >= OPTIMISTIC_TRIES;
+
+		MemoryContextReset(context);
+		if (!hold)
+			prepare(&attempt);
+		locked = lock(&attempt);
+		if (locked && hold)
+			prepare(&attempt);
+		if (!locked || hold || copies_are_current(&attempt))
+			break;
+		unlock(&attempt);
+	}
+	if (locked && (wanted->part != NULL ? attempt.nnew > 0 : attempt.rows.count == 0))
+	{
+		uint32		npages = carry_out(&attempt);
+
+		unlock(&attempt);
+		winnow_count_retired(wanted->rel, npages);
+		done = true;
+	}
+	else if (locked)
+		unlock(&attempt);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return done;
+}
