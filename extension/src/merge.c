@@ -143,8 +143,8 @@ drop(Merge *merge, WinnowChild *child)
 }
 
 /*
- * Merge or drop the children of an inner node that have lost rows and are small
- * now.  The children are in the order of the node's chain.  Those that are no
+ * Drop the children of an inner node that are empty, and merge those that have
+ * lost rows and are small now.  The children are in the order of the node's chain.  Those that are no
  * more have a size below 0 afterwards, and the new ones are marked as fresh.
  * Returns whether there are any.
  */
@@ -158,7 +158,7 @@ winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
 	for (int i = 0; i < nchildren; i++)
 	{
 		winnow_vacuum_delay();
-		if (children[i].changed && children[i].size == 0 && merge.nleft > 1)
+		if (children[i].size == 0 && merge.nleft > 1)
 			drop(&merge, &children[i]);
 		while (children[i].changed && children[i].size > 0 && children[i].size < small)
 		{

@@ -509,6 +509,7 @@ static void
 start_again(WinnowSearch *search)
 {
 	winnow_page_gone(search->rel, search->replaying, &search->restarts);
+	search->counters->restarts++;
 	search->nsorted = search->nreturned;
 	qsort(search->returned, search->nsorted, sizeof(uint64), compare_ids);
 	start(search);

@@ -26,6 +26,7 @@ typedef struct WinnowScanCounters
 	uint64		invisible;		/* of those, not visible to the snapshot */
 	uint64		rechecked_out;	/* of those, dropped by the exact keys */
 	uint64		rounds;			/* times the search was deepened, with the first */
+	uint64		restarts;		/* because pages were reused, on a standby */
 	uint64		returned;
 } WinnowScanCounters;
 

@@ -21,7 +21,7 @@ WinnowScanCounters winnow_last_counters;
 static const char *const counter_names[] = {
 	"searches", "inner_nodes", "lists_pruned", "lists_probed", "rows_tested",
 	"rows_passed", "codes_estimated", "reranked", "invisible", "rechecked_out",
-	"rounds", "returned"
+	"rounds", "restarts", "returned"
 };
 
 StaticAssertDecl(lengthof(counter_names) * sizeof(uint64) == sizeof(WinnowScanCounters),

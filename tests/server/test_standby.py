@@ -32,18 +32,7 @@ def test_standby(seed: int) -> None:
             connection.execute("CREATE EXTENSION winnow")
             create_table(connection)
             fill(connection, 500)
-        data_dir = primary.data_dir.parent / "standby"
-        primary.run(
-            "pg_basebackup",
-            f"--pgdata={data_dir}",
-            f"--dbname={primary.dsn()}",
-            "--write-recovery-conf",
-            "--checkpoint=fast",
-        )
-        # The primary's socket is in its data folder, and so is the socket's lock file.
-        (data_dir / f".s.PGSQL.{primary.port}.lock").unlink()
-        standby = Server(data_dir, version=VERSION, settings=STANDBY, assertions=True, sanitizers=SANITIZE, fsync=False)
-        with standby:
+        with make_standby(primary) as standby:
             crowd = writers(primary.dsn(), rng, 2)
             workers = [
                 *crowd,
@@ -67,6 +56,22 @@ def test_standby(seed: int) -> None:
                 check_exact(connection, NEAREST, "items")
             compare_files(primary, standby)
             take_over(primary, standby)
+
+
+def make_standby(primary: Server, **settings: str) -> Server:
+    """A standby of a running server, to be used as a context manager."""
+    data_dir = primary.data_dir.parent / "standby"
+    primary.run(
+        "pg_basebackup",
+        f"--pgdata={data_dir}",
+        f"--dbname={primary.dsn()}",
+        "--write-recovery-conf",
+        "--checkpoint=fast",
+    )
+    # The primary's socket is in its data folder, and so is the socket's lock file.
+    (data_dir / f".s.PGSQL.{primary.port}.lock").unlink()
+    settings = {**STANDBY, **settings}
+    return Server(data_dir, version=VERSION, settings=settings, assertions=True, sanitizers=SANITIZE, fsync=False)
 
 
 def caught_up(primary: Server, standby: Server) -> None:
