@@ -202,6 +202,7 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
 		result->heap_tuples = team->shared->heap_tuples;
 		result->index_tuples = (double) team->shared->nindexed;
+		meta.calibrated_rows = (uint64) team->shared->nindexed;
 		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;
 	}
 	else

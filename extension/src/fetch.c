@@ -125,6 +125,37 @@ winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values
 	return true;
 }
 
+/*
+ * The vector of an index row, in index space.  Returns false if the row has been
+ * deleted or was never committed: VACUUM may be removing its out-of-line values,
+ * so they cannot be read.
+ */
+bool
+winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, uint64 id,
+					float *vector)
+{
+	int			attno = index->schema.vector_attno;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	SnapshotData dirty;
+	MemoryContext old;
+
+	InitDirtySnapshot(dirty);
+	if (!winnow_fetch_row(fetch, id, &dirty, values, isnull))
+		return false;
+	if (isnull[attno])
+		ereport(ERROR,
+				(errcode(ERRCODE_INDEX_CORRUPTED),
+				 errmsg("index \"%s\" points to row (%u,%u), which has no vector",
+						RelationGetRelationName(rel), (uint32) (id >> 16),
+						(uint32) (id & 0xFFFF)),
+				 errhint("Rebuild the index with REINDEX.")));
+	old = MemoryContextSwitchTo(fetch->row_context);
+	winnow_index_vector(index, values[attno], vector);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 /* Let go of the heap page held, before control goes back to the executor */
 void
 winnow_fetch_idle(WinnowFetch *fetch)

@@ -13,7 +13,6 @@
 #include "access/transam.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 /* Replacements tried without holding the nodes' locks before giving that up */
 #define OPTIMISTIC_TRIES 3
@@ -108,32 +107,6 @@ child_vector(const WinnowReplacement *wanted, int level, BlockNumber child, Winn
 						 InvalidXLogRecPtr, vector);
 }
 
-/*
- * The vector of a leaf row, from the heap.  Returns false if the row has been
- * deleted or was never committed: VACUUM may be removing its out-of-line
- * values, so they cannot be read, but on a standby there may be a snapshot that
- * sees the row, so it cannot be left out either.
- */
-static bool
-row_vector(const WinnowReplacement *wanted, WinnowFetch *fetch, uint64 id, float *vector)
-{
-	int			attno = wanted->index->schema.vector_attno;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
-	SnapshotData dirty;
-	MemoryContext old;
-
-	InitDirtySnapshot(dirty);
-	if (!winnow_fetch_row(fetch, id, &dirty, values, isnull))
-		return false;
-	if (isnull[attno])
-		winnow_corrupted(wanted->rel, wanted->old[0], "A row's vector is null in the table.");
-	old = MemoryContextSwitchTo(winnow_fetch_context(fetch));
-	winnow_index_vector(wanted->index, values[attno], vector);
-	MemoryContextSwitchTo(old);
-	return true;
-}
-
 /* Room for so many rows of a level */
 void
 winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows, int count)
@@ -198,7 +171,7 @@ load_rows(Attempt *attempt)
 				if (level > 0)
 					child_vector(wanted, level - 1, (BlockNumber) id, view, vector);
 				else
-					known = row_vector(wanted, fetch, id, vector);
+					known = winnow_fetch_vector(fetch, wanted->rel, index, id, vector);
 				winnow_row_image(layout, page, slot, image);
 				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
 			}

@@ -192,10 +192,12 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	WinnowChild top = {0};
 	WinnowView *view;
 	BlockNumber root;
+	double		removed_before;
 
 	if (stats == NULL)
 		stats = palloc0(sizeof(IndexBulkDeleteResult));
 	stats->num_index_tuples = 0;
+	removed_before = stats->tuples_removed;
 	state.rel = info->index;
 	state.heap = table_open(info->index->rd_index->indrelid, AccessShareLock);
 	state.index = winnow_index_open(info->index, CurrentMemoryContext);
@@ -219,7 +221,7 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	winnow_structure_unlock(state.rel);
 
 	stats->estimated_count = false;
-	stats->num_pages = RelationGetNumberOfBlocks(state.rel);
+	winnow_note_removed(state.rel, stats->tuples_removed - removed_before);
 	table_close(state.heap, AccessShareLock);
 	return stats;
 }
@@ -234,7 +236,8 @@ winnow_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 
 /*
  * amvacuumcleanup.  If no row was dead there may still be free pages, left by
- * the splits that insertions have led to.
+ * the splits that insertions have led to.  Where rows have been counted the
+ * stopping rule may be due for a calibration.
  */
 IndexBulkDeleteResult *
 winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
@@ -244,11 +247,16 @@ winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	if (stats == NULL)
 	{
 		if (winnow_sweep_pays(info->index))
-			return vacuum_index(info, NULL, NULL, NULL);
-		stats = palloc0(sizeof(IndexBulkDeleteResult));
-		stats->num_index_tuples = info->num_heap_tuples;
-		stats->estimated_count = true;
+			stats = vacuum_index(info, NULL, NULL, NULL);
+		else
+		{
+			stats = palloc0(sizeof(IndexBulkDeleteResult));
+			stats->num_index_tuples = info->num_heap_tuples;
+			stats->estimated_count = true;
+		}
 	}
+	if (!stats->estimated_count)
+		winnow_recalibrate(info->index, stats->num_index_tuples);
 	stats->num_pages = RelationGetNumberOfBlocks(info->index);
 	return stats;
 }

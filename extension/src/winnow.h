@@ -94,6 +94,8 @@ typedef struct WinnowMeta
 	float		tolerance[WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
 	uint32		retired_pages;	/* of nodes replaced since the last sweep */
+	uint64		calibrated_rows;	/* that there were at the last calibration */
+	uint64		removed_rows;	/* by VACUUM since */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
 
@@ -363,6 +365,8 @@ extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_a
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
 extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot,
 							 Datum *values, bool *isnull);
+extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
+								uint64 id, float *vector);
 extern void winnow_fetch_idle(WinnowFetch *fetch);
 extern void winnow_fetch_end(WinnowFetch *fetch);
 
@@ -493,6 +497,10 @@ extern IndexBulkDeleteResult *winnow_bulkdelete(IndexVacuumInfo *info,
 												void *state);
 extern IndexBulkDeleteResult *winnow_vacuumcleanup(IndexVacuumInfo *info,
 												   IndexBulkDeleteResult *stats);
+
+/* recalibrate.c */
+extern void winnow_note_removed(Relation rel, double nrows);
+extern void winnow_recalibrate(Relation rel, double nrows);
 
 /* cost.c */
 extern void winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,

@@ -1,0 +1,251 @@
+/*
+ * recalibrate.c
+ *		The calibration of the stopping rule, anew, for an index that has changed.
+ *
+ * VACUUM does this when more than half of the rows have come since the last
+ * calibration, or more than half are gone.  It goes through the same steps as a
+ * build (calibrate.c), but takes the lists from the index as it is, and their
+ * rows' vectors from the table.  Of a large table it looks at some of the rows
+ * only, as if a filter let no others pass: what the tolerances are hardly
+ * depends on that.
+ *
+ * The structure lock is not held.  Pages that nodes had are not reused meanwhile,
+ * since only VACUUM frees pages.
+ */
+#include "postgres.h"
+
+#include "cluster.h"
+
+#include "access/table.h"
+#include "catalog/index.h"
+#include "commands/vacuum.h"
+#include "storage/ipc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+/* Rows that are looked at, and those among which queries are chosen */
+#define LOOKED_AT 200000
+#define SAMPLED 8000
+
+/* Salts of the draws of these rows */
+#define SALT_LOOKED_AT 34
+#define SALT_SAMPLED 35
+
+typedef struct Recalibration
+{
+	Relation	rel;
+	const WinnowIndex *index;
+	WinnowFetch *fetch;
+	WinnowNode *node;			/* the list at hand, as calibrate.c wants to have it */
+	WinnowRows	rows;
+	int			allocated;
+	double		rate;			/* share of the rows that are taken */
+	int			salt;
+	WinnowSpool *sample;		/* first walk: where they go */
+	WinnowSpoolRow *row;
+	WinnowCalibration *calibration; /* second walk */
+	uint64		nlists;
+} Recalibration;
+
+/* The rows of the view that are taken, with their vectors */
+static void
+take_rows(Recalibration *state, const WinnowView *view)
+{
+	WinnowRows *rows = &state->rows;
+
+	for (int i = 0; i < view->nselected; i++)
+	{
+		if (winnow_key_draw(view->ids[i], state->salt) >= state->rate)
+			continue;
+		if (rows->count == state->allocated)
+		{
+			state->allocated = Max(64, state->allocated * 2);
+			rows->ids = rows->ids ?
+				repalloc(rows->ids, sizeof(uint64) * state->allocated) :
+				palloc(sizeof(uint64) * state->allocated);
+			rows->vectors = rows->vectors ?
+				repalloc_huge(rows->vectors, sizeof(float) * state->index->dims * state->allocated) :
+				palloc_extended(sizeof(float) * state->index->dims * state->allocated,
+								MCXT_ALLOC_HUGE);
+		}
+		if (!winnow_fetch_vector(state->fetch, state->rel, state->index, view->ids[i],
+								 rows->vectors + (Size) rows->count * state->index->dims))
+			continue;
+		rows->ids[rows->count++] = view->ids[i];
+	}
+}
+
+/* A list: its parent says what the stats are */
+static void
+look_at_list(Recalibration *state, BlockNumber list, const WinnowChildStats *stats)
+{
+	WinnowView *view = winnow_view_alloc(state->index);
+	Size		dims = state->index->dims;
+
+	state->rows.count = 0;
+	for (BlockNumber block = list; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_vacuum_delay();
+		winnow_view_read(state->rel, state->index, block, 0, InvalidXLogRecPtr, NULL, view);
+		if (view->first && state->calibration)
+			winnow_centroid_read(state->rel, state->index, view->data, view->ndata,
+								 InvalidXLogRecPtr, state->node->centroid);
+		take_rows(state, view);
+	}
+	winnow_fetch_idle(state->fetch);
+	winnow_view_free(view);
+	if (state->calibration)
+	{
+		memcpy(state->node->image, stats, sizeof(*stats));
+		winnow_calibration_list(state->calibration, state->nlists, &state->rows, state->node);
+	}
+	else
+		for (int i = 0; i < state->rows.count; i++)
+		{
+			state->row->key = state->rows.ids[i];
+			memcpy(state->row->vector, state->rows.vectors + i * dims, sizeof(float) * dims);
+			winnow_spool_add(state->sample, state->row);
+		}
+	state->nlists++;
+}
+
+/* All lists below an inner node */
+static void
+look_below(Recalibration *state, BlockNumber node, int level)
+{
+	WinnowView *view = winnow_view_alloc(state->index);
+
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(state->rel, state->index, block, level, InvalidXLogRecPtr, NULL, view);
+		for (int i = 0; i < view->nselected; i++)
+			if (level > 1)
+				look_below(state, (BlockNumber) view->ids[i], level - 1);
+			else
+				look_at_list(state, (BlockNumber) view->ids[i], &view->stats[i]);
+	}
+	winnow_view_free(view);
+}
+
+/* Walk over all lists, taking about "most" of the rows */
+static void
+walk(Recalibration *state, double nrows, double most, int salt)
+{
+	WinnowView *view = winnow_view_alloc(state->index);
+	BlockNumber root = winnow_read_root(state->rel, NULL);
+
+	state->nlists = 0;
+	state->rate = most / nrows;
+	state->salt = salt;
+	winnow_view_read(state->rel, state->index, root, -1, InvalidXLogRecPtr, NULL, view);
+	if (view->level > 0)
+		look_below(state, root, view->level);
+	winnow_view_free(view);
+}
+
+/* The steps of calibrate.c, by this process alone */
+static void
+calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta)
+{
+	int			dims = state->index->dims;
+
+	state->sample = winnow_spool_create(&team->files, "sample", 0, 0, dims);
+	state->row = winnow_spool_row_alloc(0, dims);
+	walk(state, nrows, SAMPLED, SALT_SAMPLED);
+	winnow_spool_close(state->sample);
+	winnow_calibration_seed(team);
+	state->calibration = winnow_calibration_open(team);
+	state->node = winnow_node_alloc(state->index);
+	team->shared->nparts = 1;
+	winnow_calibration_begin_part(state->calibration, 0);
+	walk(state, nrows, LOOKED_AT, SALT_LOOKED_AT);
+	winnow_calibration_end_part(state->calibration);
+	winnow_calibration_close(state->calibration);
+	winnow_calibration_finish(team, meta);
+}
+
+/* Put the outcome on the meta page */
+static void
+write_meta(Relation rel, const WinnowMeta *found, double nrows)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_EXCLUSIVE);
+	GenericXLogState *xlog = GenericXLogStart(rel);
+	WinnowMeta *meta = WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0));
+
+	meta->effective_dim = found->effective_dim;
+	memcpy(meta->tolerance, found->tolerance, sizeof(meta->tolerance));
+	meta->calibrated_rows = (uint64) nrows;
+	meta->removed_rows = 0;
+	GenericXLogFinish(xlog);
+	UnlockReleaseBuffer(buffer);
+
+	/* backends keep a copy */
+	CacheInvalidateRelcache(rel);
+}
+
+static WinnowMeta
+read_meta(Relation rel)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_SHARE);
+	WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
+
+	UnlockReleaseBuffer(buffer);
+	return meta;
+}
+
+/* VACUUM has removed rows: remember how many */
+void
+winnow_note_removed(Relation rel, double nrows)
+{
+	Buffer		buffer;
+	GenericXLogState *xlog;
+
+	if (nrows < 1)
+		return;
+	buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META, BUFFER_LOCK_EXCLUSIVE);
+	xlog = GenericXLogStart(rel);
+	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->removed_rows += (uint64) nrows;
+	GenericXLogFinish(xlog);
+	UnlockReleaseBuffer(buffer);
+}
+
+/*
+ * Calibrate if enough has changed.  nrows is the number of rows that the index
+ * has now.
+ */
+void
+winnow_recalibrate(Relation rel, double nrows)
+{
+	WinnowMeta	meta = read_meta(rel);
+	double		ncame = nrows + meta.removed_rows - meta.calibrated_rows;
+	MemoryContext context;
+	MemoryContext old;
+	Recalibration state = {0};
+	WinnowTeam *team;
+	Relation	heap;
+
+	if (nrows < 1 || (ncame <= nrows / 2 && nrows >= meta.calibrated_rows / 2.0))
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "winnow calibration",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
+	state.rel = rel;
+	state.index = winnow_index_open(rel, context);
+	state.fetch = winnow_fetch_begin(heap, rel, state.index->schema.vector_attno, false);
+	winnow_calibration_default(&meta);
+	team = winnow_team_begin(heap, rel, BuildIndexInfo(rel), state.index, 0);
+	PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
+	{
+		calibrate(&state, team, nrows, &meta);
+		winnow_team_end(team);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
+	winnow_fetch_end(state.fetch);
+	table_close(heap, AccessShareLock);
+	write_meta(rel, &meta, nrows);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}

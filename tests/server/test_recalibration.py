@@ -1,0 +1,91 @@
+"""The stopping rule follows the rows of an index: VACUUM calibrates it when most of them are new, or gone."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import psycopg
+import pytest
+
+from server.load import vector
+from server.oracle import INDEX_ONLY, NO_INDEX, Connection, check_indexes
+
+ROWS = 4000
+DIMS = 24
+
+
+@pytest.fixture
+def filled(connection: Connection, seed: int) -> Connection:
+    """A table whose index has seen every row come by INSERT."""
+    connection.autocommit = True
+    connection.execute(f"CREATE TABLE items (id bigint, bucket integer, e vector({DIMS}))")
+    connection.execute("CREATE INDEX items_index ON items USING winnow (e vector_ip_ops, bucket) WITH (list_size = 16)")
+    fill(connection, 0, seed)
+    return connection
+
+
+def fill(connection: Connection, first: int, seed: int, count: int = ROWS) -> None:
+    """Vectors of very different lengths: under inner products the default tolerances are far off for them."""
+    rng = np.random.default_rng([seed, first])
+    vectors = rng.standard_normal((count, DIMS)) * np.exp(rng.standard_normal((count, 1)))
+    with connection.cursor().copy("COPY items FROM STDIN") as copy:
+        for number, row in enumerate(vectors, first):
+            copy.write_row((number, number % 50, "[" + ",".join(f"{value:.4f}" for value in row) + "]"))
+
+
+def calibrations(connection: Connection, sql: str) -> int:
+    """Effective dimensions that a statement tries."""
+    found = set()
+
+    def note(diagnostic: object) -> None:
+        message = getattr(diagnostic, "message_primary", "") or ""
+        if message.startswith("winnow: dimension"):
+            found.add(message.split(",")[0])
+
+    connection.add_notice_handler(note)
+    connection.execute("SET client_min_messages = debug1")
+    connection.execute(sql)
+    connection.execute("RESET client_min_messages")
+    connection.remove_notice_handler(note)
+    return len(found)
+
+
+def recall(connection: Connection, seed: int) -> float:
+    rng = Random(f"{seed}-queries")
+    found = 0
+    for turn in range(60):
+        where = "bucket < 5" if turn % 2 else "true"
+        sql = f"SELECT id FROM items WHERE {where} ORDER BY e <#> '{vector(rng)}' LIMIT 10"
+        connection.execute(NO_INDEX)
+        wanted = set(connection.execute(sql).fetchall())
+        connection.execute(INDEX_ONLY)
+        found += len(wanted & set(connection.execute(sql).fetchall()))
+    return found / 600
+
+
+def test_after_filling_an_empty_index(filled: Connection, seed: int) -> None:
+    assert calibrations(filled, "VACUUM items") > 0
+    assert calibrations(filled, "VACUUM (INDEX_CLEANUP ON) items") == 0
+    assert recall(filled, seed) > 0.92
+    check_indexes(filled)
+
+
+def test_after_replacing_most_rows(filled: Connection, seed: int) -> None:
+    filled.execute("VACUUM items")
+    for turn, (share, due) in enumerate(((10, False), (4, False), (2, True)), 1):
+        doomed = filled.execute(f"DELETE FROM items WHERE id % {share} = 0").rowcount
+        fill(filled, 100_000 * turn, seed, doomed)
+        assert (calibrations(filled, "VACUUM (INDEX_CLEANUP ON) items") > 0) == due, f"1/{share} replaced"
+    filled.execute("DELETE FROM items WHERE id % 3 > 0")
+    assert calibrations(filled, "VACUUM (INDEX_CLEANUP ON) items") > 0
+    assert recall(filled, seed) > 0.92
+    check_indexes(filled)
+
+
+def test_a_session_notices(filled: Connection, seed: int, dsn: str) -> None:
+    """A session that has read the meta page before takes over what VACUUM finds."""
+    before = recall(filled, seed)
+    with psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("VACUUM items")
+    assert recall(filled, seed) > max(before, 0.92)
