@@ -50,7 +50,8 @@ typedef struct WinnowPageOpaque
 #define winnow_page_kind(page) \
 	(PageGetSpecialSize(page) == MAXALIGN(sizeof(WinnowPageOpaque)) && \
 	 WinnowPageGetOpaque(page)->page_id == WINNOW_PAGE_ID ? \
-	 WinnowPageGetOpaque(page)->kind : 0)
+		 WinnowPageGetOpaque(page)->kind : \
+		 0)
 
 /* Bytes of a page between header and special space */
 #define WINNOW_PAGE_USABLE \

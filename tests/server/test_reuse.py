@@ -150,17 +150,16 @@ def test_cursor_on_a_standby(seed: int) -> None:
     cursor.
     """
     rng = Random(f"{seed}-standby-cursor")
-    with temporary_server() as primary:
-        with psycopg.connect(primary.dsn(), autocommit=True) as connection:
-            connection.execute("CREATE EXTENSION winnow")
-            create_table(connection, list_size=16)
-            # A B-tree has conflicts when its pages are reused, and a file that shrinks has one.
-            connection.execute("DROP INDEX items_id")
-            connection.execute("ALTER TABLE items SET (vacuum_truncate = off)")
-            fill(connection, ROWS)
-            connection.execute("VACUUM (FREEZE) items")
-            with make_standby(primary, hot_standby_feedback="off", max_standby_streaming_delay="-1") as standby:
-                read_while_reused(primary, standby, connection, rng)
+    with temporary_server() as primary, psycopg.connect(primary.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION winnow")
+        create_table(connection, list_size=16)
+        # A B-tree has conflicts when its pages are reused, and a file that shrinks has one.
+        connection.execute("DROP INDEX items_id")
+        connection.execute("ALTER TABLE items SET (vacuum_truncate = off)")
+        fill(connection, ROWS)
+        connection.execute("VACUUM (FREEZE) items")
+        with make_standby(primary, hot_standby_feedback="off", max_standby_streaming_delay="-1") as standby:
+            read_while_reused(primary, standby, connection, rng)
 
 
 def read_while_reused(primary: Server, standby: Server, connection: Connection, rng: Random) -> None:
