@@ -62,40 +62,38 @@ winnow_allocate(Relation rel)
 	return winnow_extend_relation(rel, MAIN_FORKNUM);
 }
 
-/* Set the meta page's number of retired pages, or add to it */
-static void
-set_retired(Relation rel, bool add, uint32 npages)
+/* Pages that have been retired since the last sweep, about */
+uint32
+winnow_retired_pages(Relation rel)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_SHARE);
+	uint32		npages = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
+
+	UnlockReleaseBuffer(buffer);
+	return npages;
+}
+
+/*
+ * Add to that number, which tells VACUUM whether a look for free pages is worth
+ * while; it may be wrong.
+ */
+void
+winnow_count_retired(Relation rel, int64 npages)
 {
 	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
 										  BUFFER_LOCK_EXCLUSIVE);
-	uint32		before = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
-	uint32		after = npages + (add ? Min(before, PG_UINT32_MAX - npages) : 0);
+	int64		before = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
+	int64		after = Max(0, Min(before + npages, PG_UINT32_MAX));
 
 	if (after != before)
 	{
 		GenericXLogState *xlog = GenericXLogStart(rel);
 
-		WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->retired_pages = after;
+		WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->retired_pages = (uint32) after;
 		GenericXLogFinish(xlog);
 	}
 	UnlockReleaseBuffer(buffer);
-}
-
-/*
- * So many pages belong to nodes that have just been retired.  The number only
- * tells VACUUM whether a look for free pages is worth while: it may be wrong.
- */
-void
-winnow_count_retired(Relation rel, uint32 npages)
-{
-	set_retired(rel, true, npages);
-}
-
-/* Such a look begins */
-void
-winnow_forget_retired(Relation rel)
-{
-	set_retired(rel, false, 0);
 }
 
 /* The pages of a retired node stay */
@@ -173,12 +171,12 @@ free_page(Relation rel, BlockNumber block)
 /*
  * Free what is not in use.  seen has a bit set for each of the first nblocks
  * blocks that the tree has; the structure lock has been held since before the
- * walk that found them.  Among the others are pages of nodes that were replaced,
+ * walk that found them, when so many pages had been retired.  Among the others are pages of nodes that were replaced,
  * and such as a crash or an error has left behind.
  */
 void
 winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
-			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
+			 BlockNumber nblocks, uint32 retired_before, IndexBulkDeleteResult *stats)
 {
 	uint32		kept = keep_retired(rel, heap, index, seen, nblocks);
 
@@ -196,18 +194,14 @@ winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen
 	stats->pages_deleted = stats->pages_free + kept;
 	if (stats->pages_free > 0)
 		IndexFreeSpaceMapVacuum(rel);
-	if (kept > 0)
-		winnow_count_retired(rel, kept);
+	winnow_count_retired(rel, (int64) kept - retired_before);
 }
 
 /* Have so many pages been retired since the last sweep that one is due? */
 bool
 winnow_sweep_pays(Relation rel)
 {
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_SHARE);
-	uint32		retired = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
+	uint32		retired = winnow_retired_pages(rel);
 
-	UnlockReleaseBuffer(buffer);
 	return retired > 0 && retired >= RelationGetNumberOfBlocks(rel) / RETIRED_SHARE;
 }

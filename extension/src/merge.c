@@ -16,7 +16,7 @@
 #include "kernels/kernels.h"
 
 /* Nodes with fewer rows than this share of list_size are merged ... */
-#define SMALL_SHARE 4
+#define SMALL_SHARE 8
 
 /* ... if the result has at most this part of it, so that it is not split soon */
 #define MERGED_PART(list_size) ((list_size) - (list_size) / 4)

@@ -193,6 +193,7 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	WinnowView *view;
 	BlockNumber root;
 	double		removed_before;
+	uint32		retired_before;
 
 	if (stats == NULL)
 		stats = palloc0(sizeof(IndexBulkDeleteResult));
@@ -211,13 +212,14 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	state.nblocks = RelationGetNumberOfBlocks(state.rel);
 	state.seen = palloc_extended(sizeof(uint64) * (state.nblocks / 64 + 1),
 								 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	winnow_forget_retired(state.rel);
+	retired_before = winnow_retired_pages(state.rel);
 	root = winnow_read_root(state.rel, NULL);
 	view = winnow_view_alloc(state.index);
 	winnow_view_read(state.rel, state.index, root, -1, InvalidXLogRecPtr, NULL, view);
 	vacuum_node(&state, root, view->level, &top);
 	winnow_lower_root(state.rel, state.index);
-	winnow_sweep(state.rel, state.heap, state.index, state.seen, state.nblocks, stats);
+	winnow_sweep(state.rel, state.heap, state.index, state.seen, state.nblocks,
+				 retired_before, stats);
 	winnow_structure_unlock(state.rel);
 
 	stats->estimated_count = false;

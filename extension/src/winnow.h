@@ -435,10 +435,11 @@ extern void winnow_room_release(WinnowRoom *room);
 /* free.c: pages that nothing refers to */
 extern Buffer winnow_allocate(Relation rel);
 extern bool winnow_sweep_pays(Relation rel);
-extern void winnow_count_retired(Relation rel, uint32 npages);
-extern void winnow_forget_retired(Relation rel);
+extern uint32 winnow_retired_pages(Relation rel);
+extern void winnow_count_retired(Relation rel, int64 npages);
 extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
-						 uint64 *seen, BlockNumber nblocks, IndexBulkDeleteResult *stats);
+						 uint64 *seen, BlockNumber nblocks, uint32 retired_before,
+						 IndexBulkDeleteResult *stats);
 
 /* replace.c: children of an inner node are replaced by others */
 #define WINNOW_MAX_REPLACED	2
