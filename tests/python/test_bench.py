@@ -29,6 +29,7 @@ from pgwinnow.bench.rivals import Pgvector, Side, Winnow, numbers_of
 from pgwinnow.bench.run import DATABASE, Options, run
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Score
+from pgwinnow.bench.upkeep import Plan
 from pgwinnow.bench.workloads import make_workloads
 from pgwinnow.types import Metric
 
@@ -287,6 +288,7 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
         client_seconds=0.05,
         insert_rows=20,
         insert_rounds=2,
+        upkeep=Plan(seconds=0.05, copied=100, updated=10, writers=2),
         cache=tmp_path / "truth",
     )
     progress = Progress(disable=True)
@@ -308,13 +310,28 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
     assert all(cost.index_wal_bytes_per_row > 0 for cost in results.inserts)
     assert all(0 < cost.wal_bytes_per_row_again < cost.wal_bytes_per_row for cost in results.inserts)
     assert all(cost.deleted == ROWS // 20 for cost in results.vacuums)
+    tasks = {(cost.side, cost.task, cost.clients): cost for cost in results.upkeep}
+    for name in names:
+        assert tasks[name, "COPY", 1].rows == 100
+        assert all(tasks[name, "INSERT, a transaction each", clients].rows > 0 for clients in (1, 2))
+        assert tasks[name, "UPDATE of an indexed column", 1].wal_bytes > 0
+    assert [each.side for each in results.busy] == names
 
     console = Console(file=io.StringIO(), width=160)
     report.show(results, console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for title in ("Indexes", "Searches at recall 0.9", "Where the time goes", "Throughput", "INSERT", "VACUUM"):
+    for title in (
+        "Indexes",
+        "Searches at recall 0.9",
+        "Where the time goes",
+        "Throughput",
+        "INSERT",
+        "Upkeep",
+        "VACUUM",
+    ):
         assert title in shown
     results.write(tmp_path / "results.json")
+    assert report.Results.read(tmp_path / "results.json").upkeep == results.upkeep
     assert len(json.loads((tmp_path / "results.json").read_text())["answers"]) == len(results.answers)
 
     # The table was changed by the write phases, so it is not taken over; afterwards it is.

@@ -15,10 +15,12 @@ from pgwinnow.bench.report import (
     Results,
     answers_table,
     builds_table,
+    busy_table,
     curves_table,
     environment_table,
     inserts_table,
     throughput_table,
+    upkeep_table,
     vacuums_table,
     verdict,
     work_table,
@@ -88,6 +90,10 @@ def tables(results: Results) -> Iterator[Table]:
         yield builds_table(results.builds)
     if results.inserts:
         yield inserts_table(results.inserts)
+    if results.upkeep:
+        yield upkeep_table(results.upkeep)
+    if results.busy:
+        yield busy_table(results.busy)
     if results.vacuums:
         yield vacuums_table(results.vacuums)
     if results.throughput:

@@ -21,6 +21,7 @@ from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.tables import BUILD_SETTINGS, Build
+from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
 
 OWN = "winnow"  # the side that the others are compared with
@@ -38,6 +39,8 @@ class Results:
     points: list[Point] = field(default_factory=list)  # of the curves
     throughput: list[dict[str, Any]] = field(default_factory=list)  # workload, side, clients, queries_per_second
     inserts: list[InsertCost] = field(default_factory=list)
+    upkeep: list[UpkeepCost] = field(default_factory=list)
+    busy: list[BusySearch] = field(default_factory=list)
     vacuums: list[VacuumCost] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +52,8 @@ class Results:
             "points": [each.as_json() for each in self.points],
             "throughput": self.throughput,
             "inserts": [each.as_json() for each in self.inserts],
+            "upkeep": [each.as_json() for each in self.upkeep],
+            "busy": [each.as_json() for each in self.busy],
             "vacuums": [each.as_json() for each in self.vacuums],
         }
 
@@ -67,6 +72,8 @@ class Results:
                     InsertCost(**{name: value for name, value in each.items() if not name.startswith("index_")})
                     for each in kept["inserts"]
                 ],
+                upkeep=[UpkeepCost(**each) for each in kept.get("upkeep", ())],
+                busy=[BusySearch(**each) for each in kept.get("busy", ())],
                 vacuums=[VacuumCost(**each) for each in kept["vacuums"]],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -103,6 +110,10 @@ def show(results: Results, console: Console) -> None:
         console.print(throughput_table(results.throughput))
     if results.inserts:
         console.print(inserts_table(results.inserts))
+    if results.upkeep:
+        console.print(upkeep_table(results.upkeep))
+    if results.busy:
+        console.print(busy_table(results.busy))
     if results.vacuums:
         console.print(vacuums_table(results.vacuums))
 
@@ -310,6 +321,40 @@ def inserts_table(costs: Iterable[InsertCost]) -> Table:
             size(cost.wal_bytes_per_row_again),
             size(cost.index_wal_bytes_per_row_again),
         )
+    return table
+
+
+def upkeep_table(costs: Sequence[UpkeepCost]) -> Table:
+    """Rows added and changed, with all indexes in place; the ratio is that of the time per row to the first side's."""
+    table = Table(title="Upkeep, with all indexes in place (WAL: all that is written, the heap's part included)")
+    for name in ("task", "clients", "side", "rows", "time", "rows/s", "WAL/row", "ratio"):
+        table.add_column(name, justify="left" if name in ("task", "side") else "right")
+    for task, clients in dict.fromkeys((cost.task, cost.clients) for cost in costs):
+        row = [cost for cost in costs if (cost.task, cost.clients) == (task, clients)]
+        for cost in row:
+            first = cost is row[0]
+            table.add_row(
+                task if first else "",
+                str(clients) if first else "",
+                cost.side,
+                f"{cost.rows:,}",
+                f"{cost.seconds:.3f} s",
+                f"{cost.rows_per_second:,.0f}",
+                size(cost.wal_bytes / cost.rows) if cost.rows else "-",
+                "" if first else f"{row[0].rows_per_second / cost.rows_per_second:.2f}",
+            )
+        table.add_section()
+    return table
+
+
+def busy_table(searches: Iterable[BusySearch]) -> Table:
+    """A search while clients insert rows."""
+    table = Table(title="Searches while clients insert")
+    for name in ("workload", "side", "writers", "idle p50 ms", "idle p99", "busy p50", "busy p99"):
+        table.add_column(name, justify="left" if name in ("workload", "side") else "right")
+    for each in searches:
+        times = [each.idle["p50"], each.idle["p99"], each.busy["p50"], each.busy["p99"]]
+        table.add_row(each.workload, each.side, str(each.writers), *(f"{value:.2f}" for value in times))
     return table
 
 

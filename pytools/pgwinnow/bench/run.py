@@ -24,11 +24,12 @@ from pgwinnow.bench.measure import Contestant, ServerContestant, measure, memory
 from pgwinnow.bench.report import Results
 from pgwinnow.bench.rivals import Side
 from pgwinnow.bench.truth import Exact
+from pgwinnow.bench.upkeep import STEPS, Plan, upkeep
 from pgwinnow.bench.workloads import Workload, make_workloads
 from pgwinnow.bench.writes import insert_costs, vacuum_costs
 from pgwinnow.types import Metric
 
-PHASES = ("build", "query", "clients", "write", "vacuum")
+PHASES = ("build", "query", "clients", "write", "upkeep", "vacuum")
 DATABASE = "winnow_bench"
 # Plans are made for each query's own values, which suits both sides: a generic plan knows no selectivity.
 SESSION = {"plan_cache_mode": "force_custom_plan", "search_path": "public"}
@@ -51,6 +52,7 @@ class Options:
     client_seconds: float = 3.0
     insert_rows: int = 1000
     insert_rounds: int = 3
+    upkeep: Plan = field(default_factory=Plan)
     vacuum_share: float = 0.05
     cache: Path | None = None  # folder for exact answers
     curve: bool = False  # recall and time at several efforts besides
@@ -99,6 +101,10 @@ def run(
                     seed=options.seed,
                     progress=step,
                 )
+            options.save(results)
+        if "upkeep" in options.phases:
+            with bar(progress, "upkeep", STEPS * len(sides)) as step:
+                results.upkeep, results.busy = upkeep(pairs, dataset, lambda: connect(dsn), options.upkeep, step)
             options.save(results)
         if "vacuum" in options.phases:
             with bar(progress, "vacuum", len(sides)) as step:
