@@ -1,4 +1,4 @@
-"""What it is like to live with an index: rows that come one by one or in bulk, updates, idle VACUUMs, searches meanwhile.
+"""What it is like to live with an index: rows that come singly or in bulk, updates, idle VACUUMs, searches meanwhile.
 
 Everything is measured on each side's table with all its indexes, one side at a time. WAL is what the whole server
 writes, the heap's part included.
