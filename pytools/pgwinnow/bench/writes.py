@@ -20,7 +20,7 @@ from pgwinnow.bench.filters import array_text, scalar_text
 from pgwinnow.bench.prepared import BINARY, TEXT, check
 from pgwinnow.bench.rivals import Side
 from pgwinnow.bench.tables import mark_changed
-from pgwinnow.types import to_binary
+from pgwinnow.types import from_binary, to_binary
 
 Progress = Callable[[], None]
 
@@ -30,7 +30,7 @@ class InsertCost:
     """Single-row INSERTs, one transaction per round.
 
     The WAL of a round is counted from a CHECKPOINT, so it holds an image of every page touched; "again" is the WAL of
-    inserting rows with the same vectors once more right afterwards, when most pages have had their image.
+    inserting rows with almost the same vectors right afterwards, when most pages have had their image.
     """
 
     side: str
@@ -85,7 +85,7 @@ def insert_costs(
     seed: int,
     progress: Progress = lambda: None,
 ) -> list[InsertCost]:
-    """Insert ``rounds`` x ``rows`` rows twice on every side, in turns, with and without the side's indexes.
+    """Insert ``rounds`` x ``rows`` rows, and as many right beside them, on every side, with its indexes and without.
 
     The new rows are near rows of the data set, drawn with ``seed``, and stay in the tables.
     """
@@ -100,7 +100,7 @@ def insert_costs(
     for turn in range(rounds):
         first_id = len(dataset.base) + 2 * turn * rows
         parameters = new_rows(dataset, rng, rows, first_id=first_id)
-        copies = [(str(first_id + rows + n).encode(), *rest) for n, (_, *rest) in enumerate(parameters)]
+        copies = neighbours(parameters, rng, first_id=first_id + rows)
         for side, connection in connections if turn % 2 == 0 else list(reversed(connections)):
             for table in (plain(side), side.table):
                 took, written = insert(connection, dataset, table, parameters)
@@ -142,6 +142,18 @@ def new_rows(dataset: Dataset, rng: np.random.Generator, count: int, first_id: i
         (str(first_id + place).encode(), *(encoded(value) for value in values), to_binary(vector))
         for place, (vector, *values) in enumerate(zip(vectors, *columns, strict=True))
     ]
+
+
+def neighbours(
+    rows: Sequence[tuple[bytes | None, ...]], rng: np.random.Generator, first_id: int
+) -> list[tuple[bytes | None, ...]]:
+    """Rows that go to the same pages, but are not duplicates, which some indexes keep more cheaply."""
+    moved = []
+    for place, (_, *values, vector) in enumerate(rows):
+        near = from_binary(vector or b"")
+        near = near + rng.standard_normal(len(near), dtype=np.float32) * 0.001
+        moved.append((str(first_id + place).encode(), *values, to_binary(near)))
+    return moved
 
 
 def encoded(value: Any) -> bytes | None:
