@@ -203,6 +203,7 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		result->heap_tuples = team->shared->heap_tuples;
 		result->index_tuples = (double) team->shared->nindexed;
 		meta.calibrated_rows = (uint64) team->shared->nindexed;
+		meta.counted_rows = meta.calibrated_rows;
 		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;
 	}
 	else

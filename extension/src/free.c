@@ -96,27 +96,77 @@ winnow_count_retired(Relation rel, int64 npages)
 	UnlockReleaseBuffer(buffer);
 }
 
-/* The pages of a retired node stay */
+/*
+ * The pages of a node stay.  It may be one that a crash has left unfinished, so
+ * the chain ends where a page is not the node's.
+ */
 static uint32
 keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen,
 		  BlockNumber nblocks)
 {
-	WinnowView *view = winnow_view_alloc(index);
 	uint32		npages = 0;
+	BlockNumber block = node;
 
-	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	while (block < nblocks && !winnow_bit_get(seen, block))
 	{
-		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
-		winnow_view_note(view, seen, nblocks);
-		npages += 1 + view->ndata;
+		Buffer		buffer = ReadBuffer(rel, block);
+		Page		page = BufferGetPage(buffer);
+		WinnowGroup *group;
+
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		group = WinnowPageGetGroup(page);
+		if (PageIsNew(page) || winnow_page_kind(page) != WINNOW_PAGE_HEAD ||
+			group->first != node || group->level >= WINNOW_MAX_LEVELS ||
+			group->ndata > winnow_layout(index, group->level)->max_data)
+		{
+			UnlockReleaseBuffer(buffer);
+			break;
+		}
+		winnow_note_pages(block, group->ndata, group->data, seen, nblocks);
+		npages += 1 + group->ndata;
+		block = group->next;
+		UnlockReleaseBuffer(buffer);
 	}
-	winnow_view_free(view);
 	return npages;
 }
 
+/* Mark a node that the tree does not have as retired; its first head page is locked */
+void
+winnow_retire(Relation rel, Buffer buffer)
+{
+	GenericXLogState *xlog = GenericXLogStart(rel);
+	WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, buffer, 0));
+
+	group->flags |= WINNOW_RETIRED;
+	group->retired_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+	GenericXLogFinish(xlog);
+}
+
 /*
- * Retired nodes that a scan may still read: there is a snapshot as old as their
- * retirement.  Returns the number of their pages, and adds them to seen.
+ * Is a page that the tree does not have the first of a node that a scan may
+ * still read?  So it is as long as there is a snapshot as old as the node's
+ * retirement.  One that has no mark of that lost its place in the tree in a
+ * crash, or to an error: it is marked now.
+ */
+static bool
+may_be_read(Relation rel, Relation heap, Buffer buffer)
+{
+	Page		page = BufferGetPage(buffer);
+	WinnowGroup *group = WinnowPageGetGroup(page);
+
+	if (PageIsNew(page) || winnow_page_kind(page) != WINNOW_PAGE_HEAD ||
+		group->first != BufferGetBlockNumber(buffer))
+		return false;
+	if ((group->flags & WINNOW_RETIRED) == 0)
+	{
+		winnow_retire(rel, buffer);
+		return true;
+	}
+	return !GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(group->retired_at));
+}
+
+/*
+ * Add the pages of nodes that may still be read to seen.  Returns their number.
  */
 static uint32
 keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
@@ -127,18 +177,14 @@ keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
 	{
 		Buffer		buffer;
-		Page		page;
 		bool		keep;
 
 		if (winnow_bit_get(seen, block))
 			continue;
 		winnow_vacuum_delay();
 		buffer = ReadBuffer(rel, block);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		keep = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
-			(WinnowPageGetGroup(page)->flags & WINNOW_RETIRED) &&
-			!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(WinnowPageGetGroup(page)->retired_at));
+		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+		keep = may_be_read(rel, heap, buffer);
 		UnlockReleaseBuffer(buffer);
 		if (keep)
 			npages += keep_node(rel, index, block, seen, nblocks);

@@ -358,6 +358,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	view->block = block;
 	view->level = group->level;
 	view->first = group->first == block;
+	view->born = WinnowPageGetOpaque(page)->born;
 	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : PageGetLSN(page);
 	view->next = group->next;
 	view->ndata = group->ndata;

@@ -9,6 +9,9 @@
  * only, as if a filter let no others pass: what the tolerances are hardly
  * depends on that.
  *
+ * Before that the lists are clustered anew (regroup.c) if there are that many new
+ * rows.
+ *
  * The structure lock is not held.  Pages that nodes had are not reused meanwhile,
  * since only VACUUM frees pages.
  */
@@ -26,6 +29,9 @@
 /* Rows that are looked at, and those among which queries are chosen */
 #define LOOKED_AT 200000
 #define SAMPLED 8000
+
+/* Lists are clustered anew when one row in so many has come since */
+#define UNSETTLED_SHARE 20
 
 /* Salts of the draws of these rows */
 #define SALT_LOOKED_AT 34
@@ -164,26 +170,7 @@ calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta
 	winnow_calibration_finish(team, meta);
 }
 
-/* Put the outcome on the meta page */
-static void
-write_meta(Relation rel, const WinnowMeta *found, double nrows)
-{
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_EXCLUSIVE);
-	GenericXLogState *xlog = GenericXLogStart(rel);
-	WinnowMeta *meta = WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0));
-
-	meta->effective_dim = found->effective_dim;
-	memcpy(meta->tolerance, found->tolerance, sizeof(meta->tolerance));
-	meta->calibrated_rows = (uint64) nrows;
-	meta->removed_rows = 0;
-	GenericXLogFinish(xlog);
-	UnlockReleaseBuffer(buffer);
-
-	/* backends keep a copy */
-	CacheInvalidateRelcache(rel);
-}
-
+/* The meta page's counts of rows, and what the stopping rule needs */
 static WinnowMeta
 read_meta(Relation rel)
 {
@@ -195,57 +182,94 @@ read_meta(Relation rel)
 	return meta;
 }
 
-/* VACUUM has removed rows: remember how many */
-void
-winnow_note_removed(Relation rel, double nrows)
+static void
+write_meta(Relation rel, const WinnowMeta *found)
 {
-	Buffer		buffer;
-	GenericXLogState *xlog;
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_EXCLUSIVE);
+	GenericXLogState *xlog = GenericXLogStart(rel);
+	WinnowMeta *meta = WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0));
 
-	if (nrows < 1)
-		return;
-	buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META, BUFFER_LOCK_EXCLUSIVE);
-	xlog = GenericXLogStart(rel);
-	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->removed_rows += (uint64) nrows;
+	meta->effective_dim = found->effective_dim;
+	memcpy(meta->tolerance, found->tolerance, sizeof(meta->tolerance));
+	meta->calibrated_rows = found->calibrated_rows;
+	meta->counted_rows = found->counted_rows;
+	meta->new_rows = found->new_rows;
+	meta->unsettled_rows = found->unsettled_rows;
 	GenericXLogFinish(xlog);
 	UnlockReleaseBuffer(buffer);
 }
 
-/*
- * Calibrate if enough has changed.  nrows is the number of rows that the index
- * has now.
- */
+/* VACUUM has counted the rows, of which it has removed some before */
 void
-winnow_recalibrate(Relation rel, double nrows)
+winnow_note_rows(Relation rel, double nrows, double nremoved)
 {
 	WinnowMeta	meta = read_meta(rel);
-	double		ncame = nrows + meta.removed_rows - meta.calibrated_rows;
-	MemoryContext context;
-	MemoryContext old;
+	double		ncame = Max(0, nrows + nremoved - meta.counted_rows);
+
+	if (ncame < 1 && nrows == meta.counted_rows)
+		return;
+	meta.counted_rows = (uint64) nrows;
+	meta.new_rows += (uint64) ncame;
+	meta.unsettled_rows = Min(meta.unsettled_rows + (uint64) ncame, (uint64) nrows);
+	write_meta(rel, &meta);
+}
+
+static void
+recalibrate(Relation rel, Relation heap, double nrows, WinnowMeta *meta)
+{
 	Recalibration state = {0};
 	WinnowTeam *team;
+
+	state.rel = rel;
+	state.index = winnow_index_open(rel, CurrentMemoryContext);
+	state.fetch = winnow_fetch_begin(heap, rel, state.index->schema.vector_attno, false);
+	winnow_calibration_default(meta);
+	team = winnow_team_begin(heap, rel, BuildIndexInfo(rel), state.index, 0);
+	PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
+	{
+		calibrate(&state, team, nrows, meta);
+		winnow_team_end(team);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
+	winnow_fetch_end(state.fetch);
+	meta->calibrated_rows = (uint64) nrows;
+	meta->new_rows = 0;
+}
+
+/*
+ * Follow what has happened to the rows, of which the index has nrows now: cluster
+ * lists anew for those that have come, as far as nfree free pages allow, and
+ * calibrate if enough has changed.
+ */
+void
+winnow_follow(Relation rel, double nrows, BlockNumber nfree)
+{
+	WinnowMeta	meta = read_meta(rel);
+	double		unsettled = meta.unsettled_rows;
+	bool		due = nrows >= 1 &&
+		(meta.new_rows > nrows / 2 || nrows < meta.calibrated_rows / 2.0);
+	MemoryContext context;
+	MemoryContext old;
 	Relation	heap;
 
-	if (nrows < 1 || (ncame <= nrows / 2 && nrows >= meta.calibrated_rows / 2.0))
+	if (!due && unsettled < nrows / UNSETTLED_SHARE)
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow calibration",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
-	state.rel = rel;
-	state.index = winnow_index_open(rel, context);
-	state.fetch = winnow_fetch_begin(heap, rel, state.index->schema.vector_attno, false);
-	winnow_calibration_default(&meta);
-	team = winnow_team_begin(heap, rel, BuildIndexInfo(rel), state.index, 0);
-	PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
-	{
-		calibrate(&state, team, nrows, &meta);
-		winnow_team_end(team);
-	}
-	PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
-	winnow_fetch_end(state.fetch);
+	meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, winnow_index_open(rel, context),
+												  unsettled, nfree);
+	if (due)
+		recalibrate(rel, heap, nrows, &meta);
 	table_close(heap, AccessShareLock);
-	write_meta(rel, &meta, nrows);
+	if (due || meta.unsettled_rows != (uint64) unsettled)
+		write_meta(rel, &meta);
+
+	/* backends keep a copy */
+	if (due)
+		CacheInvalidateRelcache(rel);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

@@ -17,20 +17,11 @@
 /* Replacements tried without holding the nodes' locks before giving that up */
 #define OPTIMISTIC_TRIES 3
 
-/* A node as it was when it was copied */
-typedef struct NodeCopy
-{
-	int			level;
-	int			ngroups;
-	BlockNumber *blocks;		/* of its head pages */
-	char	   *pages;			/* and their images */
-} NodeCopy;
-
 /* One attempt at a replacement */
 typedef struct Attempt
 {
 	WinnowReplacement *wanted;
-	NodeCopy	copies[WINNOW_MAX_REPLACED];
+	WinnowNodeCopy copies[WINNOW_MAX_REPLACED];
 	int			level;			/* of the nodes */
 	WinnowRows	rows;			/* of all old nodes together */
 	int			nnew;
@@ -42,8 +33,9 @@ typedef struct Attempt
 } Attempt;
 
 /* Copy the head pages of a node; the first may be locked by the caller */
-static void
-copy_pages(const WinnowReplacement *wanted, BlockNumber node, Buffer locked, NodeCopy *copy)
+void
+winnow_copy_node(Relation rel, const WinnowIndex *index, BlockNumber node, Buffer locked,
+				 WinnowNodeCopy *copy)
 {
 	BlockNumber block = node;
 	WinnowChain chain;
@@ -58,10 +50,10 @@ copy_pages(const WinnowReplacement *wanted, BlockNumber node, Buffer locked, Nod
 	{
 		bool		mine = BufferIsValid(locked) && block == node;
 		Buffer		buffer = mine ? locked :
-			winnow_read_head(wanted->index, wanted->rel, block, copy->level, BUFFER_LOCK_SHARE);
+			winnow_read_head(index, rel, block, copy->level, BUFFER_LOCK_SHARE);
 		Page		page = BufferGetPage(buffer);
 
-		winnow_chain_follow(wanted->rel, &chain, block, page);
+		winnow_chain_follow(rel, &chain, block, page);
 		if (copy->ngroups == allocated)
 		{
 			allocated *= 2;
@@ -79,7 +71,7 @@ copy_pages(const WinnowReplacement *wanted, BlockNumber node, Buffer locked, Nod
 
 /* Is the node, whose first head page is locked, still what was copied? */
 static bool
-copy_is_current(const WinnowReplacement *wanted, Buffer first, const NodeCopy *copy)
+copy_is_current(const WinnowReplacement *wanted, Buffer first, const WinnowNodeCopy *copy)
 {
 	if (memcmp(BufferGetPage(first), copy->pages, BLCKSZ) != 0)
 		return false;
@@ -99,12 +91,11 @@ copy_is_current(const WinnowReplacement *wanted, Buffer first, const NodeCopy *c
 
 /* Centroid of a child, as the vector of its row */
 static void
-child_vector(const WinnowReplacement *wanted, int level, BlockNumber child, WinnowView *view,
-			 float *vector)
+child_vector(Relation rel, const WinnowIndex *index, int level, BlockNumber child,
+			 WinnowView *view, float *vector)
 {
-	winnow_view_read(wanted->rel, wanted->index, child, level, InvalidXLogRecPtr, NULL, view);
-	winnow_centroid_read(wanted->rel, wanted->index, view->data, view->ndata,
-						 InvalidXLogRecPtr, vector);
+	winnow_view_read(rel, index, child, level, InvalidXLogRecPtr, NULL, view);
+	winnow_centroid_read(rel, index, view->data, view->ndata, InvalidXLogRecPtr, vector);
 }
 
 /* Room for so many rows of a level */
@@ -131,34 +122,37 @@ winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id
 	rows->count++;
 }
 
-/* The live rows of the copies; those without a known vector are at the end */
-static void
-load_rows(Attempt *attempt)
+/*
+ * The live rows of nodes that have been copied, all of one level, with their
+ * vectors; those without a known vector are at the end.  That is what a leaf row
+ * has that has been deleted or was never committed (winnow_fetch_vector): it
+ * cannot be left out, since on a standby there may be a snapshot that sees it.
+ */
+void
+winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
+				 const WinnowNodeCopy *copies, int ncopies, WinnowRows *rows)
 {
-	const WinnowReplacement *wanted = attempt->wanted;
-	const WinnowIndex *index = wanted->index;
-	int			level = attempt->level;
+	int			level = copies[0].level;
 	const WinnowLayout *layout = winnow_layout(index, level);
 	int			capacity = 0;
-	WinnowRows *rows = &attempt->rows;
 	WinnowRows	unknown;
 	WinnowFetch *fetch = NULL;
 	WinnowView *view = NULL;
 	uint8	   *image = palloc(Max(layout->image_bytes, 1));
 
-	for (int n = 0; n < wanted->nold; n++)
-		capacity += attempt->copies[n].ngroups * layout->capacity;
+	for (int n = 0; n < ncopies; n++)
+		capacity += copies[n].ngroups * layout->capacity;
 	winnow_rows_allocate(index, level, rows, capacity);
 	winnow_rows_allocate(index, level, &unknown, capacity);
 	if (level == 0)
-		fetch = winnow_fetch_begin(wanted->heap, wanted->rel, index->schema.vector_attno, false);
+		fetch = winnow_fetch_begin(heap, rel, index->schema.vector_attno, false);
 	else
 		view = winnow_view_alloc(index);
 
-	for (int n = 0; n < wanted->nold; n++)
-		for (int g = 0; g < attempt->copies[n].ngroups; g++)
+	for (int n = 0; n < ncopies; n++)
+		for (int g = 0; g < copies[n].ngroups; g++)
 		{
-			Page		page = attempt->copies[n].pages + (Size) BLCKSZ * g;
+			Page		page = copies[n].pages + (Size) BLCKSZ * g;
 
 			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 			{
@@ -169,9 +163,9 @@ load_rows(Attempt *attempt)
 				if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
 					continue;
 				if (level > 0)
-					child_vector(wanted, level - 1, (BlockNumber) id, view, vector);
+					child_vector(rel, index, level - 1, (BlockNumber) id, view, vector);
 				else
-					known = winnow_fetch_vector(fetch, wanted->rel, index, id, vector);
+					known = winnow_fetch_vector(fetch, rel, index, id, vector);
 				winnow_row_image(layout, page, slot, image);
 				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
 			}
@@ -191,10 +185,12 @@ prepare(Attempt *attempt)
 	WinnowReplacement *wanted = attempt->wanted;
 
 	for (int n = 0; n < wanted->nold; n++)
-		copy_pages(wanted, wanted->old[n], attempt->firsts[n], &attempt->copies[n]);
+		winnow_copy_node(wanted->rel, wanted->index, wanted->old[n], attempt->firsts[n],
+						 &attempt->copies[n]);
 	attempt->level = attempt->copies[0].level;
 	attempt->nnew = 0;
-	load_rows(attempt);
+	winnow_load_rows(wanted->rel, wanted->heap, wanted->index, attempt->copies, wanted->nold,
+					 &attempt->rows);
 	if (wanted->part != NULL)
 		attempt->nnew = wanted->part(wanted->index, attempt->level, &attempt->rows,
 									 attempt->parts);
@@ -268,16 +264,14 @@ copies_are_current(Attempt *attempt)
 	return true;
 }
 
-/* The root's place is taken by a new root over the new nodes */
-static void
-switch_root(Attempt *attempt)
+/* A root over the new nodes */
+static BlockNumber
+write_root(Attempt *attempt)
 {
 	WinnowReplacement *wanted = attempt->wanted;
 	const WinnowIndex *index = wanted->index;
 	WinnowNode *root = winnow_node_alloc(index);
 	WinnowRows	rows;
-	GenericXLogState *xlog;
-	Buffer		meta;
 
 	if (attempt->level + 1 >= WINNOW_MAX_LEVELS)
 		winnow_corrupted(wanted->rel, wanted->old[0], "The tree is too deep.");
@@ -292,6 +286,18 @@ switch_root(Attempt *attempt)
 	rows.nknown = attempt->nnew;
 	winnow_node_write(wanted->rel, MAIN_FORKNUM, index, attempt->level + 1, &rows, true, root);
 
+	return root->block;
+}
+
+/* The root's place is taken by the new node, or a root over the new nodes */
+static void
+switch_root(Attempt *attempt)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	BlockNumber root = attempt->nnew == 1 ? attempt->nodes[0]->block : write_root(attempt);
+	GenericXLogState *xlog;
+	Buffer		meta;
+
 	/*
 	 * The meta page comes first in the lock order, but nobody who holds it
 	 * waits for another page.
@@ -299,7 +305,7 @@ switch_root(Attempt *attempt)
 	meta = winnow_read_page(wanted->rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
 							BUFFER_LOCK_EXCLUSIVE);
 	xlog = GenericXLogStart(wanted->rel);
-	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, meta, 0))->root = root->block;
+	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, meta, 0))->root = root;
 	GenericXLogFinish(xlog);
 	UnlockReleaseBuffer(meta);
 }
@@ -405,7 +411,10 @@ switch_children(Attempt *attempt)
 		UnlockReleaseBuffer(data);
 }
 
-/* Put the new nodes in the place of the old ones, which are locked and retired */
+/*
+ * Put the new nodes in the place of the old ones, which are locked and retired.
+ * Returns the number of pages that are not needed any more.
+ */
 static uint32
 carry_out(Attempt *attempt)
 {
@@ -424,10 +433,21 @@ carry_out(Attempt *attempt)
 
 		group->flags |= WINNOW_RETIRED;
 		retired[n] = group;
-		for (int g = 0; g < attempt->copies[n].ngroups; g++)
+		for (int g = 0; wanted->write == NULL && g < attempt->copies[n].ngroups; g++)
 			npages += 1 + WinnowPageGetGroup(attempt->copies[n].pages + (Size) BLCKSZ * g)->ndata;
 	}
-	for (int p = 0; p < attempt->nnew; p++)
+	if (wanted->write != NULL)
+	{
+		attempt->nodes[0] = wanted->write(wanted->write_arg, attempt->firsts[0], &npages);
+		attempt->nnew = attempt->nodes[0] != NULL ? 1 : 0;
+		if (attempt->nnew == 0)
+		{
+			GenericXLogAbort(retire);
+			return 0;
+		}
+		wanted->new[0] = attempt->nodes[0]->block;
+	}
+	for (int p = 0; wanted->write == NULL && p < attempt->nnew; p++)
 	{
 		attempt->nodes[p] = winnow_node_alloc(wanted->index);
 		winnow_node_write(wanted->rel, MAIN_FORKNUM, wanted->index, attempt->level,
@@ -470,6 +490,11 @@ winnow_replace(WinnowReplacement *wanted)
 		bool		hold = tries >= OPTIMISTIC_TRIES;
 
 		MemoryContextReset(context);
+		if (wanted->write != NULL)
+		{
+			locked = lock(&attempt);
+			break;
+		}
 		if (!hold)
 			prepare(&attempt);
 		locked = lock(&attempt);
@@ -479,13 +504,15 @@ winnow_replace(WinnowReplacement *wanted)
 			break;
 		unlock(&attempt);
 	}
-	if (locked && (wanted->part != NULL ? attempt.nnew > 0 : attempt.rows.count == 0))
+	if (locked &&
+		(wanted->write != NULL || (wanted->part != NULL ? attempt.nnew > 0 : attempt.rows.count == 0)))
 	{
 		uint32		npages = carry_out(&attempt);
 
 		unlock(&attempt);
-		winnow_count_retired(wanted->rel, npages);
-		done = true;
+		done = wanted->write == NULL || attempt.nnew > 0;
+		if (done)
+			winnow_count_retired(wanted->rel, npages);
 	}
 	else if (locked)
 		unlock(&attempt);

@@ -223,7 +223,7 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	winnow_structure_unlock(state.rel);
 
 	stats->estimated_count = false;
-	winnow_note_removed(state.rel, stats->tuples_removed - removed_before);
+	winnow_note_rows(state.rel, stats->num_index_tuples, stats->tuples_removed - removed_before);
 	table_close(state.heap, AccessShareLock);
 	return stats;
 }
@@ -238,8 +238,8 @@ winnow_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 
 /*
  * amvacuumcleanup.  If no row was dead there may still be free pages, left by
- * the splits that insertions have led to.  Where rows have been counted the
- * stopping rule may be due for a calibration.
+ * the splits that insertions have led to.  Where rows have been counted lists
+ * and stopping rule may need to be brought up to date.
  */
 IndexBulkDeleteResult *
 winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
@@ -258,7 +258,7 @@ winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 		}
 	}
 	if (!stats->estimated_count)
-		winnow_recalibrate(info->index, stats->num_index_tuples);
+		winnow_follow(info->index, stats->num_index_tuples, stats->pages_free);
 	stats->num_pages = RelationGetNumberOfBlocks(info->index);
 	return stats;
 }

@@ -96,7 +96,9 @@ typedef struct WinnowMeta
 	BlockNumber root;			/* first head page of the root */
 	uint32		retired_pages;	/* of nodes replaced since the last sweep */
 	uint64		calibrated_rows;	/* that there were at the last calibration */
-	uint64		removed_rows;	/* by VACUUM since */
+	uint64		counted_rows;	/* that VACUUM, or the build, counted last */
+	uint64		new_rows;		/* counted since the last calibration, about */
+	uint64		unsettled_rows; /* of those, not yet made up for by regrouping */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
 
@@ -332,6 +334,7 @@ typedef struct WinnowView
 	BlockNumber block;
 	int			level;
 	bool		first;			/* first group of its node */
+	XLogRecPtr	born;			/* of the page */
 	XLogRecPtr	asof;			/* when the page named the pages that it names, or 0 */
 	BlockNumber next;
 	WinnowChain chain;			/* of its node */
@@ -437,6 +440,7 @@ extern Buffer winnow_allocate(Relation rel);
 extern bool winnow_sweep_pays(Relation rel);
 extern uint32 winnow_retired_pages(Relation rel);
 extern void winnow_count_retired(Relation rel, int64 npages);
+extern void winnow_retire(Relation rel, Buffer buffer);
 extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
 						 uint64 *seen, BlockNumber nblocks, uint32 retired_before,
 						 IndexBulkDeleteResult *stats);
@@ -446,6 +450,22 @@ extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
 
 typedef int (*WinnowPartRows) (const WinnowIndex *index, int level, const WinnowRows *rows,
 							   WinnowRows *parts);
+
+/*
+ * Writes the node that is to replace another, whose first head page is locked;
+ * NULL if it cannot.  *npages grows by the number of pages that are not needed
+ * any more then.
+ */
+typedef WinnowNode *(*WinnowWriteNode) (void *arg, Buffer first, uint32 *npages);
+
+/* A node as it was when it was copied */
+typedef struct WinnowNodeCopy
+{
+	int			level;
+	int			ngroups;
+	BlockNumber *blocks;		/* of its head pages */
+	char	   *pages;			/* and their images */
+} WinnowNodeCopy;
 
 typedef struct WinnowReplacement
 {
@@ -457,11 +477,17 @@ typedef struct WinnowReplacement
 	WinnowStep	steps[WINNOW_MAX_REPLACED];	/* their rows in the parent, in the order of its chain */
 	bool		is_root;		/* there is no parent */
 	WinnowPartRows part;		/* shares the rows out to the new nodes; NULL: there are none */
+	WinnowWriteNode write;		/* or writes the only new node of an only old one */
+	void	   *write_arg;
 	BlockNumber new[WINNOW_MAX_REPLACED];	/* result: the new nodes */
 	int			nchildren;		/* result: of the parent, then */
 } WinnowReplacement;
 
 extern bool winnow_replace(WinnowReplacement *replacement);
+extern void winnow_copy_node(Relation rel, const WinnowIndex *index, BlockNumber node,
+							 Buffer locked, WinnowNodeCopy *copy);
+extern void winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
+							 const WinnowNodeCopy *copies, int ncopies, WinnowRows *rows);
 extern void winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows,
 								 int count);
 extern void winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
@@ -500,9 +526,13 @@ extern IndexBulkDeleteResult *winnow_bulkdelete(IndexVacuumInfo *info,
 extern IndexBulkDeleteResult *winnow_vacuumcleanup(IndexVacuumInfo *info,
 												   IndexBulkDeleteResult *stats);
 
+/* regroup.c */
+extern double winnow_regroup(Relation rel, Relation heap, const WinnowIndex *index,
+							 double nrows, double npages);
+
 /* recalibrate.c */
-extern void winnow_note_removed(Relation rel, double nrows);
-extern void winnow_recalibrate(Relation rel, double nrows);
+extern void winnow_note_rows(Relation rel, double nrows, double nremoved);
+extern void winnow_follow(Relation rel, double nrows, BlockNumber nfree);
 
 /* cost.c */
 extern void winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
