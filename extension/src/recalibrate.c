@@ -2,7 +2,7 @@
  * recalibrate.c
  *		The calibration of the stopping rule, anew, for an index that has changed.
  *
- * VACUUM does this when more than half of the rows have come since the last
+ * VACUUM does this when more than a quarter of the rows have come since the last
  * calibration, or more than half are gone.  It goes through the same steps as a
  * build (calibrate.c), but takes the lists from the index as it is, and their
  * rows' vectors from the table.  Of a large table it looks at some of the rows
@@ -248,7 +248,7 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 	WinnowMeta	meta = read_meta(rel);
 	double		unsettled = meta.unsettled_rows;
 	bool		due = nrows >= 1 &&
-		(meta.new_rows > nrows / 2 || nrows < meta.calibrated_rows / 2.0);
+		(meta.new_rows > nrows / 4 || nrows < meta.calibrated_rows / 2.0);
 	MemoryContext context;
 	MemoryContext old;
 	Relation	heap;

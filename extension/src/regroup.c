@@ -288,7 +288,8 @@ find_added(Regroup *state, int list, WinnowFetch *fetch, WinnowRows *added)
 											  BUFFER_LOCK_SHARE);
 		Page		page = BufferGetPage(buffer);
 		const uint64 *before = g < copy->ngroups ?
-			winnow_live_bits(layout, copy->pages + (Size) BLCKSZ * g) : NULL;
+								   winnow_live_bits(layout, copy->pages + (Size) BLCKSZ * g) :
+								   NULL;
 
 		for (int slot = 0; few && slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
@@ -497,7 +498,11 @@ regroup_round(Regroup *state, const WinnowStep *step, BlockNumber *node)
 			done = winnow_replace(&wanted);
 		}
 		if (done)
+		{
+			elog(DEBUG1, "winnow: lists clustered anew: %d become %d", state->nchosen,
+				 state->nparts);
 			retire_chosen(state);
+		}
 		*node = wanted.new[0];
 	}
 	winnow_structure_unlock(state->rel);
