@@ -18,7 +18,7 @@ KERNEL_FILES := $(wildcard extension/src/core/*.[ch] extension/src/kernels/*.[ch
 # What a change of makes an installed environment stale.  Python files do not: the installation is editable.
 INSTALL_FILES := pyproject.toml setup.py requirements/ci.txt $(wildcard pytools/pgwinnow/_kernels_build.py) $(KERNEL_FILES)
 
-.PHONY: help env env-embed build demo test test-all lint format asan bench neon dist clean
+.PHONY: help env env-embed build demo test test-all lint format asan fuzz bench neon dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -75,6 +75,14 @@ format: env ## format all sources
 
 asan: env ## run the SQL and the differential tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	WINNOW_SANITIZE=1 WINNOW_PG_VERSION=18 $(PY) -m pytest tests/server -k 'regress or differential' $(ARGS)
+
+fuzz: ## let libFuzzer look for inputs that break the code that needs no server, for a minute
+	@.ci/need clang:clang
+	@.ci/need "libclang-rt-$$(clang -dumpversion | cut -d. -f1)-dev:$$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$$(uname -m).a"
+	mkdir -p build/fuzz/corpus
+	clang -std=gnu99 -g -O1 -Wall -Wextra -Werror -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+		-Iextension/src -o build/fuzz/fuzz_core tests/fuzz/fuzz_core.c $(filter %.c,$(KERNEL_FILES)) -lm
+	cd build/fuzz && ./fuzz_core -max_len=8000 -max_total_time=60 $(ARGS) corpus
 
 bench: env ## measure recall and speed under filters
 	.venv/bin/pgwinnow bench run $(ARGS)

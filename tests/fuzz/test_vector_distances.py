@@ -6,8 +6,10 @@ import math
 import struct
 
 import psycopg
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+
+from fuzz.examples import fuzz
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -39,7 +41,7 @@ def text(elements: list[float]) -> str:
     return "[" + ",".join(map(repr, elements)) + "]"
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzz()
 @given(pair=pairs())
 @example(pair=([0.0], [0.0]))
 @example(pair=([3e38, -3e38], [-3e38, 3e38]))

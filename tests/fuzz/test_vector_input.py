@@ -11,24 +11,30 @@ import locale
 import math
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-MAX_DIM = 16_000
+from fuzz.examples import fuzz
+from fuzz.vectors import (
+    MAX_DIM,
+    assert_refused_with_reason,
+    damaged_messages,
+    floats,
+    is_legal_message,
+    packed,
+)
+
 SPACE = r"[ \t\n\r\v\f]*"
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 VECTOR = re.compile(rf"{SPACE}\[{SPACE}{NUMBER}{SPACE}(?:,{SPACE}{NUMBER}{SPACE})*\]{SPACE}")
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)
 COPY_TRAILER = struct.pack("!h", -1)
-
-# The database is made once per test; the examples of a test share it and clean up after themselves.
-fuzz = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -58,11 +64,6 @@ def strtof(number: str) -> float:
     return float(function(number.encode(), None))
 
 
-def packed(elements: Sequence[float]) -> bytes:
-    """Binary form of a vector."""
-    return struct.pack(f"!HH{len(elements)}f", len(elements), 0, *elements)
-
-
 def expected_of_text(text: str) -> bytes | None:
     """Binary form of what a text means, or None if it must be refused."""
     if VECTOR.fullmatch(text) is None:
@@ -71,23 +72,6 @@ def expected_of_text(text: str) -> bytes | None:
     if len(elements) > MAX_DIM or any(math.isinf(element) for element in elements):
         return None
     return packed(elements)
-
-
-def is_legal_message(message: bytes) -> bool:
-    """Whether a binary message is a vector."""
-    if len(message) < 4:
-        return False
-    dim, unused = struct.unpack_from("!HH", message)
-    if not 1 <= dim <= MAX_DIM or unused != 0 or len(message) != 4 + 4 * dim:
-        return False
-    return all(math.isfinite(element) for element in struct.unpack_from(f"!{dim}f", message, 4))
-
-
-def assert_refused_with_reason(error: psycopg.Error) -> None:
-    """Data exception or program limit, with a message: never an internal error or a lost connection."""
-    assert error.sqlstate is not None, f"connection lost: {error}"
-    assert error.sqlstate[:2] in {"22", "54"}, f"{error.sqlstate}: {error}"
-    assert error.diag.message_primary
 
 
 def send_text(connection: Connection, text: str, table: str = "any_dim") -> bytes | None:
@@ -115,7 +99,6 @@ def _send(connection: Connection, statement: str, data: bytes, table: str) -> by
     return stored
 
 
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 digits = st.text("0123456789", max_size=30)
 
 
@@ -154,7 +137,7 @@ def damaged_vectors(draw: st.DrawFn) -> str:
     return text[:start] + draw(structure) + text[stop:]
 
 
-@fuzz
+@fuzz()
 @given(text=st.one_of(near_vectors, structure, damaged_vectors(), any_text))
 @example(text="[" + "9" * 40 + "]")
 @example(text="[" + "0" * 40 + ".5]")
@@ -166,7 +149,7 @@ def test_text_is_stored_as_meant_or_refused(vectors: Connection, text: str) -> N
     assert send_text(vectors, text) == expected_of_text(text)
 
 
-@fuzz
+@fuzz()
 @given(elements=st.lists(floats, min_size=1, max_size=64))
 @example(elements=[0.0, -0.0])
 @example(elements=[1e-45, -3.4028234663852886e38])
@@ -179,16 +162,7 @@ def test_every_vector_survives_text_and_binary(vectors: Connection, elements: li
     assert send_text(vectors, text) == message
 
 
-@st.composite
-def damaged_messages(draw: st.DrawFn) -> bytes:
-    """Return a legal message with some bytes changed, added or taken away."""
-    message = bytearray(packed(draw(st.lists(floats, min_size=1, max_size=8))))
-    for _ in range(draw(st.integers(0, 3))):
-        message[draw(st.integers(0, len(message) - 1))] = draw(st.integers(0, 255))
-    return bytes(message[: draw(st.integers(0, len(message)))]) + draw(st.binary(max_size=5))
-
-
-@fuzz
+@fuzz()
 @given(message=st.one_of(damaged_messages(), st.binary(max_size=40)))
 @example(message=b"")
 @example(message=struct.pack("!HH", 0, 0))
@@ -214,7 +188,7 @@ def test_long_nonsense_is_refused(vectors: Connection, part: str) -> None:
     assert send_text(vectors, "[" + part * 1_000_000) is None
 
 
-@fuzz
+@fuzz()
 @given(elements=st.lists(floats, min_size=1, max_size=6))
 def test_type_modifier_holds_for_text_and_binary(vectors: Connection, elements: list[float]) -> None:
     expected = packed(elements) if len(elements) == 3 else None
@@ -222,7 +196,7 @@ def test_type_modifier_holds_for_text_and_binary(vectors: Connection, elements: 
     assert send_text(vectors, "[" + ",".join(map(repr, elements)) + "]", "three_dim") == expected
 
 
-@fuzz
+@fuzz()
 @given(values=st.lists(st.decimals(allow_nan=True, allow_infinity=True, places=None), min_size=1, max_size=8))
 @example(values=[Decimal("1.00000005960464477539062501"), Decimal("-0.1")])
 @example(values=[Decimal("1e39")])
@@ -246,7 +220,7 @@ def test_numeric_array_becomes_what_its_text_means(vectors: Connection, values: 
     assert stored == packed([element + 0.0 for element in elements])
 
 
-@fuzz
+@fuzz()
 @given(text=st.one_of(near_vectors, structure, any_text))
 def test_validity_can_be_asked_without_an_error(vectors: Connection, text: str) -> None:
     if vectors.info.server_version < 160_000:
