@@ -98,56 +98,6 @@ winnow_forget_retired(Relation rel)
 	set_retired(rel, false, 0);
 }
 
-/* The pages of a retired node stay */
-static uint32
-keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen,
-		  BlockNumber nblocks)
-{
-	WinnowView *view = winnow_view_alloc(index);
-	uint32		npages = 0;
-
-	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
-	{
-		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
-		winnow_view_note(view, seen, nblocks);
-		npages += 1 + view->ndata;
-	}
-	winnow_view_free(view);
-	return npages;
-}
-
-/*
- * Retired nodes that a scan may still read: there is a snapshot as old as their
- * retirement.  Returns the number of their pages, and adds them to seen.
- */
-static uint32
-keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
-			 BlockNumber nblocks)
-{
-	uint32		npages = 0;
-
-	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-		bool		keep;
-
-		if (winnow_bit_get(seen, block))
-			continue;
-		winnow_vacuum_delay();
-		buffer = ReadBuffer(rel, block);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		keep = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
-			(WinnowPageGetGroup(page)->flags & WINNOW_RETIRED) &&
-			!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(WinnowPageGetGroup(page)->retired_at));
-		UnlockReleaseBuffer(buffer);
-		if (keep)
-			npages += keep_node(rel, index, block, seen, nblocks);
-	}
-	return npages;
-}
-
 /* Make a page a free one.  Returns false if it was one already. */
 static bool
 free_page(Relation rel, BlockNumber block)
@@ -170,6 +120,64 @@ free_page(Relation rel, BlockNumber block)
 	return used;
 }
 
+/* The pages of a retired node stay */
+static uint32
+keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen,
+		  BlockNumber nblocks)
+{
+	WinnowView *view = winnow_view_alloc(index);
+	uint32		npages = 0;
+
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
+		winnow_view_note(view, seen, nblocks);
+		npages += 1 + view->ndata;
+	}
+	winnow_view_free(view);
+	return npages;
+}
+
+/*
+ * Retired nodes that a scan may still read: there is a snapshot as old as their
+ * retirement.  Returns the number of their pages, and adds them to seen.
+ *
+ * The first head page of the others is freed, before their other pages are.  So
+ * what a sweep that is not finished leaves of a node is not taken for a node by
+ * the next one, which may find an older snapshot: a standby's, for example.
+ */
+static uint32
+keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
+			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
+{
+	uint32		npages = 0;
+
+	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
+	{
+		Buffer		buffer;
+		Page		page;
+		bool		retired;
+		bool		needed;
+
+		if (winnow_bit_get(seen, block))
+			continue;
+		winnow_vacuum_delay();
+		buffer = ReadBuffer(rel, block);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		retired = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
+			(WinnowPageGetGroup(page)->flags & WINNOW_RETIRED);
+		needed = retired &&
+			!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(WinnowPageGetGroup(page)->retired_at));
+		UnlockReleaseBuffer(buffer);
+		if (needed)
+			npages += keep_node(rel, index, block, seen, nblocks);
+		else if (retired && free_page(rel, block))
+			stats->pages_newly_deleted++;
+	}
+	return npages;
+}
+
 /*
  * Free what is not in use.  seen has a bit set for each of the first nblocks
  * blocks that the tree has; the structure lock has been held since before the
@@ -180,7 +188,7 @@ void
 winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
 			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
 {
-	uint32		kept = keep_retired(rel, heap, index, seen, nblocks);
+	uint32		kept = keep_retired(rel, heap, index, seen, nblocks, stats);
 
 	stats->pages_free = 0;
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
