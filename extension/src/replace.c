@@ -198,7 +198,7 @@ load_rows(Attempt *attempt)
 				if (level > 0)
 					child_vector(wanted, level - 1, (BlockNumber) id, view, vector);
 				else
-					known = row_vector(wanted, fetch, id, vector);
+					known = wanted->part != NULL && row_vector(wanted, fetch, id, vector);
 				winnow_row_image(layout, page, slot, image);
 				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
 			}

@@ -335,6 +335,7 @@ typedef struct WinnowView
 	bool		hold_first;		/* keep the lock on the first head page, in "held" */
 	Buffer		held;
 	int			nlive;			/* live rows */
+	int			nrows;			/* slots ever used */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */
 	int			nselected;		/* live rows that the filter lets pass */
@@ -466,12 +467,13 @@ typedef struct WinnowChild
 {
 	WinnowStep	step;			/* its row in the parent */
 	int			size;			/* live rows; < 0: it is no more */
-	bool		changed;		/* it, or what is below it, has lost rows */
+	bool		changed;		/* it, or what is below it, has lost rows just now */
+	bool		holes;			/* it has slots that have lost their rows */
 	bool		fresh;			/* it is the result of a merge */
 } WinnowChild;
 
 extern bool winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
-								  WinnowChild *children, int nchildren);
+								  int level, WinnowChild *children, int nchildren);
 extern bool winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step);
 extern void winnow_lower_root(Relation rel, const WinnowIndex *index);
 

@@ -337,3 +337,62 @@ def memory_contexts(connection: Connection) -> int:
     ).fetchone()
     assert row is not None
     return int(str(row[0]))
+
+
+FALLIBLE = f"""
+CREATE FUNCTION fallible(v vector) RETURNS vector({DIMS}) IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    -- A block with a handler is a subtransaction.
+    BEGIN
+        IF current_setting('test.fails', true) = 'yes' THEN
+            RAISE 'as told';
+        END IF;
+        RETURN v;
+    EXCEPTION WHEN division_by_zero THEN
+        RETURN NULL;
+    END;
+END $$;
+DROP INDEX items_index;
+CREATE INDEX items_index ON items USING winnow ((fallible(e)::vector({DIMS})) vector_l2_ops) WITH (list_size = 64);
+CREATE INDEX items_other ON items USING winnow ((fallible(e)::vector({DIMS})) vector_ip_ops) WITH (list_size = 64);
+"""
+
+
+def lists(connection: Connection) -> int:
+    row = connection.execute("SELECT (winnow_index_info('items_index')).lists").fetchone()
+    assert row is not None
+    return int(str(row[0]))
+
+
+def test_vacuum_after_one_that_failed() -> None:
+    """What a VACUUM that was stopped had still to do is done by the next one, although no row is dead any more."""
+    with subject() as it, it.connect() as connection:
+        connection.execute(insert(1, ROWS))
+        connection.execute(FALLIBLE)
+        before = lists(connection)
+        connection.execute("DELETE FROM items WHERE id % 20 > 0")
+        connection.execute("SET test.fails = yes")
+        with pytest.raises(psycopg.errors.RaiseException, match="as told"):
+            connection.execute("VACUUM (INDEX_CLEANUP ON, PARALLEL 0) items")
+        connection.execute("SET test.fails = no")
+        check_indexes(connection)
+        connection.execute("VACUUM (INDEX_CLEANUP ON, PARALLEL 0) items")
+        check_indexes(connection)
+        assert lists(connection) < before / 4
+
+
+def test_parallel_vacuum() -> None:
+    """Processes of a parallel VACUUM may not be able to evaluate an index expression: no list of theirs is merged."""
+    with subject() as it, it.connect() as connection:
+        connection.execute(insert(1, ROWS))
+        connection.execute(FALLIBLE)
+        before = lists(connection)
+        connection.execute("DELETE FROM items WHERE id % 20 > 0")
+        connection.execute("SET min_parallel_index_scan_size = 0")
+        connection.execute("VACUUM (INDEX_CLEANUP ON, PARALLEL 2) items")
+        check_indexes(connection)
+        connection.execute(insert(ROWS + 1, 100))
+        connection.execute("DELETE FROM items WHERE id % 20 > 0")
+        connection.execute("VACUUM (INDEX_CLEANUP ON, PARALLEL 0) items")
+        check_indexes(connection)
+        assert lists(connection) < before / 4
