@@ -243,11 +243,13 @@ def test_promotion_after_any_record(recording: Recording, seed: int) -> None:
     """Whoever goes on after a record can add rows, delete them and vacuum."""
     rng = Random(f"{seed}-promotion")
     records = recording.records()
-    for number, (_, end) in enumerate(rng.sample(records, PROMOTIONS)):
+    for number, (begin, end) in enumerate(rng.sample(records, PROMOTIONS)):
         standby = Standby(recording, f"promoted{number}")
         standby.feed(end)
         where = f"after {lsn_text(end)}"
         with standby.server, psycopg.connect(standby.server.dsn(), autocommit=True) as connection:
+            # The statement that promotes has a snapshot, for which replay would wait.
+            wait_for_replay(connection, begin, end)
             connection.execute("SELECT pg_promote()")
             try:
                 check_exact(connection, NEAREST, "items")
