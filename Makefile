@@ -18,7 +18,7 @@ KERNEL_FILES := $(wildcard extension/src/core/*.[ch] extension/src/kernels/*.[ch
 # What a change of makes an installed environment stale.  Python files do not: the installation is editable.
 INSTALL_FILES := pyproject.toml setup.py requirements/ci.txt $(wildcard pytools/pgwinnow/_kernels_build.py) $(KERNEL_FILES)
 
-.PHONY: help env env-embed build demo test test-all lint format asan fuzz bench neon dist clean
+.PHONY: help env env-embed build demo test test-all nightly lint format asan fuzz bench neon dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -57,6 +57,12 @@ test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18
 	$(MAKE) --no-print-directory test PG_VERSION=15 ARGS="--ignore=tests/kernels $(ARGS)"
 	$(MAKE) --no-print-directory test PG_VERSION=16 ARGS="--ignore=tests/kernels $(ARGS)"
 	$(MAKE) --no-print-directory test PG_VERSION=18
+
+nightly: env ## run the tests of faults and of random load at length, on PG_VERSION (two hours and more)
+	WINNOW_PG_VERSION=$(PG_VERSION) WINNOW_CRASH_ROUNDS=200 WINNOW_REPLAY_ROUNDS=15 WINNOW_REPLAY_PROMOTIONS=100 \
+		WINNOW_FAULT_ROUNDS=300 WINNOW_CORRUPTION_ROUNDS=500 WINNOW_CORRUPTION_FLIPS=0 \
+		WINNOW_DIFFERENTIAL_ROUNDS=2000 WINNOW_STRESS_TRANSACTIONS=20000 \
+		$(PY) -m pytest tests/server -k 'crash or replay or faults or corruption or differential or concurrency' $(ARGS)
 
 lint: env ## check formatting, types and warnings
 	@.ci/need clang-format:clang-format

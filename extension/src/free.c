@@ -96,6 +96,28 @@ winnow_count_retired(Relation rel, int64 npages)
 	UnlockReleaseBuffer(buffer);
 }
 
+/* Make a page a free one.  Returns false if it was one already. */
+static bool
+free_page(Relation rel, BlockNumber block)
+{
+	Buffer		buffer = ReadBuffer(rel, block);
+	Page		page = BufferGetPage(buffer);
+	bool		used;
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	used = !PageIsNew(page) && winnow_page_kind(page) != WINNOW_PAGE_FREE;
+	if (used)
+	{
+		GenericXLogState *xlog = GenericXLogStart(rel);
+
+		winnow_page_init(GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE),
+						 WINNOW_PAGE_FREE, winnow_birth(rel));
+		GenericXLogFinish(xlog);
+	}
+	UnlockReleaseBuffer(buffer);
+	return used;
+}
+
 /*
  * The pages of a node stay.  It may be one that a crash has left unfinished, so
  * the chain ends where a page is not the node's.
@@ -143,20 +165,16 @@ winnow_retire(Relation rel, Buffer buffer)
 }
 
 /*
- * Is a page that the tree does not have the first of a node that a scan may
- * still read?  So it is as long as there is a snapshot as old as the node's
+ * May a scan still read the node, which the tree does not have, and whose first
+ * head page is locked?  So it is as long as there is a snapshot as old as the node's
  * retirement.  One that has no mark of that lost its place in the tree in a
  * crash, or to an error: it is marked now.
  */
 static bool
 may_be_read(Relation rel, Relation heap, Buffer buffer)
 {
-	Page		page = BufferGetPage(buffer);
-	WinnowGroup *group = WinnowPageGetGroup(page);
+	WinnowGroup *group = WinnowPageGetGroup(BufferGetPage(buffer));
 
-	if (PageIsNew(page) || winnow_page_kind(page) != WINNOW_PAGE_HEAD ||
-		group->first != BufferGetBlockNumber(buffer))
-		return false;
 	if ((group->flags & WINNOW_RETIRED) == 0)
 	{
 		winnow_retire(rel, buffer);
@@ -166,52 +184,42 @@ may_be_read(Relation rel, Relation heap, Buffer buffer)
 }
 
 /*
- * Add the pages of nodes that may still be read to seen.  Returns their number.
+ * Keep the nodes that may still be read: their pages are added to seen.  Returns
+ * the number of these.
+ *
+ * The first head page of the others is freed, before their other pages are.  So
+ * what a sweep that is not finished leaves of a node is not taken for a node by
+ * the next one, which may find an older snapshot: a standby's, for example.
  */
 static uint32
 keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
-			 BlockNumber nblocks)
+			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
 {
 	uint32		npages = 0;
 
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
 	{
 		Buffer		buffer;
-		bool		keep;
+		Page		page;
+		bool		first;
+		bool		needed;
 
 		if (winnow_bit_get(seen, block))
 			continue;
 		winnow_vacuum_delay();
 		buffer = ReadBuffer(rel, block);
 		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-		keep = may_be_read(rel, heap, buffer);
+		page = BufferGetPage(buffer);
+		first = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
+			WinnowPageGetGroup(page)->first == block;
+		needed = first && may_be_read(rel, heap, buffer);
 		UnlockReleaseBuffer(buffer);
-		if (keep)
+		if (needed)
 			npages += keep_node(rel, index, block, seen, nblocks);
+		else if (first && free_page(rel, block))
+			stats->pages_newly_deleted++;
 	}
 	return npages;
-}
-
-/* Make a page a free one.  Returns false if it was one already. */
-static bool
-free_page(Relation rel, BlockNumber block)
-{
-	Buffer		buffer = ReadBuffer(rel, block);
-	Page		page = BufferGetPage(buffer);
-	bool		used;
-
-	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	used = !PageIsNew(page) && winnow_page_kind(page) != WINNOW_PAGE_FREE;
-	if (used)
-	{
-		GenericXLogState *xlog = GenericXLogStart(rel);
-
-		winnow_page_init(GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE),
-						 WINNOW_PAGE_FREE, winnow_birth(rel));
-		GenericXLogFinish(xlog);
-	}
-	UnlockReleaseBuffer(buffer);
-	return used;
 }
 
 /*
@@ -224,7 +232,7 @@ void
 winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
 			 BlockNumber nblocks, uint32 retired_before, IndexBulkDeleteResult *stats)
 {
-	uint32		kept = keep_retired(rel, heap, index, seen, nblocks);
+	uint32		kept = keep_retired(rel, heap, index, seen, nblocks, stats);
 
 	stats->pages_free = 0;
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)

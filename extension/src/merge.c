@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "access/transam.h"
+#include "access/xact.h"
 #include "commands/vacuum.h"
 #include "kernels/kernels.h"
 
@@ -26,7 +27,6 @@ typedef struct Merge
 	Relation	rel;
 	Relation	heap;
 	const WinnowIndex *index;
-	int			level;			/* of the children */
 	WinnowChild *children;
 	int			nchildren;
 	int			nleft;			/* of them that there still are */
@@ -143,31 +143,45 @@ drop(Merge *merge, WinnowChild *child)
 }
 
 /*
- * Drop the children of an inner node that are empty, and merge those that have
- * lost rows and are small now.  The children are in the order of the node's chain.  Those that are no
- * more have a size below 0 afterwards, and the new ones are marked as fresh.
- * Returns whether there are any.
+ * Can the vectors of a level's rows be had?  If those of the table are values of
+ * an index expression, not in a parallel VACUUM: the user's functions may be such
+ * as cannot run there.
  */
 bool
-winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
+winnow_vectors_available(Relation rel, const WinnowIndex *index, int level)
+{
+	return level > 0 || !IsInParallelMode() ||
+		rel->rd_index->indkey.values[index->schema.vector_attno] != 0;
+}
+
+/*
+ * Merge or drop the children of an inner node that have lost rows and are small
+ * now; they may have lost them to a VACUUM that did not come to this.  level is
+ * that of the children, which are in the order of the node's chain.  Those that
+ * are no more have a size below 0 afterwards, and the new ones are marked as
+ * fresh.  Returns whether there are any.
+ */
+bool
+winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int level,
 					  WinnowChild *children, int nchildren)
 {
-	Merge		merge = {rel, heap, index, 0, children, nchildren, nchildren, NULL};
+	Merge		merge = {rel, heap, index, children, nchildren, nchildren, NULL};
 	int			small = index->list_size / SMALL_SHARE;
+	bool		merges = winnow_vectors_available(rel, index, level);
 
 	for (int i = 0; i < nchildren; i++)
 	{
 		winnow_vacuum_delay();
-		if (children[i].size == 0 && merge.nleft > 1)
+		if (children[i].holes && children[i].size == 0 && merge.nleft > 1)
 			drop(&merge, &children[i]);
-		while (children[i].changed && children[i].size > 0 && children[i].size < small)
+		while (merges && children[i].holes && children[i].size > 0 && children[i].size < small)
 		{
 			int			partner = find_partner(&merge, i);
 
 			if (partner < 0 || !merge_two(&merge, i, partner))
 				break;
 			/* the other one may stand for both */
-			children[Min(i, partner)].changed = true;
+			children[Min(i, partner)].holes = true;
 		}
 	}
 	if (merge.centroids)

@@ -361,6 +361,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	view->born = WinnowPageGetOpaque(page)->born;
 	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : PageGetLSN(page);
 	view->next = group->next;
+	view->nrows = group->nrows;
 	view->ndata = group->ndata;
 	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
 

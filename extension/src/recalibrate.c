@@ -253,7 +253,8 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 	MemoryContext old;
 	Relation	heap;
 
-	if (!due && unsettled < nrows / UNSETTLED_SHARE)
+	if ((!due && unsettled < nrows / UNSETTLED_SHARE) ||
+		!winnow_vectors_available(rel, winnow_index_open(rel, CurrentMemoryContext), 0))
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow calibration",
 									ALLOCSET_DEFAULT_SIZES);

@@ -479,7 +479,7 @@ regroup_round(Regroup *state, const WinnowStep *step, BlockNumber *node)
 			winnow_copy_node(state->rel, state->index, state->lists[l].block, InvalidBuffer,
 							 &state->copies[l]);
 		winnow_load_rows(state->rel, state->heap, state->index, state->copies, state->nchosen,
-						 &state->rows);
+						 true, &state->rows);
 		if (few_unknown(&state->rows))
 			cluster_rows(state);
 		wanted.rel = state->rel;

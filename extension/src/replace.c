@@ -124,13 +124,13 @@ winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id
 
 /*
  * The live rows of nodes that have been copied, all of one level, with their
- * vectors; those without a known vector are at the end.  That is what a leaf row
+ * vectors if they are wanted; those without a known vector are at the end.  That is what a leaf row
  * has that has been deleted or was never committed (winnow_fetch_vector): it
  * cannot be left out, since on a standby there may be a snapshot that sees it.
  */
 void
 winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
-				 const WinnowNodeCopy *copies, int ncopies, WinnowRows *rows)
+				 const WinnowNodeCopy *copies, int ncopies, bool vectors, WinnowRows *rows)
 {
 	int			level = copies[0].level;
 	const WinnowLayout *layout = winnow_layout(index, level);
@@ -165,7 +165,7 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 				if (level > 0)
 					child_vector(rel, index, level - 1, (BlockNumber) id, view, vector);
 				else
-					known = winnow_fetch_vector(fetch, rel, index, id, vector);
+					known = vectors && winnow_fetch_vector(fetch, rel, index, id, vector);
 				winnow_row_image(layout, page, slot, image);
 				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
 			}
@@ -190,7 +190,7 @@ prepare(Attempt *attempt)
 	attempt->level = attempt->copies[0].level;
 	attempt->nnew = 0;
 	winnow_load_rows(wanted->rel, wanted->heap, wanted->index, attempt->copies, wanted->nold,
-					 &attempt->rows);
+					 wanted->part != NULL, &attempt->rows);
 	if (wanted->part != NULL)
 		attempt->nnew = wanted->part(wanted->index, attempt->level, &attempt->rows,
 									 attempt->parts);

@@ -229,12 +229,19 @@ void
 winnow_team_abort(int code, Datum arg)
 {
 	WinnowTeam *team = (WinnowTeam *) DatumGetPointer(arg);
+	FileSet		set = team->set;
 
 	HOLD_INTERRUPTS();
 	if (team->parallel != NULL)
 		DestroyParallelContext(team->parallel);
-	team->parallel = NULL;
-	FileSetDeleteAll(&team->set);
+
+	/*
+	 * Listing the folder takes memory, which is short if that is why the build
+	 * has failed.  The team is in the build's context too.
+	 */
+	MemoryContextSwitchTo(ErrorContext);
+	MemoryContextReset(GetMemoryChunkContext(team));
+	FileSetDeleteAll(&set);
 	RESUME_INTERRUPTS();
 }
 

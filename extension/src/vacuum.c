@@ -72,6 +72,7 @@ vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 		Page		page;
 		WinnowGroup *group;
 		int			ndead;
+		int			nlive;
 
 		winnow_vacuum_delay();
 		buffer = winnow_read_head(state->index, state->rel, block, 0,
@@ -93,16 +94,22 @@ vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 			self->changed = true;
 		}
 		winnow_note_pages(block, group->ndata, group->data, state->seen, state->nblocks);
-		self->size += winnow_count_live(layout, page);
+		nlive = winnow_count_live(layout, page);
+		self->size += nlive;
+		self->holes |= nlive < group->nrows;
 		block = group->next;
 		UnlockReleaseBuffer(buffer);
 	}
 	state->stats->num_index_tuples += self->size;
 }
 
-/* The children of an inner node; its pages are noted as the tree's */
+/*
+ * The children of an inner node, which is self; its pages are noted as the
+ * tree's.
+ */
 static WinnowChild *
-list_children(VacuumState *state, BlockNumber node, int level, int *nchildren)
+list_children(VacuumState *state, BlockNumber node, int level, WinnowChild *self,
+			  int *nchildren)
 {
 	WinnowView *view = winnow_view_alloc(state->index);
 	WinnowChild *children = NULL;
@@ -113,6 +120,7 @@ list_children(VacuumState *state, BlockNumber node, int level, int *nchildren)
 	{
 		winnow_view_read(state->rel, state->index, block, level, InvalidXLogRecPtr, NULL, view);
 		winnow_view_note(view, state->seen, state->nblocks);
+		self->holes |= view->nlive < view->nrows;
 		if (*nchildren + view->nselected > allocated)
 		{
 			allocated = *nchildren + view->nselected;
@@ -163,11 +171,12 @@ vacuum_node(VacuumState *state, BlockNumber node, int level, WinnowChild *self)
 		vacuum_leaf(state, node, self);
 		return;
 	}
-	children = list_children(state, node, level, &nchildren);
+	children = list_children(state, node, level, self, &nchildren);
 	for (int i = 0; i < nchildren; i++)
 		vacuum_node(state, children[i].step.child, level - 1, &children[i]);
-	if (winnow_merge_children(state->rel, state->heap, state->index, children, nchildren))
-		self->changed = true;
+	if (winnow_merge_children(state->rel, state->heap, state->index, level - 1, children,
+							  nchildren))
+		self->changed = self->holes = true;
 	for (int i = 0; i < nchildren; i++)
 	{
 		if (children[i].size < 0)

@@ -20,6 +20,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/index.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
@@ -52,6 +53,17 @@ typedef struct NodeCheck
 	uint8	   *image;			/* of a row */
 	uint8	   *below;			/* summary of the rows met */
 } NodeCheck;
+
+/*
+ * May replay have changed pages since the walk began?  It says what it is about
+ * to do before it touches a page.
+ */
+bool
+winnow_check_replayed(WinnowCheck *check)
+{
+	return check->standby &&
+		(!RecoveryInProgress() || GetCurrentReplayRecPtr(NULL) != check->replay_began);
+}
 
 void
 winnow_check_failed(WinnowCheck *check, const WinnowCheckedRow *row, const char *fault)
@@ -185,7 +197,7 @@ check_head(WinnowCheck *check, NodeCheck *node)
 
 	if ((group->flags & ~WINNOW_RETIRED) != 0)
 		winnow_corrupted(check->rel, node->block, "It has unknown flags.");
-	if ((group->flags & WINNOW_RETIRED) && !check->replaying)
+	if ((group->flags & WINNOW_RETIRED) && !winnow_check_replayed(check))
 		winnow_corrupted(check->rel, node->block, "It is retired, but the tree still has it.");
 	if (group->ndata != winnow_data_pages(check->index->dims, first, group->nrows))
 		winnow_corrupted(check->rel, node->block,
@@ -385,7 +397,7 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 		winnow_row_id(layout, page, row->slot) == row->id;
 	winnow_row_image(layout, page, row->slot, node->image);
 	UnlockReleaseBuffer(buffer);
-	if (check->replaying && (!current || is_retired(check, row)))
+	if (winnow_check_replayed(check) && (!current || is_retired(check, row)))
 		return;
 	if (!right_code)
 		winnow_check_failed(check, row,
@@ -430,7 +442,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 			note_new_block(check, node->block);
 		else if (!note_block(check, block))
 		{
-			if (check->replaying)
+			if (winnow_check_replayed(check))
 				return true;
 			winnow_corrupted(check->rel, block, "It is in two places of the tree.");
 		}
@@ -489,6 +501,13 @@ check_tree(WinnowCheck *check)
 	Buffer		buffer;
 	int			level;
 
+	if (check->standby)
+	{
+		check->replay_began = GetXLogReplayRecPtr(NULL);
+		/* in the midst of a record: anything may have changed */
+		if (GetCurrentReplayRecPtr(NULL) != check->replay_began)
+			check->replay_began = InvalidXLogRecPtr;
+	}
 	check->index = check_meta_page(check->rel, &root, &asof);
 	check->code = palloc(check->index->code_bytes);
 	check->nseen = ((uint64) RelationGetNumberOfBlocks(check->rel) / 64 + 1) * 64;
@@ -514,16 +533,16 @@ check_index(Relation heap, Relation rel, bool heapallindexed)
 	check.rel = rel;
 
 	/* nothing but replay changes a standby's pages, and it takes no such lock */
-	check.replaying = RecoveryInProgress();
-	if (!check.replaying)
+	check.standby = RecoveryInProgress();
+	if (!check.standby)
 		winnow_structure_lock(rel);
 	while (!check_tree(&check))
 	{
 		winnow_check_heap_cancel(&check);
-		winnow_page_gone(rel, check.replaying, &check.restarts);
+		winnow_page_gone(rel, winnow_check_replayed(&check), &check.restarts);
 		MemoryContextReset(CurrentMemoryContext);
 	}
-	if (!check.replaying)
+	if (!check.standby)
 		winnow_structure_unlock(rel);
 
 	winnow_check_heap_end(&check, heapallindexed);

@@ -23,9 +23,11 @@ typedef struct WinnowCheck
 	 * On a standby nothing keeps replay from splitting and vacuuming under
 	 * the check.  A node may be split between the reading of its parent's page
 	 * and its own, so that it is met retired, and what is below it twice.  If
-	 * its pages are in other use by then the walk starts again.
+	 * its pages are in other use by then the walk starts again.  None of that
+	 * is let pass if nothing was replayed since the walk began.
 	 */
-	bool		replaying;
+	bool		standby;
+	XLogRecPtr	replay_began;	/* where replay was then; 0 if not between records */
 
 	int			restarts;		/* because of pages that were gone */
 	uint64	   *seen;			/* blocks met so far: a bit each */
@@ -55,6 +57,7 @@ typedef struct WinnowCheckedRow
 } WinnowCheckedRow;
 
 /* verify.c */
+extern bool winnow_check_replayed(WinnowCheck *check);
 extern bool winnow_check_code(WinnowCheck *check, const WinnowCheckedRow *row,
 							  const float *vector);
 pg_noreturn extern void winnow_check_failed(WinnowCheck *check, const WinnowCheckedRow *row,

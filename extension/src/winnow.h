@@ -341,6 +341,7 @@ typedef struct WinnowView
 	bool		hold_first;		/* keep the lock on the first head page, in "held" */
 	Buffer		held;
 	int			nlive;			/* live rows */
+	int			nrows;			/* slots ever used */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */
 	int			nselected;		/* live rows that the filter lets pass */
@@ -487,7 +488,8 @@ extern bool winnow_replace(WinnowReplacement *replacement);
 extern void winnow_copy_node(Relation rel, const WinnowIndex *index, BlockNumber node,
 							 Buffer locked, WinnowNodeCopy *copy);
 extern void winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
-							 const WinnowNodeCopy *copies, int ncopies, WinnowRows *rows);
+							 const WinnowNodeCopy *copies, int ncopies, bool vectors,
+							 WinnowRows *rows);
 extern void winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows,
 								 int count);
 extern void winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
@@ -498,12 +500,14 @@ typedef struct WinnowChild
 {
 	WinnowStep	step;			/* its row in the parent */
 	int			size;			/* live rows; < 0: it is no more */
-	bool		changed;		/* it, or what is below it, has lost rows */
+	bool		changed;		/* it, or what is below it, has lost rows just now */
+	bool		holes;			/* it has slots that have lost their rows */
 	bool		fresh;			/* it is the result of a merge */
 } WinnowChild;
 
+extern bool winnow_vectors_available(Relation rel, const WinnowIndex *index, int level);
 extern bool winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
-								  WinnowChild *children, int nchildren);
+								  int level, WinnowChild *children, int nchildren);
 extern bool winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step);
 extern void winnow_lower_root(Relation rel, const WinnowIndex *index);
 

@@ -3,11 +3,13 @@
 Each case damages the index's file in a database of its own, copied file by file from a sound one: no page of it is in
 the server's memory until a statement reads it.  Checksums are off, so that the damage reaches the extension.
 
-Environment: ``WINNOW_CORRUPTION_ROUNDS`` (default 40) is the number of cases of random damage.
+Environment: ``WINNOW_CORRUPTION_ROUNDS`` (default 20) is the number of cases of random damage,
+``WINNOW_CORRUPTION_FLIPS`` (default 30) that of single bytes that are changed, of POSITIONS; 0 stands for all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -24,7 +26,8 @@ import pytest
 from cluster import temporary_server
 from pgwinnow.server import Server
 
-ROUNDS = int(os.environ.get("WINNOW_CORRUPTION_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("WINNOW_CORRUPTION_ROUNDS", "20"))
+FLIPS = int(os.environ.get("WINNOW_CORRUPTION_FLIPS", "30"))
 DIMS = 16
 TEMPLATE = "sound"
 PATIENCE = 120.0
@@ -36,7 +39,7 @@ LOWER, UPPER = 12, 14
 MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 84
 LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, DATA = 24, 26, 28, 30, 32, 36, 40, 48
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
-HEAD_PAGE, FREE_PAGE = 2, 4
+HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
 RETIRED = 1
 # Groups of at most 64 rows whose data fits into one page: one block number, a word of live bits, ids, columns.
 LIVE, IDS = 56, 64
@@ -90,6 +93,12 @@ STATEMENTS = (
     "SELECT add_items(5001, 5200)",
     f"SELECT id FROM items WHERE number IN (2, 4, 100000) {ORDER}",
     "SELECT winnow_check('items_index', true)",
+    # Lists are merged and dropped, the root is lowered, pages are freed.
+    "DELETE FROM items WHERE id % 10 > 0 OR number < 3",
+    "VACUUM (INDEX_CLEANUP ON) items",
+    "SELECT add_items(6001, 6100)",
+    "SELECT count(*) FROM (SELECT id FROM items ORDER BY embedding <-> (SELECT random_vector(3))) AS everything",
+    "SELECT winnow_check('items_index', true)",
 )
 
 # Faults found in the index (XX), in what it says of values (22, 54), or in a version that it claims to have (0A).
@@ -109,15 +118,32 @@ class Sound:
 
 @pytest.fixture(scope="module")
 def sound() -> Iterator[Sound]:
+    with sound_index(checksums=False) as result:
+        yield result
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Sound]:
+    with sound_index(checksums=True) as result:
+        yield result
+
+
+@contextlib.contextmanager
+def sound_index(*, checksums: bool) -> Iterator[Sound]:
     settings = {"statement_timeout": "30s", "enable_seqscan": "off"}
     with temporary_server(**settings) as server:
-        server.stop()
-        server.run("pg_checksums", "--disable", "--pgdata", server.data_dir)
-        server.start()
+        if not checksums:
+            server.stop()
+            server.run("pg_checksums", "--disable", "--pgdata", server.data_dir)
+            server.start()
         with psycopg.connect(server.dsn(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {TEMPLATE}")
         with psycopg.connect(server.dsn(TEMPLATE), autocommit=True) as connection:
             connection.execute(SCHEMA)
+            # Lists that were split leave pages: some become free ones, later ones stay as they are.
+            connection.execute("DELETE FROM items WHERE id % 100 = 0")
+            connection.execute("VACUUM (INDEX_CLEANUP ON) items")
+            connection.execute("SELECT add_items(3001, 3300)")
             row = connection.execute("SELECT pg_relation_filepath('items_index')").fetchone()
             assert row is not None
             index_path = Path(row[0])
@@ -172,6 +198,19 @@ class IndexFile:
             for slot in range(self.get(group, NROWS, "H")):
                 if self.get(group, LIVE, "Q") >> slot & 1:
                     yield group, slot
+
+    def of_kind(self, kind: int, level: int = 0, retired: bool = False, later: bool = False) -> list[int]:
+        """All pages of a kind; of head pages those of a level, first or later ones, in use or retired."""
+        pages = [block for block in range(self.blocks) if self.get(block, KIND, "H") == kind]
+        if kind != HEAD_PAGE:
+            return pages
+        return [
+            block
+            for block in pages
+            if min(self.get(block, LEVEL, "H"), 1) == level
+            and (self.get(block, FLAGS, "H") == RETIRED) == retired
+            and (self.get(block, FIRST) != block) == later
+        ]
 
     def chained(self, level: int = 0) -> int:
         """A node of more than one group, on that level or above."""
@@ -604,6 +643,45 @@ def test_random_damage(sound: Sound, seed: int, number: int) -> None:
             index.content[block * PAGE + offset] = rng.choice((rng.randrange(256), 0, 255, 1))
 
     run_damaged(sound, f"random_{number}", damage)
+
+
+# What pages a byte is changed on, one of them at a time.
+TARGETS: dict[str, Callable[[IndexFile], list[int]]] = {
+    "meta": lambda index: [0],
+    "root": lambda index: [index.root()],
+    "inner": lambda index: index.of_kind(HEAD_PAGE, level=1),
+    "inner_later": lambda index: index.of_kind(HEAD_PAGE, level=1, later=True),
+    "leaf": lambda index: index.of_kind(HEAD_PAGE),
+    "leaf_later": lambda index: index.of_kind(HEAD_PAGE, later=True),
+    "retired": lambda index: index.of_kind(HEAD_PAGE, retired=True),
+    "data": lambda index: index.of_kind(DATA_PAGE),
+    "free": lambda index: index.of_kind(FREE_PAGE),
+}
+# Every byte of the headers and the special space, and some of what lies between.
+OFFSETS = (*range(64), *range(64, BORN, 61), *range(BORN, PAGE))
+POSITIONS = [(target, offset) for target in TARGETS for offset in OFFSETS]
+
+
+def flip(index: IndexFile, target: str, offset: int, rng: random.Random) -> None:
+    pages = TARGETS[target](index)
+    assert pages, f"the index has no {target} page"
+    index.flip(rng.choice(pages), offset, 1 << rng.randrange(8) if rng.random() < 0.5 else rng.randint(1, 255))
+
+
+@pytest.mark.parametrize("number", range(FLIPS or len(POSITIONS)))
+def test_changed_byte(sound: Sound, seed: int, number: int) -> None:
+    rng = random.Random(f"{seed} flip {number}")
+    target, offset = random.Random(f"{seed} flips").sample(POSITIONS, FLIPS)[number] if FLIPS else POSITIONS[number]
+    run_damaged(sound, f"{target}_{offset}", lambda index: flip(index, target, offset, rng))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_changed_byte_with_checksums(guarded: Sound, seed: int, target: str) -> None:
+    """The server finds the damage first: nothing but what reads the page fails."""
+    rng = random.Random(f"{seed} {target}")
+    errors = run_damaged(guarded, target, lambda index: flip(index, target, rng.randrange(LOWER, PAGE), rng))
+    assert all("(XX001)" in error or "(XX002)" in error for _, error in errors)
+    assert errors or target in ("retired", "free", "data")
 
 
 def test_sound_index(sound: Sound) -> None:

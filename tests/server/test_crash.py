@@ -1,7 +1,7 @@
 """Crashes: SIGKILL in the midst of mixed load, then recovery.
 
 Recovery runs with ``wal_consistency_checking = all``: every page it restores is compared with the page the primary had.
-``WINNOW_CRASH_ROUNDS`` sets how often the server is killed.
+``WINNOW_CRASH_ROUNDS`` (default 20) sets how often the server is killed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ from pgwinnow.server import Server
 from server.load import NEAREST, Load, Repeater, Worker, Writer, create_table, fill, writers
 from server.oracle import Connection, check_exact, check_indexes
 
-ROUNDS = int(os.environ.get("WINNOW_CRASH_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("WINNOW_CRASH_ROUNDS", "20"))
 
+REBUILD = (
+    "DROP INDEX IF EXISTS items_other;"
+    " CREATE INDEX items_other ON items USING winnow (e vector_l2_ops, label) WITH (list_size = 16)"
+)
 DISTURBANCES = (
     ("VACUUM (INDEX_CLEANUP ON) items",),
+    ("VACUUM (INDEX_CLEANUP ON) items", "VACUUM (INDEX_CLEANUP ON) items"),
+    ("VACUUM (INDEX_CLEANUP ON) items", REBUILD),
     ("VACUUM (INDEX_CLEANUP ON) items", "CHECKPOINT"),
     ("VACUUM (INDEX_CLEANUP ON) items", "REINDEX INDEX items_index"),
     ("CHECKPOINT",),
