@@ -461,10 +461,12 @@ carry_out(Attempt *attempt)
 						  &attempt->parts[p], true, attempt->nodes[p]);
 		wanted->new[p] = attempt->nodes[p]->block;
 	}
+	WINNOW_WAIT_POINT("replace-written");
 	if (wanted->is_root)
 		switch_root(attempt);
 	else
 		switch_children(attempt);
+	WINNOW_WAIT_POINT("replace-switched");
 
 	/* whoever has a snapshot newer than this has not seen a pointer to them */
 	now = ReadNextFullTransactionId();
@@ -499,6 +501,7 @@ winnow_replace(WinnowReplacement *wanted)
 		MemoryContextReset(context);
 		if (!hold)
 			prepare(&attempt);
+		WINNOW_WAIT_POINT("replace-copied");
 		locked = lock(&attempt);
 		if (locked && hold)
 			prepare(&attempt);
@@ -511,6 +514,7 @@ winnow_replace(WinnowReplacement *wanted)
 		uint32		npages = carry_out(&attempt);
 
 		unlock(&attempt);
+		WINNOW_WAIT_POINT("replace-retired");
 		winnow_count_retired(wanted->rel, npages);
 		done = true;
 	}

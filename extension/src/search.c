@@ -415,6 +415,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 
 	if (passed < 0)
 		return false;
+	WINNOW_WAIT_POINT("scan-tested");
 	if (passed > 0)
 	{
 		WinnowView *first = search->groups[0];
@@ -519,6 +520,7 @@ static void
 search_to_goal(WinnowSearch *search)
 {
 	search->counters->rounds++;
+	WINNOW_WAIT_POINT("scan-round");
 	rerank_active(search);
 	while (search->queue.count > 0 && !reached(search))
 	{
@@ -528,8 +530,13 @@ search_to_goal(WinnowSearch *search)
 			prefetch_node(search, &search->queue.items[0]);
 		if (!(item.level > 0 ? expand(search, &item) : probe(search, &item)))
 			start_again(search);
-		else if (item.level == 0)
+		else if (item.level > 0)
+			WINNOW_WAIT_POINT("scan-expanded");
+		else
+		{
+			WINNOW_WAIT_POINT("scan-estimated");
 			rerank_active(search);
+		}
 	}
 	winnow_fetch_idle(search->fetch);
 }

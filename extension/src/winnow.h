@@ -19,6 +19,7 @@
 #include "core/quantize.h"
 #include "core/rotate.h"
 #include "filter.h"
+#include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
 #define WINNOW_VERSION		4
@@ -50,7 +51,8 @@ typedef struct WinnowPageOpaque
 #define winnow_page_kind(page) \
 	(PageGetSpecialSize(page) == MAXALIGN(sizeof(WinnowPageOpaque)) && \
 	 WinnowPageGetOpaque(page)->page_id == WINNOW_PAGE_ID ? \
-	 WinnowPageGetOpaque(page)->kind : 0)
+		 WinnowPageGetOpaque(page)->kind : \
+		 0)
 
 /* Bytes of a page between header and special space */
 #define WINNOW_PAGE_USABLE \
