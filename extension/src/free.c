@@ -117,38 +117,6 @@ keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen
 	return npages;
 }
 
-/*
- * Retired nodes that a scan may still read: there is a snapshot as old as their
- * retirement.  Returns the number of their pages, and adds them to seen.
- */
-static uint32
-keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
-			 BlockNumber nblocks)
-{
-	uint32		npages = 0;
-
-	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
-	{
-		Buffer		buffer;
-		Page		page;
-		bool		keep;
-
-		if (winnow_bit_get(seen, block))
-			continue;
-		winnow_vacuum_delay();
-		buffer = ReadBuffer(rel, block);
-		LockBuffer(buffer, BUFFER_LOCK_SHARE);
-		page = BufferGetPage(buffer);
-		keep = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
-			(WinnowPageGetGroup(page)->flags & WINNOW_RETIRED) &&
-			!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(WinnowPageGetGroup(page)->retired_at));
-		UnlockReleaseBuffer(buffer);
-		if (keep)
-			npages += keep_node(rel, index, block, seen, nblocks);
-	}
-	return npages;
-}
-
 /* Make a page a free one.  Returns false if it was one already. */
 static bool
 free_page(Relation rel, BlockNumber block)
@@ -173,6 +141,48 @@ free_page(Relation rel, BlockNumber block)
 }
 
 /*
+ * Keep the retired nodes that a scan may still read: there is a snapshot as old
+ * as their retirement.  Returns the number of their pages, and adds them to seen.
+ *
+ * Of the others the first head page, the one that says so, is freed at once.
+ * Were it freed after another page of the node and VACUUM cancelled in between,
+ * the next might have to keep a node that is not whole: horizons can go back.
+ */
+static uint32
+settle_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
+			   BlockNumber nblocks, IndexBulkDeleteResult *stats)
+{
+	uint32		npages = 0;
+
+	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
+	{
+		Buffer		buffer;
+		Page		page;
+		bool		retired;
+		uint64		retired_at = 0;
+
+		if (winnow_bit_get(seen, block))
+			continue;
+		winnow_vacuum_delay();
+		buffer = ReadBuffer(rel, block);
+		LockBuffer(buffer, BUFFER_LOCK_SHARE);
+		page = BufferGetPage(buffer);
+		retired = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
+			(WinnowPageGetGroup(page)->flags & WINNOW_RETIRED);
+		if (retired)
+			retired_at = WinnowPageGetGroup(page)->retired_at;
+		UnlockReleaseBuffer(buffer);
+		if (!retired)
+			continue;
+		if (!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(retired_at)))
+			npages += keep_node(rel, index, block, seen, nblocks);
+		else if (free_page(rel, block))
+			stats->pages_newly_deleted++;
+	}
+	return npages;
+}
+
+/*
  * Free what is not in use.  seen has a bit set for each of the first nblocks
  * blocks that the tree has; the structure lock has been held since before the
  * walk that found them.  Among the others are pages of nodes that were replaced,
@@ -182,7 +192,7 @@ void
 winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
 			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
 {
-	uint32		kept = keep_retired(rel, heap, index, seen, nblocks);
+	uint32		kept = settle_retired(rel, heap, index, seen, nblocks, stats);
 
 	stats->pages_free = 0;
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)

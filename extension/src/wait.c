@@ -4,7 +4,8 @@
  *
  * A test's session takes the advisory lock of a point; a session that has the
  * point's name in winnow.wait_points, a list, then stops there until the lock is
- * given up.  No name is part of another.
+ * given up.  No name is part of another.  The locks are those of template1, so
+ * that whoever takes them has no snapshot in the database that is tested.
  */
 #include "postgres.h"
 
@@ -12,8 +13,8 @@
 
 #ifdef WINNOW_WAIT_POINTS
 
+#include "catalog/pg_database.h"
 #include "common/hashfn.h"
-#include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
 
@@ -43,7 +44,7 @@ winnow_wait_at(const char *point)
 
 	if (strstr(wait_points, point) == NULL)
 		return;
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, WAIT_POINT_CLASS,
+	SET_LOCKTAG_ADVISORY(tag, Template1DbOid, WAIT_POINT_CLASS,
 						 hash_bytes((const unsigned char *) point, strlen(point)), 2);
 	(void) LockAcquire(&tag, ShareLock, false, false);
 	LockRelease(&tag, ShareLock, false);

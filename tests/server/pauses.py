@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import psycopg
 
+from pgwinnow.server import Server
 from server.oracle import Connection
 
 T = TypeVar("T")
@@ -54,12 +55,15 @@ class Session:
 
 
 class Gate:
-    """Points where sessions wait.  It is closed to begin with, and keeps no transaction open."""
+    """Points where sessions wait.  It is closed to begin with.
 
-    def __init__(self, dsn: str, *points: str) -> None:
+    Its own sessions are in template1: a snapshot of theirs would keep rows and pages from being removed.
+    """
+
+    def __init__(self, server: Server, *points: str) -> None:
         self.points = points
-        self._keepers = [Session(dsn), Session(dsn)]
-        self._observer: Connection = psycopg.connect(dsn, autocommit=True)
+        self._keepers = [Session(server.dsn("template1")), Session(server.dsn("template1"))]
+        self._observer: Connection = psycopg.connect(server.dsn("template1"), autocommit=True)
         for point in points:
             self._keepers[0].connection.execute(LOCK, [CLASS, point])
         self._keeper = dict.fromkeys(points, 0)
