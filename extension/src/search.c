@@ -485,6 +485,8 @@ start(WinnowSearch *search)
 	search->active.count = 0;
 	search->pool.count = 0;
 	search->results.count = 0;
+	/* where a node was left when a page of it was gone: no way to get to the root */
+	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
 	set_goal(search, search->goal);
