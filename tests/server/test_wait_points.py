@@ -21,7 +21,7 @@ from server.load import DIMS, NEAREST, create_table, fill
 from server.oracle import INDEX_ONLY, NO_INDEX, Connection, check_indexes, complaint, matching_rows, rows_of
 from server.pauses import PATIENCE, Gate, Session
 
-VACUUM = "VACUUM (INDEX_CLEANUP ON) items"
+VACUUM = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) items"
 REINDEX = "REINDEX INDEX CONCURRENTLY items_index"
 CONDITIONS = ("true", "bucket >= 100", "bucket < 10", "label = 'label 3'")
 
