@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
 from pgwinnow.server import Server
 from server.oracle import Connection
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE = 60.0
@@ -20,7 +21,6 @@ PATIENCE = 60.0
 CLASS = 7411
 """First key of the advisory locks of the points, as in wait.c."""
 
-LOCK = "SELECT pg_advisory_lock(%s, hashtext(%s))"
 UNLOCK = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND NOT granted"
 BLOCKED = (
@@ -37,6 +37,11 @@ def eventually(what: str, happened: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+def take(connection: Connection, point: str) -> None:
+    """Take the lock of a point."""
+    connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [CLASS, point])
+
+
 class Session:
     """A connection with a thread that uses it."""
 
@@ -44,9 +49,9 @@ class Session:
         self.connection: Connection = psycopg.connect(dsn, autocommit=True)
         self._thread = ThreadPoolExecutor(1)
 
-    def start(self, work: Callable[[Connection], T]) -> Future[T]:
+    def start(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Let the thread do something with the connection."""
-        return self._thread.submit(work, self.connection)
+        return self._thread.submit(work, self.connection, *args, **kwargs)
 
     def close(self) -> None:
         """Close the connection; the thread has nothing to do."""
@@ -65,7 +70,7 @@ class Gate:
         self._keepers = [Session(server.dsn("template1")), Session(server.dsn("template1"))]
         self._observer: Connection = psycopg.connect(server.dsn("template1"), autocommit=True)
         for point in points:
-            self._keepers[0].connection.execute(LOCK, [CLASS, point])
+            take(self._keepers[0].connection, point)
         self._keeper = dict.fromkeys(points, 0)
 
     def setting(self) -> str:
@@ -95,7 +100,7 @@ class Gate:
         # Who waits first gets the lock first: the other keeper has it as soon as the session has passed.
         other = 1 - self._keeper[point]
         before = self._waiting()
-        taken = self._keepers[other].start(lambda c: c.execute(LOCK, [CLASS, point]))
+        taken = self._keepers[other].start(take, point)
         eventually("the other keeper waits too", lambda: self._waiting() > before)
         self.open(point)
         taken.result(PATIENCE)

@@ -282,13 +282,11 @@ def stopped(server: Server, sessions: Sessions, pause: Pause) -> Iterator[Gate]:
     """A session does something, and has stopped; in the end it goes on."""
     *earlier, point = pause.points.split(",")
     with closed_gate(server, *earlier, point) as gate:
-        setting = gate.setting()
-        session = sessions()
-        paused = session.start(lambda c: pause.work(c, setting))
+        paused = sessions().start(pause.work, gate.setting())
         for name in earlier:
             gate.wait_for(paused)
             # What a build has not seen is added when the index is validated.
-            sessions().start(lambda c: add_rows(c, 30)).result(PATIENCE)
+            sessions().start(add_rows, 30).result(PATIENCE)
             gate.open(name)
         gate.wait_for(paused)
         yield gate
@@ -342,8 +340,7 @@ def test_scan_step_by_step(server: Server, connection: Connection, sessions: Ses
     """The tree becomes another one between any two steps of a scan."""
     actions = itertools.cycle([churn, few, update, churn, many])
     with closed_gate(server, point) as gate:
-        setting = gate.setting()
-        paused = sessions().start(lambda c: work(c, setting))
+        paused = sessions().start(work, gate.setting())
         for _ in itertools.islice(steps(gate, paused), 12):
             next(actions)(connection)
         gate.open()
@@ -355,8 +352,7 @@ def test_scan_step_by_step(server: Server, connection: Connection, sessions: Ses
 def test_vacuum_step_by_step(server: Server, connection: Connection, sessions: Sessions, point: str) -> None:
     """Rows are added between any two steps of VACUUM."""
     with closed_gate(server, point) as gate:
-        setting = gate.setting()
-        paused = sessions().start(lambda c: vacuum(c, setting))
+        paused = sessions().start(vacuum, gate.setting())
         for number in itertools.islice(steps(gate, paused), 12):
             add_rows(connection, 3)
             fill(connection, 5, first=60_000 + 5 * number)
@@ -372,8 +368,7 @@ def test_node_changes_before_it_is_replaced(
 ) -> None:
     """What has been copied is out of date every time, until the node is locked for good."""
     with closed_gate(server, "replace-copied") as gate:
-        setting = gate.setting()
-        paused = sessions().start(lambda c: work(c, setting))
+        paused = sessions().start(work, gate.setting())
         for number in itertools.islice(steps(gate, paused), 12):
             fill(connection, 40, first=20_000 + 40 * number)
         gate.open()
@@ -391,9 +386,8 @@ def test_interrupted_sweep(server: Server, connection: Connection, sessions: Ses
             elsewhere.execute("SELECT pg_current_xact_id()")
             fill(connection, 60, first=70_000 + 60 * number)
             connection.execute("DELETE FROM items WHERE id %% 7 = %s", [number % 7])
-            setting = gate.setting()
             session = sessions()
-            paused = session.start(lambda c: vacuum(c, setting))
+            paused = session.start(vacuum, gate.setting())
             for _ in itertools.islice(steps(gate, paused), 5 * number + 3):
                 pass
             connection.execute("SELECT pg_cancel_backend(%s)", [session.connection.info.backend_pid])
