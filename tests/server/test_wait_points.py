@@ -376,6 +376,64 @@ def test_node_changes_before_it_is_replaced(
     check(connection)
 
 
+def emptied(connection: Connection) -> None:
+    """All rows go, and the tree becomes a single list."""
+    connection.execute("DELETE FROM items")
+    connection.execute(VACUUM)
+
+
+def filled(connection: Connection) -> None:
+    """The tree grows several levels."""
+    add_rows(connection, 200)
+
+
+@pytest.mark.parametrize("action", [emptied, filled])
+@pytest.mark.parametrize(
+    ("work", "point"), [(insert, "insert-descended"), (insert, "split"), (scan, "scan-tested"), (scan, "scan-round")]
+)
+def test_root_grows(
+    server: Server, connection: Connection, sessions: Sessions, work: Work, point: str, action: Action
+) -> None:
+    """The root is a list when a session looks for it, and has been replaced when it goes on."""
+    connection.execute("TRUNCATE items")
+    add_rows(connection, 8)
+    with stopped(server, sessions, Pause(work, point, (), ())):
+        filled(connection)
+        action(connection)
+    check(connection)
+
+
+@pytest.mark.parametrize("action", [few, filled])
+@pytest.mark.parametrize(
+    ("work", "point"),
+    [(insert, "insert-descended"), (insert, "split"), (scan, "scan-expanded"), (cursor, "scan-round")],
+)
+def test_root_is_lowered(
+    server: Server, connection: Connection, sessions: Sessions, work: Work, point: str, action: Action
+) -> None:
+    """The root is an inner node when a session looks for it; a list is the root when it goes on, or another node."""
+    add_rows(connection, 20)
+    with stopped(server, sessions, Pause(work, point, (), ())):
+        emptied(connection)
+        action(connection)
+        emptied(connection)
+    check(connection)
+
+
+@pytest.mark.parametrize("point", ["vacuum-walk", "vacuum-merge", "vacuum-root", "vacuum-sweep"])
+@pytest.mark.parametrize("action", [few, filled, read])
+def test_vacuum_of_an_emptied_tree(
+    server: Server, connection: Connection, sessions: Sessions, point: str, action: Action
+) -> None:
+    connection.execute("DELETE FROM items")
+    with stopped(server, sessions, Pause(vacuum, point, (), ())) as gate:
+        other = sessions()
+        done = other.start(action)
+        gate.blocks(done, other)
+    done.result(PATIENCE)
+    check(connection)
+
+
 def test_interrupted_sweep(server: Server, connection: Connection, sessions: Sessions) -> None:
     """Some of the free pages have been freed when VACUUM is cancelled; then retired nodes count as being read again.
 
