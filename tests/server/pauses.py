@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Concatenate, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
@@ -47,15 +47,23 @@ class Session:
 
     def __init__(self, dsn: str) -> None:
         self.connection: Connection = psycopg.connect(dsn, autocommit=True)
+        self.pid = self.connection.info.backend_pid
         self._thread = ThreadPoolExecutor(1)
+        self._works: list[Future[Any]] = []
 
     def start(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Let the thread do something with the connection."""
-        return self._thread.submit(work, self.connection, *args, **kwargs)
+        future = self._thread.submit(work, self.connection, *args, **kwargs)
+        self._works.append(future)
+        return future
+
+    def comes_to_an_end(self) -> bool:
+        """Wait until the thread has nothing to do; it never does if backends wait for one another."""
+        return not wait(self._works, PATIENCE).not_done
 
     def close(self) -> None:
-        """Close the connection; the thread has nothing to do."""
-        self._thread.shutdown()
+        """Close the connection, whatever it is used for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
         self.connection.close()
 
 
@@ -86,10 +94,9 @@ class Gate:
 
     def blocks(self, future: Future[T], session: Session) -> bool:
         """Wait until a session has to wait for a lock, or is done: which of them?"""
-        pid = session.connection.info.backend_pid
 
         def is_blocked() -> bool:
-            record = self._observer.execute(BLOCKED, [pid]).fetchone()
+            record = self._observer.execute(BLOCKED, [session.pid]).fetchone()
             return record is not None and bool(record[0])
 
         eventually("the session ends, or waits for a lock", lambda: future.done() or is_blocked())
@@ -116,7 +123,8 @@ class Gate:
     def close(self) -> None:
         """End it, whoever waits."""
         for keeper in self._keepers:
-            keeper.connection.execute("SELECT pg_advisory_unlock_all()")
+            # It may itself be waiting, if the test has failed.
+            self._observer.execute("SELECT pg_terminate_backend(%s, 10000)", [keeper.pid])
             keeper.close()
         self._observer.close()
 

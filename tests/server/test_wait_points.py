@@ -48,6 +48,8 @@ def sessions(server: Server) -> Iterator[Sessions]:
         return made[-1]
 
     yield make
+    if not all(session.comes_to_an_end() for session in made):
+        server.kill()
     for session in made:
         session.close()
 
@@ -184,7 +186,6 @@ def update(connection: Connection) -> None:
 
 
 def read(connection: Connection) -> None:
-    compare(connection)
     compare(connection)
 
 
@@ -341,8 +342,9 @@ def test_scan_step_by_step(server: Server, connection: Connection, sessions: Ses
     actions = itertools.cycle([churn, few, update, churn, many])
     with closed_gate(server, point) as gate:
         paused = sessions().start(work, gate.setting())
+        other = sessions()
         for _ in itertools.islice(steps(gate, paused), 12):
-            next(actions)(connection)
+            other.start(next(actions)).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)
     check(connection)
@@ -353,10 +355,11 @@ def test_vacuum_step_by_step(server: Server, connection: Connection, sessions: S
     """Rows are added between any two steps of VACUUM."""
     with closed_gate(server, point) as gate:
         paused = sessions().start(vacuum, gate.setting())
+        other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            add_rows(connection, 3)
-            fill(connection, 5, first=60_000 + 5 * number)
-            compare(connection)
+            other.start(add_rows, 3).result(PATIENCE)
+            other.start(fill, 5, first=60_000 + 5 * number).result(PATIENCE)
+            other.start(read).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)
     check(connection)
@@ -369,8 +372,9 @@ def test_node_changes_before_it_is_replaced(
     """What has been copied is out of date every time, until the node is locked for good."""
     with closed_gate(server, "replace-copied") as gate:
         paused = sessions().start(work, gate.setting())
+        other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            fill(connection, 40, first=20_000 + 40 * number)
+            other.start(fill, 40, first=20_000 + 40 * number).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)
     check(connection)
@@ -398,8 +402,9 @@ def test_root_grows(
     connection.execute("TRUNCATE items")
     add_rows(connection, 8)
     with stopped(server, sessions, Pause(work, point, (), ())):
-        filled(connection)
-        action(connection)
+        other = sessions()
+        for change in (filled, action):
+            other.start(change).result(PATIENCE)
     check(connection)
 
 
@@ -414,9 +419,9 @@ def test_root_is_lowered(
     """The root is an inner node when a session looks for it; a list is the root when it goes on, or another node."""
     add_rows(connection, 20)
     with stopped(server, sessions, Pause(work, point, (), ())):
-        emptied(connection)
-        action(connection)
-        emptied(connection)
+        other = sessions()
+        for change in (emptied, action, emptied):
+            other.start(change).result(PATIENCE)
     check(connection)
 
 
@@ -448,7 +453,7 @@ def test_interrupted_sweep(server: Server, connection: Connection, sessions: Ses
             paused = session.start(vacuum, gate.setting())
             for _ in itertools.islice(steps(gate, paused), 5 * number + 3):
                 pass
-            connection.execute("SELECT pg_cancel_backend(%s)", [session.connection.info.backend_pid])
+            connection.execute("SELECT pg_cancel_backend(%s)", [session.pid])
             with pytest.raises(psycopg.errors.QueryCanceled):
                 paused.result(PATIENCE)
             with psycopg.connect(server.dsn()) as reader:
