@@ -42,6 +42,8 @@ class OpenCursor:
         """Fetch the rest and compare all with what was there when the cursor was opened."""
         while self.fetch(1000):
             pass
+        # A closed connection's snapshot lives on for a moment.
+        self.connection.rollback()
         self.connection.close()
         wrong = complaint(rows_of(self.records), self.expected, exact=True, ordered=self.recall == 1)
         assert wrong is None, f"at recall {self.recall}: {wrong}"

@@ -23,7 +23,7 @@ from server.pauses import PATIENCE, Gate, Session
 
 VACUUM = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) items"
 REINDEX = "REINDEX INDEX CONCURRENTLY items_index"
-CONDITIONS = ("true", "bucket >= 100", "bucket < 10", "label = 'label 3'")
+CONDITIONS = ("true", "bucket >= 5000", "bucket >= 100", "bucket < 10", "label = 'label 3'")
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,11 @@ def connection(server: Server) -> Iterator[Connection]:
         yield connection
 
 
-def add_rows(connection: Connection, count: int) -> None:
-    """Add rows that are near one another, of new buckets."""
-    coordinates = f"SELECT array_agg(3 * (i %% 3) + sin(g * 7 + i * i) / 2) FROM generate_series(1, {DIMS}) i"
+def add_rows(connection: Connection, count: int, *, bucket: int = 100, centre: int = 3) -> None:
+    """Add rows that are near one another, of new buckets from the one given."""
+    coordinates = f"SELECT array_agg({centre} * (i %% 3) + sin(g * 7 + i * i) / 2) FROM generate_series(1, {DIMS}) i"
     connection.execute(
-        f"INSERT INTO items SELECT g, 100 + g %% 97, 'label ' || g %% 5, ({coordinates})::real[]::vector"
+        f"INSERT INTO items SELECT g, {bucket} + g %% 97, 'label ' || g %% 5, ({coordinates})::real[]::vector"
         " FROM (SELECT nextval('ids') AS g FROM generate_series(1, %s)) s",
         [count],
     )
@@ -405,6 +405,33 @@ def test_root_grows(
         other = sessions()
         for change in (filled, action):
             other.start(change).result(PATIENCE)
+    check(connection)
+
+
+def insert_one(connection: Connection, setting: str) -> None:
+    connection.execute(setting)
+    add_rows(connection, 1, bucket=5000)
+
+
+@pytest.mark.parametrize("point", ["insert-descended", "insert-locked"])
+def test_root_splits(server: Server, connection: Connection, sessions: Sessions, point: str) -> None:
+    """Far from where the row belongs: only the root says that the way from it is out of date."""
+
+    def levels() -> int:
+        record = connection.execute("SELECT levels FROM winnow_index_info('items_index')").fetchone()
+        assert record is not None
+        return int(str(record[0]))
+
+    connection.execute("TRUNCATE items")
+    add_rows(connection, 20)
+    add_rows(connection, 20, centre=7)
+    before = levels()
+    with stopped(server, sessions, Pause(insert_one, point, (), ())) as gate:
+        other = sessions()
+        done = other.start(add_rows, 400, centre=7)
+        gate.blocks(done, other)
+    done.result(PATIENCE)
+    assert levels() > before
     check(connection)
 
 
