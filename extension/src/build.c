@@ -229,7 +229,9 @@ winnow_build(Relation heap, Relation rel, IndexInfo *info)
 
 	if (RelationGetNumberOfBlocks(rel) != 0)
 		elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(rel));
+	WINNOW_WAIT_POINT("build");
 	build_pages(heap, rel, info, MAIN_FORKNUM, result);
+	WINNOW_WAIT_POINT("built");
 	return result;
 }
 

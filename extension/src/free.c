@@ -51,6 +51,7 @@ winnow_allocate(Relation rel)
 				if (PageIsNew(page) || winnow_page_kind(page) == WINNOW_PAGE_FREE)
 				{
 					winnow_structure_unlock(rel);
+					WINNOW_WAIT_POINT("allocate");
 					return buffer;
 				}
 				LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
@@ -104,6 +105,7 @@ free_page(Relation rel, BlockNumber block)
 	Page		page = BufferGetPage(buffer);
 	bool		used;
 
+	WINNOW_WAIT_POINT("sweep-free");
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	used = !PageIsNew(page) && winnow_page_kind(page) != WINNOW_PAGE_FREE;
 	if (used)

@@ -182,8 +182,10 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 		if (ndescents++ == MAX_DESCENTS)
 			winnow_corrupted(rel, path.leaf, "It is retired, or a node above it is.");
 		winnow_descend(state->descent, state->vector, &path);
+		WINNOW_WAIT_POINT("insert-descended");
 		if (!lock_path(rel, index, &path, state->image, held))
 			continue;
+		WINNOW_WAIT_POINT("insert-locked");
 		appended = append_to_leaf(rel, state, path.leaf, tid, &nlive);
 		unlock_path(held, path.nsteps);
 	} while (!appended);

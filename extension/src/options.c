@@ -42,6 +42,7 @@ winnow_options_init(void)
 							 "The best one that the CPU supports and that is not above this is taken.",
 							 &simd_level, WINNOW_SIMD_AVX512_VPOPCNT, simd_entries,
 							 PGC_USERSET, 0, NULL, assign_simd, NULL);
+	winnow_wait_init();
 	MarkGUCPrefixReserved("winnow");
 
 	option_kind = add_reloption_kind();

@@ -454,10 +454,12 @@ carry_out(Attempt *attempt)
 						  &attempt->parts[p], true, attempt->nodes[p]);
 		wanted->new[p] = attempt->nodes[p]->block;
 	}
+	WINNOW_WAIT_POINT("replace-written");
 	if (wanted->is_root)
 		switch_root(attempt);
 	else
 		switch_children(attempt);
+	WINNOW_WAIT_POINT("replace-switched");
 
 	/* whoever has a snapshot newer than this has not seen a pointer to them */
 	now = ReadNextFullTransactionId();
@@ -497,6 +499,7 @@ winnow_replace(WinnowReplacement *wanted)
 		}
 		if (!hold)
 			prepare(&attempt);
+		WINNOW_WAIT_POINT("replace-copied");
 		locked = lock(&attempt);
 		if (locked && hold)
 			prepare(&attempt);
@@ -510,6 +513,7 @@ winnow_replace(WinnowReplacement *wanted)
 		uint32		npages = carry_out(&attempt);
 
 		unlock(&attempt);
+		WINNOW_WAIT_POINT("replace-retired");
 		done = wanted->write == NULL || attempt.nnew > 0;
 		if (done)
 			winnow_count_retired(wanted->rel, npages);

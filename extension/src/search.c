@@ -415,6 +415,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 
 	if (passed < 0)
 		return false;
+	WINNOW_WAIT_POINT("scan-tested");
 	if (passed > 0)
 	{
 		WinnowView *first = search->groups[0];
@@ -484,6 +485,8 @@ start(WinnowSearch *search)
 	search->active.count = 0;
 	search->pool.count = 0;
 	search->results.count = 0;
+	/* where a node was left when a page of it was gone: no way to get to the root */
+	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
 	set_goal(search, search->goal);
@@ -520,6 +523,7 @@ static void
 search_to_goal(WinnowSearch *search)
 {
 	search->counters->rounds++;
+	WINNOW_WAIT_POINT("scan-round");
 	rerank_active(search);
 	while (search->queue.count > 0 && !reached(search))
 	{
@@ -529,8 +533,13 @@ search_to_goal(WinnowSearch *search)
 			prefetch_node(search, &search->queue.items[0]);
 		if (!(item.level > 0 ? expand(search, &item) : probe(search, &item)))
 			start_again(search);
-		else if (item.level == 0)
+		else if (item.level > 0)
+			WINNOW_WAIT_POINT("scan-expanded");
+		else
+		{
+			WINNOW_WAIT_POINT("scan-estimated");
 			rerank_active(search);
+		}
 	}
 	winnow_fetch_idle(search->fetch);
 }

@@ -90,6 +90,7 @@ winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const Winnow
 	WinnowReplacement split = {0};
 	int			depth = path->nsteps;
 
+	WINNOW_WAIT_POINT("split");
 	if (nlive > PATIENCE * index->list_size)
 		winnow_structure_lock(rel);
 	else if (!winnow_structure_try_lock(rel))

@@ -169,14 +169,17 @@ vacuum_node(VacuumState *state, BlockNumber node, int level, WinnowChild *self)
 	if (level == 0)
 	{
 		vacuum_leaf(state, node, self);
+		WINNOW_WAIT_POINT("vacuum-leaf");
 		return;
 	}
 	children = list_children(state, node, level, self, &nchildren);
 	for (int i = 0; i < nchildren; i++)
 		vacuum_node(state, children[i].step.child, level - 1, &children[i]);
+	WINNOW_WAIT_POINT("vacuum-merge");
 	if (winnow_merge_children(state->rel, state->heap, state->index, level - 1, children,
 							  nchildren))
 		self->changed = self->holes = true;
+	WINNOW_WAIT_POINT("vacuum-tighten");
 	for (int i = 0; i < nchildren; i++)
 	{
 		if (children[i].size < 0)
@@ -222,13 +225,16 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	state.seen = palloc_extended(sizeof(uint64) * (state.nblocks / 64 + 1),
 								 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	retired_before = winnow_retired_pages(state.rel);
+	WINNOW_WAIT_POINT("vacuum-walk");
 	root = winnow_read_root(state.rel, NULL);
 	view = winnow_view_alloc(state.index);
 	winnow_view_read(state.rel, state.index, root, -1, InvalidXLogRecPtr, NULL, view);
 	vacuum_node(&state, root, view->level, &top);
+	WINNOW_WAIT_POINT("vacuum-root");
 	winnow_lower_root(state.rel, state.index);
 	winnow_sweep(state.rel, state.heap, state.index, state.seen, state.nblocks,
 				 retired_before, stats);
+	WINNOW_WAIT_POINT("vacuum-walk");
 	winnow_structure_unlock(state.rel);
 
 	stats->estimated_count = false;

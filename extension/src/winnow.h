@@ -19,6 +19,7 @@
 #include "core/quantize.h"
 #include "core/rotate.h"
 #include "filter.h"
+#include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
 #define WINNOW_VERSION		4
