@@ -18,6 +18,7 @@
 
 /* Nodes with fewer rows than this share of list_size are merged ... */
 #define SMALL_SHARE 8
+#define LEAST_ROWS 3
 
 /* ... if the result has at most this part of it, so that it is not split soon */
 #define MERGED_PART(list_size) ((list_size) - (list_size) / 4)
@@ -166,7 +167,7 @@ winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int
 					  WinnowChild *children, int nchildren)
 {
 	Merge		merge = {rel, heap, index, children, nchildren, nchildren, NULL};
-	int			small = index->list_size / SMALL_SHARE;
+	int			small = Max(index->list_size / SMALL_SHARE, LEAST_ROWS);
 	bool		merges = winnow_vectors_available(rel, index, level);
 
 	for (int i = 0; i < nchildren; i++)

@@ -232,9 +232,9 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	vacuum_node(&state, root, view->level, &top);
 	WINNOW_WAIT_POINT("vacuum-root");
 	winnow_lower_root(state.rel, state.index);
+	WINNOW_WAIT_POINT("vacuum-sweep");
 	winnow_sweep(state.rel, state.heap, state.index, state.seen, state.nblocks,
 				 retired_before, stats);
-	WINNOW_WAIT_POINT("vacuum-walk");
 	winnow_structure_unlock(state.rel);
 
 	stats->estimated_count = false;

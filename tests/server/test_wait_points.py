@@ -357,8 +357,8 @@ def test_vacuum_step_by_step(server: Server, connection: Connection, sessions: S
         paused = sessions().start(vacuum, gate.setting())
         other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            other.start(add_rows, 3).result(PATIENCE)
-            other.start(fill, 5, first=60_000 + 5 * number).result(PATIENCE)
+            # A list that is four times too large makes an insert wait for VACUUM.
+            other.start(fill, 2, first=60_000 + 2 * number).result(PATIENCE)
             other.start(read).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)
@@ -374,7 +374,8 @@ def test_node_changes_before_it_is_replaced(
         paused = sessions().start(work, gate.setting())
         other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            other.start(fill, 40, first=20_000 + 40 * number).result(PATIENCE)
+            # A list that is four times too large makes an insert wait for a split.
+            other.start(fill, 12, first=20_000 + 12 * number).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)
     check(connection)
