@@ -22,88 +22,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* An array of intervals that grows; not in order until it is normalised */
-typedef struct CodeRangeList
-{
-	int			count;
-	int			capacity;
-	CodeRange   *items;
-} CodeRangeList;
-
-/* ----------
- * Sets of codes
- * ----------
- */
-
-static void
-list_add(CodeRangeList *list, int64 low, int64 high)
-{
-	if (low > high)
-		return;
-	if (list->count == list->capacity)
-	{
-		list->capacity = Max(4, list->capacity * 2);
-		if (list->items == NULL)
-			list->items = palloc_array(CodeRange, list->capacity);
-		else
-			list->items = repalloc_array(list->items, CodeRange, list->capacity);
-	}
-	list->items[list->count++] = (CodeRange){.low = low, .high = high};
-}
-
-static int
-compare_intervals(const void *a, const void *b)
-{
-	int64		first = ((const CodeRange *) a)->low;
-	int64		second = ((const CodeRange *) b)->low;
-
-	return first < second ? -1 : first > second;
-}
-
-/* Sort the intervals of a list, and join those that overlap or touch */
-static CodeSet *
-list_to_set(CodeRangeList *list)
-{
-	CodeSet *set = palloc0_object(CodeSet);
-
-	set->items = list->items;
-	if (list->count > 1)
-		qsort(list->items, list->count, sizeof(CodeRange), compare_intervals);
-
-	for (int i = 0; i < list->count; i++)
-	{
-		CodeRange	next = list->items[i];
-		CodeRange   *last = set->count > 0 ? &set->items[set->count - 1] : NULL;
-
-		if (last != NULL && (last->high == PG_INT64_MAX || next.low <= last->high + 1))
-			last->high = Max(last->high, next.high);
-		else
-			set->items[set->count++] = next;
-	}
-	return set;
-}
-
-/* The codes in both sets; a NULL set holds all codes */
-static CodeSet *
-intersect(CodeSet *a, CodeSet *b)
-{
-	CodeRangeList list = {0};
-
-	if (a == NULL || b == NULL)
-		return a == NULL ? b : a;
-
-	for (int i = 0, j = 0; i < a->count && j < b->count;)
-	{
-		list_add(&list, Max(a->items[i].low, b->items[j].low),
-				 Min(a->items[i].high, b->items[j].high));
-		if (a->items[i].high < b->items[j].high)
-			i++;
-		else
-			j++;
-	}
-	return list_to_set(&list);
-}
-
 /* ----------
  * Constants
  * ----------
@@ -176,14 +94,14 @@ add_placed(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
 			if (!place.exact)
 				break;
 			if (place.low > low)
-				list_add(list, low, Min(high, place.low - 1));
+				winnow_codes_add(list, low, Min(high, place.low - 1));
 			if (place.high < high)
-				list_add(list, Max(low, place.high + 1), high);
+				winnow_codes_add(list, Max(low, place.high + 1), high);
 			return;
 		default:
 			elog(ERROR, "unexpected strategy %d", strategy);
 	}
-	list_add(list, low, high);
+	winnow_codes_add(list, low, high);
 }
 
 /*
@@ -204,7 +122,7 @@ add_enum_values(CodeRangeList *list, const WinnowAttr *attr, ScanKey key, Datum 
 		{
 			int64		code = attr->type->code(member);
 
-			list_add(list, code, code);
+			winnow_codes_add(list, code, code);
 		}
 	}
 	ReleaseCatCacheList(members);
@@ -274,7 +192,7 @@ compile_codes(AttrTest *test, ScanKey key, const CodedElement *elements, int cou
 		add_placed(&list, attr, key->sk_strategy, place);
 		decided &= place.exact;
 	}
-	test->codes = intersect(test->codes, list_to_set(&list));
+	test->codes = winnow_codes_intersect(test->codes, winnow_codes_set(&list));
 	return decided;
 }
 
@@ -291,9 +209,9 @@ compile_hashes(AttrTest *test, ScanKey key, const CodedElement *elements, int co
 	{
 		int64		hash = winnow_filter_code(test->attr, elements[i].value);
 
-		list_add(&list, hash, hash);
+		winnow_codes_add(&list, hash, hash);
 	}
-	test->hashes = intersect(test->hashes, list_to_set(&list));
+	test->hashes = winnow_codes_intersect(test->hashes, winnow_codes_set(&list));
 }
 
 /*
@@ -455,6 +373,17 @@ compile_hash_bloom(AttrTest *test)
 	test->hash_bloom = bloom;
 }
 
+/* What is made of a test when all its keys are known */
+static void
+finish_test(AttrTest *test)
+{
+	if (test->codes != NULL && test->codes->count > MAX_PASSES)
+		test->codes->lookup = winnow_codes_lookup(test->codes);
+	if (test->hashes != NULL && test->hashes->count > MAX_PASSES)
+		test->hashes->lookup = winnow_codes_lookup(test->hashes);
+	compile_hash_bloom(test);
+}
+
 /*
  * A key on the vector column, which can only be IS [NOT] NULL.  No column
  * says; the row does.
@@ -525,8 +454,8 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 		else
 			filter->never = !compile_key(filter, test, &keys[i]);
 	}
-	for (int i = 0; i < filter->ntests; i++)
-		compile_hash_bloom(&filter->tests[i]);
+	for (int i = 0; i < filter->ntests && !filter->never; i++)
+		finish_test(&filter->tests[i]);
 
 	MemoryContextSwitchTo(old);
 	return filter;

@@ -15,12 +15,6 @@
 /* Words of a mask of as many rows as a page could possibly have */
 #define MASK_WORDS	WINNOW_MASK_WORDS(BLCKSZ)
 
-/*
- * Sets of more intervals than this are tested by a binary search for each row
- * that is left, instead of one pass over all rows for each interval.
- */
-#define MAX_PASSES	16
-
 static bool
 mask_empty(const uint64 *mask, int nwords)
 {
@@ -82,58 +76,136 @@ find_interval(const CodeSet *set, int64 code)
 	return first;
 }
 
-/* Clear the rows whose code is not in a set */
-static void
-test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
-{
-	const CodeRange *items = set->items;
-	int			nwords = WINNOW_MASK_WORDS(nrows);
-
-	if (set->count > 1 && set->count <= MAX_PASSES)
-	{
-		uint64		passed[MASK_WORDS] = {0};
-		uint64		pass[MASK_WORDS];
-
-		for (int i = 0; i < set->count; i++)
-		{
-			memcpy(pass, mask, sizeof(uint64) * nwords);
-			test_range(column, width, nrows, items[i].low, items[i].high, pass);
-			for (int word = 0; word < nwords; word++)
-				passed[word] |= pass[word];
-		}
-		memcpy(mask, passed, sizeof(uint64) * nwords);
-		return;
+/* Of n rows, those whose bit in a lookup is set */
+#define LOOKUP_WORD(type) \
+	for (int i = 0; i < n; i++) \
+	{ \
+		type		code; \
+\
+		memcpy(&code, column + i * sizeof(code), sizeof(code)); \
+		slot = winnow_codes_slot(lookup, code); \
+		found |= ((lookup->bits[slot / 64] >> (slot % 64)) & 1) << i; \
 	}
 
-	test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);
-	if (set->count == 1)
-		return;
-	for (int word = 0; word < nwords; word++)
+static uint64
+lookup_word(const CodeLookup *lookup, const char *column, int width, int n)
+{
+	uint64		found = 0;
+	uint64		slot;
+
+	switch (width)
+	{
+		case 1:
+			LOOKUP_WORD(int8);
+			break;
+		case 2:
+			LOOKUP_WORD(int16);
+			break;
+		case 4:
+			LOOKUP_WORD(int32);
+			break;
+		default:
+			LOOKUP_WORD(int64);
+			break;
+	}
+	return found;
+}
+
+/* Clear the rows whose code is in none of the intervals of a set, by binary search */
+static void
+search_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
 	{
 		for (uint64 left = mask[word]; left != 0; left &= left - 1)
 		{
 			int			row = word * 64 + pg_rightmost_one_pos64(left);
 			int64		code = winnow_load_code(column + row * width, width);
+			int			next = find_interval(set, code);
 
-			/* the range test made sure that there is an interval */
-			if (items[find_interval(set, code)].low > code)
+			if (next == set->count || set->items[next].low > code)
 				mask[word] &= ~(left & -left);
 		}
 	}
 }
 
-/* Clear the children whose range of codes does not meet a set */
+/* Clear the rows whose code is in none of a few intervals, by one pass for each */
+static void
+pass_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		passed[MASK_WORDS];
+	uint64		pass[MASK_WORDS];
+
+	memset(passed, 0, sizeof(uint64) * nwords);
+	for (int i = 0; i < set->count; i++)
+	{
+		memcpy(pass, mask, sizeof(uint64) * nwords);
+		test_range(column, width, nrows, set->items[i].low, set->items[i].high, pass);
+		for (int word = 0; word < nwords; word++)
+			passed[word] |= pass[word];
+	}
+	memcpy(mask, passed, sizeof(uint64) * nwords);
+}
+
+/* Clear the rows whose code is not in a set */
+static void
+test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	const CodeRange *items = set->items;
+
+	if (set->count == 1)
+		test_range(column, width, nrows, items[0].low, items[0].high, mask);
+	else if (set->lookup != NULL)
+	{
+		for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
+		{
+			if (mask[word] != 0)
+				mask[word] &= lookup_word(set->lookup, column + word * 64 * width, width,
+										  Min(64, nrows - word * 64));
+		}
+		if (!set->lookup->exact)
+			search_codes(set, column, width, nrows, mask);
+	}
+	else if (set->count > MAX_PASSES)
+	{
+		test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);
+		search_codes(set, column, width, nrows, mask);
+	}
+	else
+		pass_codes(set, column, width, nrows, mask);
+}
+
+/* Clear the children whose range of codes does not meet that of an interval */
+static void
+test_overlap_range(CodeRange range, const char *minima, const char *maxima, int width,
+				   int nrows, uint64 *mask)
+{
+	test_range(minima, width, nrows, PG_INT64_MIN, range.high, mask);
+	test_range(maxima, width, nrows, range.low, PG_INT64_MAX, mask);
+}
+
+/*
+ * Clear the children whose range of codes does not meet a set.  Most children
+ * that have a wide range meet the interval in the middle of the set; the others
+ * are tested one by one.
+ */
 static void
 test_overlap(const CodeSet *set, const char *minima, const char *maxima, int width,
 			 int nrows, uint64 *mask)
 {
-	test_range(minima, width, nrows, PG_INT64_MIN, set->items[set->count - 1].high, mask);
-	test_range(maxima, width, nrows, set->items[0].low, PG_INT64_MAX, mask);
+	CodeRange	whole = {set->items[0].low, set->items[set->count - 1].high};
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		certain[MASK_WORDS];
+
+	test_overlap_range(whole, minima, maxima, width, nrows, mask);
 	if (set->count == 1)
 		return;
-	for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
+	memcpy(certain, mask, sizeof(uint64) * nwords);
+	test_overlap_range(set->items[set->count / 2], minima, maxima, width, nrows, certain);
+	for (int word = 0; word < nwords; word++)
 	{
-		for (uint64 left = mask[word]; left != 0; left &= left - 1)
+		for (uint64 left = mask[word] & ~certain[word]; left != 0; left &= left - 1)
 		{
 			int			row = word * 64 + pg_rightmost_one_pos64(left);
 			int64		minimum = winnow_load_code(minima + row * width, width);

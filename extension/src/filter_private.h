@@ -14,12 +14,50 @@ typedef struct CodeRange
 	int64		high;
 } CodeRange;
 
+/* Intervals as they come; the array grows */
+typedef struct CodeRangeList
+{
+	int			count;
+	int			capacity;
+	CodeRange  *items;
+} CodeRangeList;
+
+/*
+ * Which codes may be in a set: those whose slot's bit is set; exactly those if
+ * each code of the set has a slot of its own.
+ */
+typedef struct CodeLookup
+{
+	uint64		low;
+	uint64		factor;
+	int			shift;
+	uint64		last;			/* slot */
+	bool		exact;
+	uint64	   *bits;
+} CodeLookup;
+
+static inline uint64
+winnow_codes_slot(const CodeLookup *lookup, int64 code)
+{
+	uint64		slot = (((uint64) code - lookup->low) * lookup->factor) >> lookup->shift;
+
+	return slot < lookup->last ? slot : lookup->last;
+}
+
 /* A set of codes: intervals in order that neither overlap nor touch */
 typedef struct CodeSet
 {
 	int			count;
-	CodeRange   *items;
+	CodeRange  *items;
+	CodeLookup *lookup;			/* of a set of many intervals; may be NULL */
 } CodeSet;
+
+/* code_set.c */
+extern void winnow_codes_add(CodeRangeList *list, int64 low, int64 high);
+extern CodeSet *winnow_codes_set(CodeRangeList *list);
+extern CodeSet *winnow_codes_intersect(CodeSet *a, CodeSet *b);
+extern CodeSet *winnow_codes_complement(const CodeSet *set);
+extern CodeLookup *winnow_codes_lookup(const CodeSet *set);
 
 /* Passes a Bloom filter or signature that has all bits of one of the needs */
 typedef struct BloomTest
@@ -27,6 +65,9 @@ typedef struct BloomTest
 	int			count;
 	uint64		(*needs)[2];
 } BloomTest;
+
+/* Sets of more intervals than this get a lookup, instead of one pass over the column for each interval */
+#define MAX_PASSES	8
 
 /* More needs than this say too little about a signature to be worth the test */
 #define MAX_BLOOM_NEEDS		64
