@@ -134,8 +134,8 @@ add_enum_values(CodeRangeList *list, const WinnowAttr *attr, ScanKey key, Datum 
  */
 
 /* The right-hand sides of a key that are not NULL, copied */
-static CodedElement *
-key_elements(ScanKey key, int *count)
+CodedElement *
+winnow_key_elements(ScanKey key, int *count)
 {
 	CodedElement *elements;
 	ArrayType  *array;
@@ -308,26 +308,25 @@ compile_null_test(AttrTest *test, bool want_null)
 	return !(test->wants_null && test->wants_value);
 }
 
-/* Compile one key on an attribute; false when no row can satisfy it */
-static bool
-compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
+/*
+ * Ask the columns to satisfy a key with the given constants, of which one must
+ * do.  decided tells whether rows that pass are sure to.  Returns false when no
+ * row can satisfy it.
+ */
+bool
+winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement *elements, int count,
+					bool *decided)
 {
 	const WinnowAttr *attr = test->attr;
-	CodedElement *elements;
-	int			count;
-	bool		decided = false;
 
-	if (key->sk_flags & (SK_SEARCHNULL | SK_SEARCHNOTNULL))
-		return compile_null_test(test, (key->sk_flags & SK_SEARCHNULL) != 0);
-
-	elements = key_elements(key, &count);
+	*decided = false;
 	if (count == 0 || !compile_null_test(test, false))
 		return false;
 
 	switch (attr->type->kind)
 	{
 		case WINNOW_COLUMN_ORDERED:
-			decided = compile_codes(test, key, elements, count);
+			*decided = compile_codes(test, key, elements, count);
 			break;
 		case WINNOW_COLUMN_HASHED:
 			compile_hashes(test, key, elements, count);
@@ -339,11 +338,56 @@ compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
 				return false;
 			break;
 	}
-
-	if (!decided)
-		keep_key(filter, attr, key, elements, count);
 	return (test->codes == NULL || test->codes->count > 0) &&
-		(test->hashes == NULL || test->hashes->count > 0);
+		   (test->hashes == NULL || test->hashes->count > 0);
+}
+
+/*
+ * Ask the columns for a value that a key is false for, with each of the given
+ * constants.  Returns false when there is none.
+ */
+bool
+winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements, int count)
+{
+	const WinnowAttr *attr = test->attr;
+	CodeRangeList list = {0};
+
+	if (!compile_null_test(test, false))
+		return false;
+	if (attr->type->kind != WINNOW_COLUMN_ORDERED)
+		return true;
+
+	/* the codes that the key is certainly true for */
+	for (int i = 0; i < count; i++)
+	{
+		WinnowPlace place;
+
+		if (attr->type->enumerated && key->sk_strategy != WINNOW_STRATEGY_EQUAL)
+			add_enum_values(&list, attr, key, elements[i].value);
+		else if (place_constant(attr, key->sk_subtype, elements[i].value, &place) && place.exact)
+			add_placed(&list, attr, key->sk_strategy, place);
+	}
+	test->codes = winnow_codes_complement(winnow_codes_set(&list));
+	return test->codes->count > 0;
+}
+
+/* Compile one key on an attribute; false when no row can satisfy it */
+static bool
+compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
+{
+	CodedElement *elements;
+	int			count;
+	bool		decided;
+
+	if (key->sk_flags & (SK_SEARCHNULL | SK_SEARCHNOTNULL))
+		return compile_null_test(test, (key->sk_flags & SK_SEARCHNULL) != 0);
+
+	elements = winnow_key_elements(key, &count);
+	if (!winnow_test_compile(test, key, elements, count, &decided))
+		return false;
+	if (!decided)
+		keep_key(filter, test->attr, key, elements, count);
+	return true;
 }
 
 /* The Bloom test that a summary must pass for the hashes of a test */
@@ -374,8 +418,8 @@ compile_hash_bloom(AttrTest *test)
 }
 
 /* What is made of a test when all its keys are known */
-static void
-finish_test(AttrTest *test)
+void
+winnow_test_finish(AttrTest *test)
 {
 	if (test->codes != NULL && test->codes->count > MAX_PASSES)
 		test->codes->lookup = winnow_codes_lookup(test->codes);
@@ -421,7 +465,6 @@ test_of_key(WinnowFilter *filter, ScanKey key, int nkeys)
 			return &filter->tests[i];
 	}
 
-	filter->counts[filter->ntests].attr = number;
 	test = &filter->tests[filter->ntests++];
 	test->attr = &schema->attrs[number];
 	test->number = number;
@@ -442,7 +485,6 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 
 	filter->schema = schema;
 	filter->tests = palloc0_array(AttrTest, Max(nkeys, 1));
-	filter->counts = palloc0_array(WinnowFilterCount, Max(nkeys, 1));
 	filter->rechecks = palloc0_array(RecheckKey, Max(nkeys, 1));
 
 	for (int i = 0; i < nkeys && !filter->never; i++)
@@ -455,7 +497,7 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 			filter->never = !compile_key(filter, test, &keys[i]);
 	}
 	for (int i = 0; i < filter->ntests && !filter->never; i++)
-		finish_test(&filter->tests[i]);
+		winnow_test_finish(&filter->tests[i]);
 
 	MemoryContextSwitchTo(old);
 	return filter;
@@ -473,9 +515,8 @@ winnow_filter_lossy(const WinnowFilter *filter)
 	return filter->nrechecks > 0;
 }
 
-int
-winnow_filter_counts(const WinnowFilter *filter, const WinnowFilterCount **counts)
+List *
+winnow_filter_conditions(const WinnowFilter *filter)
 {
-	*counts = filter->counts;
-	return filter->ntests;
+	return filter->conditions;
 }

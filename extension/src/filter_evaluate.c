@@ -10,6 +10,7 @@
 
 #include "filter_private.h"
 #include "kernels/kernels.h"
+#include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
 /* Words of a mask of as many rows as a page could possibly have */
@@ -24,16 +25,6 @@ mask_empty(const uint64 *mask, int nwords)
 			return false;
 	}
 	return true;
-}
-
-static uint64
-mask_count(const uint64 *mask, int nwords)
-{
-	uint64		count = 0;
-
-	for (int i = 0; i < nwords; i++)
-		count += pg_popcount64(mask[i]);
-	return count;
 }
 
 /* Clear the rows whose code is not in low..high */
@@ -287,6 +278,55 @@ test_attr_children(const AttrTest *test, const WinnowColumns *inner, uint64 *mas
 }
 
 /*
+ * Clear the rows (of a leaf group) or children (of an inner one) that cannot
+ * make a condition true
+ */
+static void
+test_condition(const Condition *condition, const WinnowColumns *columns, bool leaf, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(columns->nrows);
+	uint64		left[MASK_WORDS];
+	ListCell   *cell;
+
+	check_stack_depth();
+	switch (condition->kind)
+	{
+		case CONDITION_NEVER:
+			memset(mask, 0, sizeof(uint64) * nwords);
+			break;
+		case CONDITION_TEST:
+			if (leaf)
+				test_attr_rows(&condition->test, columns, mask);
+			else
+				test_attr_children(&condition->test, columns, mask);
+			break;
+		case CONDITION_AND:
+			foreach(cell, condition->parts)
+			{
+				if (!mask_empty(mask, nwords))
+					test_condition(lfirst(cell), columns, leaf, mask);
+			}
+			break;
+		case CONDITION_OR:
+			/* what fails one part is left to the next */
+			memcpy(left, mask, sizeof(uint64) * nwords);
+			foreach(cell, condition->parts)
+			{
+				uint64		passed[MASK_WORDS];
+
+				memcpy(passed, left, sizeof(uint64) * nwords);
+				if (!mask_empty(left, nwords))
+					test_condition(lfirst(cell), columns, leaf, passed);
+				for (int word = 0; word < nwords; word++)
+					left[word] &= ~passed[word];
+			}
+			for (int word = 0; word < nwords; word++)
+				mask[word] &= ~left[word];
+			break;
+	}
+}
+
+/*
  * Clear the bits of the rows of a leaf group that cannot match.  The mask
  * comes in with the rows of interest set; WINNOW_MASK_WORDS(nrows) words.
  */
@@ -294,24 +334,14 @@ void
 winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf, uint64 *mask)
 {
 	int			nwords = WINNOW_MASK_WORDS(leaf->nrows);
-	uint64		before;
-	uint64		after;
 
 	Assert(leaf->nrows <= BLCKSZ);
 	if (filter->never)
-	{
 		memset(mask, 0, sizeof(uint64) * nwords);
-		return;
-	}
-
-	before = filter->ntests > 0 ? mask_count(mask, nwords) : 0;
-	for (int i = 0; i < filter->ntests && before > 0; i++)
-	{
+	for (int i = 0; i < filter->ntests && !mask_empty(mask, nwords); i++)
 		test_attr_rows(&filter->tests[i], leaf, mask);
-		after = mask_count(mask, nwords);
-		filter->counts[i].failed += before - after;
-		before = after;
-	}
+	if (filter->condition != NULL && !mask_empty(mask, nwords))
+		test_condition(filter->condition, leaf, true, mask);
 }
 
 /*
@@ -328,6 +358,8 @@ winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner, u
 		memset(mask, 0, sizeof(uint64) * nwords);
 	for (int i = 0; i < filter->ntests && !mask_empty(mask, nwords); i++)
 		test_attr_children(&filter->tests[i], inner, mask);
+	if (filter->condition != NULL && !mask_empty(mask, nwords))
+		test_condition(filter->condition, inner, false, mask);
 }
 
 /* ----------

@@ -1,6 +1,6 @@
 /*
  * filter_private.h
- *		What a compiled filter is; for filter.c and filter_evaluate.c alone.
+ *		What a compiled filter is; for filter*.c, code_set.c and condition.c alone.
  */
 #ifndef WINNOW_FILTER_PRIVATE_H
 #define WINNOW_FILTER_PRIVATE_H
@@ -101,6 +101,25 @@ typedef struct CodedElement
 	Datum		value;
 } CodedElement;
 
+/*
+ * A condition of the executor's, as far as columns tell: rows that fail it
+ * cannot make the condition true.  A NULL pointer lets every row pass.
+ */
+typedef enum ConditionKind
+{
+	CONDITION_NEVER,			/* no row passes */
+	CONDITION_TEST,
+	CONDITION_AND,
+	CONDITION_OR
+} ConditionKind;
+
+typedef struct Condition
+{
+	ConditionKind kind;
+	AttrTest	test;			/* TEST */
+	List	   *parts;			/* AND, OR */
+} Condition;
+
 /* A key that columns do not decide */
 typedef struct RecheckKey
 {
@@ -126,11 +145,19 @@ struct WinnowFilter
 	bool		never;
 	int			ntests;
 	AttrTest   *tests;
-	WinnowFilterCount *counts;	/* one for each test */
 	int			nrechecks;
 	RecheckKey *rechecks;
+	Condition  *condition;		/* that the executor tests; NULL: any row may pass */
+	List	   *conditions;		/* the expressions that it is made of */
 };
 
+/* filter.c */
 extern int64 winnow_filter_code(const WinnowAttr *attr, Datum value);
+extern CodedElement *winnow_key_elements(ScanKey key, int *count);
+extern bool winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement *elements,
+								int count, bool *decided);
+extern bool winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements,
+								int count);
+extern void winnow_test_finish(AttrTest *test);
 
 #endif							/* WINNOW_FILTER_PRIVATE_H */

@@ -535,14 +535,14 @@ search_to_goal(WinnowSearch *search)
 }
 
 /*
- * Start a search.  limit is the number of rows that will be asked for, or 0 if
+ * Start a search.  wanted is the number of rows that will be asked for, or 0 if
  * that is not known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
  * with a null, rows come in no particular order.
  */
 WinnowSearch *
 winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 					const WinnowFilter *filter, WinnowFetch *fetch, double target,
-					int64 limit, WinnowScanCounters *counters)
+					int64 wanted, WinnowScanCounters *counters)
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
@@ -573,7 +573,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->groups[i] = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
-	search->goal = limit > 0 ? limit : FIRST_GOAL;
+	search->goal = wanted == WINNOW_WANTED_UNKNOWN || wanted == WINNOW_WANTED_ALL ? FIRST_GOAL : wanted;
 	if (!winnow_filter_never(filter))
 	{
 		start(search);

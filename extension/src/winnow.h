@@ -506,7 +506,11 @@ extern bytea *winnow_options(Datum reloptions, bool validate);
 
 /* limit.c */
 extern void winnow_limit_init(void);
-extern int64 winnow_limit_of(IndexScanDesc scan);
+extern IndexScanState *winnow_node_of(IndexScanDesc scan, int64 *wanted);
+
+/* What is wanted of a scan that is not a number of rows */
+#define WINNOW_WANTED_UNKNOWN	0
+#define WINNOW_WANTED_ALL		PG_INT64_MAX
 
 /* plan.c */
 extern void winnow_plan_init(void);
