@@ -10,11 +10,13 @@
 /*
  * A lookup has a bit for each code of the set's span if that takes at most so
  * many bits, or so many for each interval.  Otherwise it has so many bits for
- * each code of the set, which is how rarely a hash is taken for another's.
+ * each code of the set, which is how rarely a hash is taken for another's, if
+ * the intervals have at most so many codes on average.
  */
 #define MAX_DENSE_BITS			65536
 #define DENSE_BITS_PER_RANGE	64
 #define HASHED_BITS_PER_CODE	16
+#define MAX_CODES_PER_RANGE		4
 
 /* Knuth's multiplicative hash: the upper bits of the product */
 #define HASH_FACTOR UINT64CONST(0x9E3779B97F4A7C15)
@@ -127,50 +129,92 @@ set_bits(uint64 *bits, uint64 first, uint64 last)
 	}
 }
 
-/*
- * A lookup for a set of at least one interval; NULL if it would have to be
- * large.
- */
-CodeLookup *
-winnow_codes_lookup(const CodeSet *set)
+/* A bit for each code of the span of some intervals */
+static CodeLookup *
+dense_lookup(const CodeRange *items, int count)
 {
 	CodeLookup *lookup = palloc0_object(CodeLookup);
-	uint64		low = (uint64) set->items[0].low;
-	uint64		span = (uint64) set->items[set->count - 1].high - low;
+
+	lookup->exact = true;
+	lookup->low = (uint64) items[0].low;
+	lookup->factor = 1;
+	/* the last bit stands for all codes outside */
+	lookup->last = (uint64) items[count - 1].high - lookup->low + 1;
+	lookup->bits = palloc0(sizeof(uint64) * (lookup->last / 64 + 1));
+	for (int i = 0; i < count; i++)
+		set_bits(lookup->bits, items[i].low - lookup->low, items[i].high - lookup->low);
+	return lookup;
+}
+
+/* A bit for the hash of each code of some intervals, ncodes in all */
+static CodeLookup *
+hashed_lookup(const CodeRange *items, int count, uint64 ncodes)
+{
+	CodeLookup *lookup = palloc0_object(CodeLookup);
 	uint64		nbits = 64;
 
-	if (span < Max(MAX_DENSE_BITS, (uint64) set->count * DENSE_BITS_PER_RANGE))
-	{
-		/* the last bit stands for all codes outside */
-		lookup->exact = true;
-		lookup->low = low;
-		lookup->factor = 1;
-		lookup->last = span + 1;
-		lookup->bits = palloc0(sizeof(uint64) * (lookup->last / 64 + 1));
-		for (int i = 0; i < set->count; i++)
-			set_bits(lookup->bits, set->items[i].low - low, set->items[i].high - low);
-		return lookup;
-	}
-
-	for (int i = 0; i < set->count; i++)
-	{
-		if (set->items[i].low != set->items[i].high)
-			return NULL;
-	}
 	lookup->factor = HASH_FACTOR;
 	lookup->shift = 64 - 6;
-	while (nbits < (uint64) set->count * HASHED_BITS_PER_CODE)
+	while (nbits < ncodes * HASHED_BITS_PER_CODE)
 	{
 		nbits *= 2;
 		lookup->shift--;
 	}
 	lookup->last = nbits - 1;
 	lookup->bits = palloc0(sizeof(uint64) * (nbits / 64));
-	for (int i = 0; i < set->count; i++)
+	for (int i = 0; i < count; i++)
 	{
-		uint64		slot = winnow_codes_slot(lookup, set->items[i].low);
+		for (int64 code = items[i].low;; code++)
+		{
+			uint64		slot = winnow_codes_slot(lookup, code);
 
-		set_bits(lookup->bits, slot, slot);
+			set_bits(lookup->bits, slot, slot);
+			if (code == items[i].high)
+				break;
+		}
 	}
+	return lookup;
+}
+
+/* A lookup for some intervals; NULL if it would have to be large */
+static CodeLookup *
+lookup_of(const CodeRange *items, int count)
+{
+	uint64		span = (uint64) items[count - 1].high - (uint64) items[0].low;
+	uint64		most = (uint64) count * MAX_CODES_PER_RANGE;
+	uint64		ncodes = count;
+
+	if (span < Max(MAX_DENSE_BITS, (uint64) count * DENSE_BITS_PER_RANGE))
+		return dense_lookup(items, count);
+	for (int i = 0; i < count; i++)
+	{
+		uint64		more = (uint64) items[i].high - (uint64) items[i].low;
+
+		if (more > most - ncodes)
+			return NULL;
+		ncodes += more;
+	}
+	return hashed_lookup(items, count, ncodes);
+}
+
+/*
+ * A lookup for a set of several intervals, or for the gaps between them; NULL if
+ * it would have to be large.
+ */
+CodeLookup *
+winnow_codes_lookup(const CodeSet *set)
+{
+	CodeLookup *lookup = lookup_of(set->items, set->count);
+	CodeRange  *gaps;
+
+	if (lookup != NULL)
+		return lookup;
+	gaps = palloc_array(CodeRange, set->count - 1);
+	for (int i = 0; i < set->count - 1; i++)
+		gaps[i] = (CodeRange){set->items[i].high + 1, set->items[i + 1].low - 1};
+	lookup = lookup_of(gaps, set->count - 1);
+	if (lookup != NULL)
+		lookup->inverted = true;
+	pfree(gaps);
 	return lookup;
 }

@@ -270,11 +270,16 @@ compare(const Compiler *compiler, Comparison *comparison, int wanted)
 		if (winnow_test_exclude(&part->test, &comparison->key, comparison->elements,
 								comparison->count))
 			result = either(result, part);
+
+		/* any value, or none */
+		if (result == part && part->test.codes == NULL && (wanted & IS_NULL_OUTCOME))
+			return NULL;
 	}
-	if (wanted & IS_NULL_OUTCOME)
-		result = either(result, comparison->null_element ?
-						NULL : null_condition(compiler, comparison->number, true));
-	return result;
+	if (!(wanted & IS_NULL_OUTCOME))
+		return result;
+	if (comparison->null_element)
+		return NULL;
+	return either(result, null_condition(compiler, comparison->number, true));
 }
 
 /*
@@ -516,9 +521,9 @@ compile(Compiler *compiler, Node *expression, int wanted)
 	{
 		bool		isnull;
 		bool		value = DatumGetBool(evaluate(compiler, expression, &isnull));
+		int			outcome = value ? IS_TRUE_OUTCOME : IS_FALSE_OUTCOME;
 
-		return constant_condition(isnull ? IS_NULL_OUTCOME : value ? IS_TRUE_OUTCOME :
-								  IS_FALSE_OUTCOME, wanted);
+		return constant_condition(isnull ? IS_NULL_OUTCOME : outcome, wanted);
 	}
 	switch (nodeTag(expression))
 	{

@@ -342,6 +342,25 @@ winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement *elements, i
 		   (test->hashes == NULL || test->hashes->count > 0);
 }
 
+/* Add the codes that "value strategy constant" is certainly true for */
+static void
+add_certain(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
+			WinnowPlace place)
+{
+	if (!place.exact)
+	{
+		/* codes within the place may be anything, those outside are not equal */
+		if (strategy == WINNOW_STRATEGY_EQUAL)
+			return;
+		if (strategy == WINNOW_STRATEGY_LESS_EQUAL)
+			strategy = WINNOW_STRATEGY_LESS;
+		else if (strategy == WINNOW_STRATEGY_GREATER_EQUAL)
+			strategy = WINNOW_STRATEGY_GREATER;
+		place.exact = true;
+	}
+	add_placed(list, attr, strategy, place);
+}
+
 /*
  * Ask the columns for a value that a key is false for, with each of the given
  * constants.  Returns false when there is none.
@@ -354,19 +373,20 @@ winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements, i
 
 	if (!compile_null_test(test, false))
 		return false;
-	if (attr->type->kind != WINNOW_COLUMN_ORDERED)
+	if (attr->type->kind != WINNOW_COLUMN_ORDERED && !attr->prefix)
 		return true;
 
-	/* the codes that the key is certainly true for */
 	for (int i = 0; i < count; i++)
 	{
 		WinnowPlace place;
 
 		if (attr->type->enumerated && key->sk_strategy != WINNOW_STRATEGY_EQUAL)
 			add_enum_values(&list, attr, key, elements[i].value);
-		else if (place_constant(attr, key->sk_subtype, elements[i].value, &place) && place.exact)
-			add_placed(&list, attr, key->sk_strategy, place);
+		else if (place_constant(attr, key->sk_subtype, elements[i].value, &place))
+			add_certain(&list, attr, key->sk_strategy, place);
 	}
+	if (list.count == 0)
+		return true;
 	test->codes = winnow_codes_complement(winnow_codes_set(&list));
 	return test->codes->count > 0;
 }

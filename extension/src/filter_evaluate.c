@@ -139,6 +139,31 @@ pass_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 
 	memcpy(mask, passed, sizeof(uint64) * nwords);
 }
 
+/* Clear the rows whose code is not in a set that has a lookup */
+static void
+look_up_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	const CodeLookup *lookup = set->lookup;
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		found[MASK_WORDS];
+
+	if (lookup->inverted)
+		test_range(column, width, nrows, set->items[0].low, set->items[set->count - 1].high, mask);
+	for (int word = 0; word < nwords; word++)
+	{
+		found[word] = 0;
+		if (mask[word] != 0)
+			found[word] = mask[word] & lookup_word(lookup, column + word * 64 * width, width,
+												   Min(64, nrows - word * 64));
+		/* what is not in a gap */
+		mask[word] = lookup->inverted ? mask[word] & ~found[word] : 0;
+	}
+	if (!lookup->exact)
+		search_codes(set, column, width, nrows, found);
+	for (int word = 0; word < nwords && !(lookup->inverted && lookup->exact); word++)
+		mask[word] |= found[word];
+}
+
 /* Clear the rows whose code is not in a set */
 static void
 test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
@@ -148,16 +173,7 @@ test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 
 	if (set->count == 1)
 		test_range(column, width, nrows, items[0].low, items[0].high, mask);
 	else if (set->lookup != NULL)
-	{
-		for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
-		{
-			if (mask[word] != 0)
-				mask[word] &= lookup_word(set->lookup, column + word * 64 * width, width,
-										  Min(64, nrows - word * 64));
-		}
-		if (!set->lookup->exact)
-			search_codes(set, column, width, nrows, mask);
-	}
+		look_up_codes(set, column, width, nrows, mask);
 	else if (set->count > MAX_PASSES)
 	{
 		test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);

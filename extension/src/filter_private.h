@@ -23,8 +23,8 @@ typedef struct CodeRangeList
 } CodeRangeList;
 
 /*
- * Which codes may be in a set: those whose slot's bit is set; exactly those if
- * each code of the set has a slot of its own.
+ * Which codes may be in a set (inverted: in the gaps between its intervals): those
+ * whose slot's bit is set, and exactly those if each code has a slot of its own.
  */
 typedef struct CodeLookup
 {
@@ -33,6 +33,7 @@ typedef struct CodeLookup
 	int			shift;
 	uint64		last;			/* slot */
 	bool		exact;
+	bool		inverted;
 	uint64	   *bits;
 } CodeLookup;
 

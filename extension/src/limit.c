@@ -16,6 +16,7 @@
 
 #include "winnow.h"
 
+#include "access/parallel.h"
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 
@@ -23,7 +24,8 @@
 typedef struct RunningPlan
 {
 	PlanState  *planstate;
-	bool		to_end;			/* all its rows are asked for */
+	bool		to_end;			/* all its rows are asked for (what a leader asks of its
+								 * workers is not known) */
 	struct RunningPlan *outer;
 } RunningPlan;
 
@@ -181,7 +183,7 @@ winnow_node_of(IndexScanDesc scan, int64 *wanted)
 static void
 limit_run(WINNOW_RUN_PARAMETERS)
 {
-	RunningPlan plan = {query->planstate, count == 0, running};
+	RunningPlan plan = {query->planstate, count == 0 && !IsParallelWorker(), running};
 
 	running = &plan;
 	PG_TRY();
