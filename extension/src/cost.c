@@ -149,7 +149,7 @@ nodes_read(double n, double share)
 {
 	double		nodes = LISTS_FACTOR * pow(n, LISTS_EXPONENT) + WANTED_FACTOR * n * sqrt(share);
 
-	if (winnow_recall >= 1 || share >= 1)
+	if (winnow_recall >= 1 || share > WINNOW_ALL_SHARE)
 		return n;
 	nodes *= log(1 - winnow_recall) / log(RECALL_BASE);
 	return Max(1, Min(nodes, n));
@@ -201,10 +201,14 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 		estimated += read * per_node;
 	}
 
+	/* all that match are fetched then, and no code is read */
+	if (share > WINNOW_ALL_SHARE)
+		estimated = 0;
+
 	reranked = RERANK_FACTOR * pow(wanted, RERANK_EXPONENT) *
 		pow(RERANK_DIMENSIONS / dims, RERANK_DIMENSIONS_EXPONENT);
 	reranked = Max(reranked, wanted);
-	if (winnow_recall >= 1 || reranked > matching)
+	if (winnow_recall >= 1 || reranked > matching || share > WINNOW_ALL_SHARE)
 		reranked = matching;
 
 	get_tablespace_page_costs(path->indexinfo->reltablespace, &random_page_cost, NULL);
@@ -221,6 +225,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 {
 	GenericCosts costs = {0};
 	IndexOptInfo *index = path->indexinfo;
+	Selectivity passing;
 	double		rows;
 	double		matching;
 	double		wanted;
@@ -239,9 +244,10 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	}
 
 	genericcostestimate(root, path, loop_count, &costs);
+	passing = costs.indexSelectivity * winnow_decided_selectivity(root, path);
 	rows = index_rows(index, index_dims(path));
-	matching = Max(rows * costs.indexSelectivity, 1);
-	wanted = rows_wanted(root, path, costs.indexSelectivity, matching);
+	matching = Max(rows * passing, 1);
+	wanted = rows_wanted(root, path, passing, matching);
 
 	/*
 	 * Who reads on beyond the rows wanted pays for it, as the planner sees it
@@ -254,7 +260,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	if (share < 1)
 		*startup = Max(0, (*startup - share * *total) / (1 - share));
 	*startup = Min(*startup, *total);
-	*selectivity = costs.indexSelectivity;
+	*selectivity = passing;
 }
 
 /* ----------

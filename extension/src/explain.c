@@ -14,6 +14,8 @@
 #include "commands/explain.h"
 #include "commands/explain_format.h"
 #include "commands/explain_state.h"
+#include "nodes/makefuncs.h"
+#include "utils/ruleutils.h"
 
 static explain_per_node_hook_type previous_hook = NULL;
 
@@ -45,6 +47,21 @@ explain_scan(const WinnowScanCounters *counters, ExplainState *es)
 	ExplainPropertyUInteger("Search Rounds", NULL, counters->rounds, es);
 }
 
+/* Of the Filter, what the index has tested too */
+static void
+explain_conditions(Plan *plan, List *conditions, List *ancestors, ExplainState *es)
+{
+	List	   *context;
+
+	if (conditions == NIL)
+		return;
+	context = set_deparse_context_plan(es->deparse_cxt, plan, ancestors);
+	ExplainPropertyText("Index Filter",
+						deparse_expression((Node *) make_ands_explicit(conditions), context,
+										   es->verbose, false),
+						es);
+}
+
 /* explain_per_node_hook */
 static void
 explain_node(PlanState *planstate, List *ancestors, const char *relationship,
@@ -58,7 +75,10 @@ explain_node(PlanState *planstate, List *ancestors, const char *relationship,
 		const WinnowScanCounters *counters = scan ? winnow_scan_counters(scan) : NULL;
 
 		if (counters != NULL && counters->searches > 0)
+		{
+			explain_conditions(planstate->plan, winnow_scan_conditions(scan), ancestors, es);
 			explain_scan(counters, es);
+		}
 	}
 }
 

@@ -9,6 +9,7 @@
 
 #include "winnow.h"
 
+#include "access/heapam.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
 #include "executor/executor.h"
@@ -154,6 +155,61 @@ winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, 
 	winnow_index_vector(index, values[attno], vector);
 	MemoryContextSwitchTo(old);
 	return true;
+}
+
+/* Where the row that was fetched last is */
+WinnowRowPlace
+winnow_fetch_place(WinnowFetch *fetch)
+{
+	WinnowRowPlace place = {InvalidBuffer, 0};
+
+	if (TTS_IS_BUFFERTUPLE(fetch->slot))
+	{
+		BufferHeapTupleTableSlot *slot = (BufferHeapTupleTableSlot *) fetch->slot;
+
+		if (BufferIsValid(slot->buffer) && !BufferIsLocal(slot->buffer))
+		{
+			place.buffer = slot->buffer;
+			place.offset = (char *) slot->base.tuple->t_data - (char *) BufferGetPage(slot->buffer);
+		}
+	}
+	return place;
+}
+
+/* Ask the processor for a row */
+void
+winnow_fetch_ahead(const WinnowRowPlace *place)
+{
+	const char *page;
+
+	if (place->buffer == InvalidBuffer)
+		return;
+	page = BufferGetPage(place->buffer);
+	__builtin_prefetch(GetBufferDescriptor(place->buffer - 1));
+	__builtin_prefetch(page);
+	__builtin_prefetch(page + place->offset);
+}
+
+/*
+ * Let a fetch from the table have the page of a row that it is to fetch next, if
+ * it is where it was: then it need not be looked up.
+ */
+void
+winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place)
+{
+	IndexFetchHeapData *heap = (IndexFetchHeapData *) fetch;
+	BlockNumber block = (BlockNumber) (id >> 16);
+
+	if (place->buffer == InvalidBuffer || fetch == NULL ||
+		fetch->rel->rd_tableam != GetHeapamTableAmRoutine())
+		return;
+	if (BufferIsValid(heap->xs_cbuf) && BufferGetBlockNumber(heap->xs_cbuf) == block)
+		return;
+	if (!winnow_read_recent_buffer(fetch->rel, block, place->buffer))
+		return;
+	if (BufferIsValid(heap->xs_cbuf))
+		ReleaseBuffer(heap->xs_cbuf);
+	heap->xs_cbuf = place->buffer;
 }
 
 /* Let go of the heap page held, before control goes back to the executor */

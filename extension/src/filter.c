@@ -22,88 +22,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* An array of intervals that grows; not in order until it is normalised */
-typedef struct CodeRangeList
-{
-	int			count;
-	int			capacity;
-	CodeRange   *items;
-} CodeRangeList;
-
-/* ----------
- * Sets of codes
- * ----------
- */
-
-static void
-list_add(CodeRangeList *list, int64 low, int64 high)
-{
-	if (low > high)
-		return;
-	if (list->count == list->capacity)
-	{
-		list->capacity = Max(4, list->capacity * 2);
-		if (list->items == NULL)
-			list->items = palloc_array(CodeRange, list->capacity);
-		else
-			list->items = repalloc_array(list->items, CodeRange, list->capacity);
-	}
-	list->items[list->count++] = (CodeRange){.low = low, .high = high};
-}
-
-static int
-compare_intervals(const void *a, const void *b)
-{
-	int64		first = ((const CodeRange *) a)->low;
-	int64		second = ((const CodeRange *) b)->low;
-
-	return first < second ? -1 : first > second;
-}
-
-/* Sort the intervals of a list, and join those that overlap or touch */
-static CodeSet *
-list_to_set(CodeRangeList *list)
-{
-	CodeSet *set = palloc0_object(CodeSet);
-
-	set->items = list->items;
-	if (list->count > 1)
-		qsort(list->items, list->count, sizeof(CodeRange), compare_intervals);
-
-	for (int i = 0; i < list->count; i++)
-	{
-		CodeRange	next = list->items[i];
-		CodeRange   *last = set->count > 0 ? &set->items[set->count - 1] : NULL;
-
-		if (last != NULL && (last->high == PG_INT64_MAX || next.low <= last->high + 1))
-			last->high = Max(last->high, next.high);
-		else
-			set->items[set->count++] = next;
-	}
-	return set;
-}
-
-/* The codes in both sets; a NULL set holds all codes */
-static CodeSet *
-intersect(CodeSet *a, CodeSet *b)
-{
-	CodeRangeList list = {0};
-
-	if (a == NULL || b == NULL)
-		return a == NULL ? b : a;
-
-	for (int i = 0, j = 0; i < a->count && j < b->count;)
-	{
-		list_add(&list, Max(a->items[i].low, b->items[j].low),
-				 Min(a->items[i].high, b->items[j].high));
-		if (a->items[i].high < b->items[j].high)
-			i++;
-		else
-			j++;
-	}
-	return list_to_set(&list);
-}
-
 /* ----------
  * Constants
  * ----------
@@ -176,14 +94,14 @@ add_placed(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
 			if (!place.exact)
 				break;
 			if (place.low > low)
-				list_add(list, low, Min(high, place.low - 1));
+				winnow_codes_add(list, low, Min(high, place.low - 1));
 			if (place.high < high)
-				list_add(list, Max(low, place.high + 1), high);
+				winnow_codes_add(list, Max(low, place.high + 1), high);
 			return;
 		default:
 			elog(ERROR, "unexpected strategy %d", strategy);
 	}
-	list_add(list, low, high);
+	winnow_codes_add(list, low, high);
 }
 
 /*
@@ -204,7 +122,7 @@ add_enum_values(CodeRangeList *list, const WinnowAttr *attr, ScanKey key, Datum 
 		{
 			int64		code = attr->type->code(member);
 
-			list_add(list, code, code);
+			winnow_codes_add(list, code, code);
 		}
 	}
 	ReleaseCatCacheList(members);
@@ -216,8 +134,8 @@ add_enum_values(CodeRangeList *list, const WinnowAttr *attr, ScanKey key, Datum 
  */
 
 /* The right-hand sides of a key that are not NULL, copied */
-static CodedElement *
-key_elements(ScanKey key, int *count)
+CodedElement *
+winnow_key_elements(ScanKey key, int *count)
 {
 	CodedElement *elements;
 	ArrayType  *array;
@@ -274,7 +192,7 @@ compile_codes(AttrTest *test, ScanKey key, const CodedElement *elements, int cou
 		add_placed(&list, attr, key->sk_strategy, place);
 		decided &= place.exact;
 	}
-	test->codes = intersect(test->codes, list_to_set(&list));
+	test->codes = winnow_codes_intersect(test->codes, winnow_codes_set(&list));
 	return decided;
 }
 
@@ -291,9 +209,9 @@ compile_hashes(AttrTest *test, ScanKey key, const CodedElement *elements, int co
 	{
 		int64		hash = winnow_filter_code(test->attr, elements[i].value);
 
-		list_add(&list, hash, hash);
+		winnow_codes_add(&list, hash, hash);
 	}
-	test->hashes = intersect(test->hashes, list_to_set(&list));
+	test->hashes = winnow_codes_intersect(test->hashes, winnow_codes_set(&list));
 }
 
 /*
@@ -390,26 +308,25 @@ compile_null_test(AttrTest *test, bool want_null)
 	return !(test->wants_null && test->wants_value);
 }
 
-/* Compile one key on an attribute; false when no row can satisfy it */
-static bool
-compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
+/*
+ * Ask the columns to satisfy a key with the given constants, of which one must
+ * do.  decided tells whether rows that pass are sure to.  Returns false when no
+ * row can satisfy it.
+ */
+bool
+winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement *elements, int count,
+					bool *decided)
 {
 	const WinnowAttr *attr = test->attr;
-	CodedElement *elements;
-	int			count;
-	bool		decided = false;
 
-	if (key->sk_flags & (SK_SEARCHNULL | SK_SEARCHNOTNULL))
-		return compile_null_test(test, (key->sk_flags & SK_SEARCHNULL) != 0);
-
-	elements = key_elements(key, &count);
+	*decided = false;
 	if (count == 0 || !compile_null_test(test, false))
 		return false;
 
 	switch (attr->type->kind)
 	{
 		case WINNOW_COLUMN_ORDERED:
-			decided = compile_codes(test, key, elements, count);
+			*decided = compile_codes(test, key, elements, count);
 			break;
 		case WINNOW_COLUMN_HASHED:
 			compile_hashes(test, key, elements, count);
@@ -421,11 +338,76 @@ compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
 				return false;
 			break;
 	}
-
-	if (!decided)
-		keep_key(filter, attr, key, elements, count);
 	return (test->codes == NULL || test->codes->count > 0) &&
-		(test->hashes == NULL || test->hashes->count > 0);
+		   (test->hashes == NULL || test->hashes->count > 0);
+}
+
+/* Add the codes that "value strategy constant" is certainly true for */
+static void
+add_certain(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
+			WinnowPlace place)
+{
+	if (!place.exact)
+	{
+		/* codes within the place may be anything, those outside are not equal */
+		if (strategy == WINNOW_STRATEGY_EQUAL)
+			return;
+		if (strategy == WINNOW_STRATEGY_LESS_EQUAL)
+			strategy = WINNOW_STRATEGY_LESS;
+		else if (strategy == WINNOW_STRATEGY_GREATER_EQUAL)
+			strategy = WINNOW_STRATEGY_GREATER;
+		place.exact = true;
+	}
+	add_placed(list, attr, strategy, place);
+}
+
+/*
+ * Ask the columns for a value that a key is false for, with each of the given
+ * constants.  Returns false when there is none.
+ */
+bool
+winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements, int count)
+{
+	const WinnowAttr *attr = test->attr;
+	CodeRangeList list = {0};
+
+	if (!compile_null_test(test, false))
+		return false;
+	if (attr->type->kind != WINNOW_COLUMN_ORDERED && !attr->prefix)
+		return true;
+
+	for (int i = 0; i < count; i++)
+	{
+		WinnowPlace place;
+
+		if (attr->type->enumerated && key->sk_strategy != WINNOW_STRATEGY_EQUAL)
+			add_enum_values(&list, attr, key, elements[i].value);
+		else if (place_constant(attr, key->sk_subtype, elements[i].value, &place))
+			add_certain(&list, attr, key->sk_strategy, place);
+	}
+	if (list.count == 0)
+		return true;
+	test->codes = winnow_codes_complement(winnow_codes_set(&list));
+	return test->codes->count > 0;
+}
+
+/* Compile one key on an attribute; false when no row can satisfy it */
+static bool
+compile_key(WinnowFilter *filter, AttrTest *test, ScanKey key)
+{
+	CodedElement *elements;
+	int			count;
+	bool		decided;
+
+	if (key->sk_flags & (SK_SEARCHNULL | SK_SEARCHNOTNULL))
+		return compile_null_test(test, (key->sk_flags & SK_SEARCHNULL) != 0);
+
+	elements = winnow_key_elements(key, &count);
+	if (!winnow_test_compile(test, key, elements, count, &decided))
+		return false;
+	if (!decided)
+		keep_key(filter, test->attr, key, elements, count);
+	return true;
 }
 
 /* The Bloom test that a summary must pass for the hashes of a test */
@@ -453,6 +435,17 @@ compile_hash_bloom(AttrTest *test)
 		}
 	}
 	test->hash_bloom = bloom;
+}
+
+/* What is made of a test when all its keys are known */
+void
+winnow_test_finish(AttrTest *test)
+{
+	if (test->codes != NULL && test->codes->count > MAX_PASSES)
+		test->codes->lookup = winnow_codes_lookup(test->codes);
+	if (test->hashes != NULL && test->hashes->count > MAX_PASSES)
+		test->hashes->lookup = winnow_codes_lookup(test->hashes);
+	compile_hash_bloom(test);
 }
 
 /*
@@ -492,7 +485,6 @@ test_of_key(WinnowFilter *filter, ScanKey key, int nkeys)
 			return &filter->tests[i];
 	}
 
-	filter->counts[filter->ntests].attr = number;
 	test = &filter->tests[filter->ntests++];
 	test->attr = &schema->attrs[number];
 	test->number = number;
@@ -513,7 +505,6 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 
 	filter->schema = schema;
 	filter->tests = palloc0_array(AttrTest, Max(nkeys, 1));
-	filter->counts = palloc0_array(WinnowFilterCount, Max(nkeys, 1));
 	filter->rechecks = palloc0_array(RecheckKey, Max(nkeys, 1));
 
 	for (int i = 0; i < nkeys && !filter->never; i++)
@@ -525,8 +516,8 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 		else
 			filter->never = !compile_key(filter, test, &keys[i]);
 	}
-	for (int i = 0; i < filter->ntests; i++)
-		compile_hash_bloom(&filter->tests[i]);
+	for (int i = 0; i < filter->ntests && !filter->never; i++)
+		winnow_test_finish(&filter->tests[i]);
 
 	MemoryContextSwitchTo(old);
 	return filter;
@@ -544,9 +535,8 @@ winnow_filter_lossy(const WinnowFilter *filter)
 	return filter->nrechecks > 0;
 }
 
-int
-winnow_filter_counts(const WinnowFilter *filter, const WinnowFilterCount **counts)
+List *
+winnow_filter_conditions(const WinnowFilter *filter)
 {
-	*counts = filter->counts;
-	return filter->ntests;
+	return filter->conditions;
 }

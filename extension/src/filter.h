@@ -13,6 +13,7 @@
 #include "attribute.h"
 
 #include "access/skey.h"
+#include "nodes/execnodes.h"
 
 typedef struct WinnowFilter WinnowFilter;
 
@@ -45,16 +46,14 @@ extern bool winnow_filter_recheck(const WinnowFilter *filter, const Datum *value
 								  const bool *isnull);
 
 /*
- * Counters since the filter was compiled.  "failed" counts the rows that the
- * keys on one attribute rejected, of those that earlier attributes passed.
+ * condition.c: let the filter also leave out rows for which the conditions that
+ * the planner left to the executor cannot be true.  It need not know whether
+ * they are; the executor tests them.
  */
-typedef struct WinnowFilterCount
-{
-	int			attr;			/* number of the attribute in the schema */
-	uint64		failed;
-} WinnowFilterCount;
+extern void winnow_filter_narrow(WinnowFilter *filter, Relation index, IndexScanState *node,
+								 MemoryContext context);
 
-extern int	winnow_filter_counts(const WinnowFilter *filter,
-								 const WinnowFilterCount **counts);
+/* The conditions that it does so for: a list of expressions */
+extern List *winnow_filter_conditions(const WinnowFilter *filter);
 
 #endif							/* WINNOW_FILTER_H */

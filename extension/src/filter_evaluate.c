@@ -10,16 +10,11 @@
 
 #include "filter_private.h"
 #include "kernels/kernels.h"
+#include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
 /* Words of a mask of as many rows as a page could possibly have */
 #define MASK_WORDS	WINNOW_MASK_WORDS(BLCKSZ)
-
-/*
- * Sets of more intervals than this are tested by a binary search for each row
- * that is left, instead of one pass over all rows for each interval.
- */
-#define MAX_PASSES	16
 
 static bool
 mask_empty(const uint64 *mask, int nwords)
@@ -30,16 +25,6 @@ mask_empty(const uint64 *mask, int nwords)
 			return false;
 	}
 	return true;
-}
-
-static uint64
-mask_count(const uint64 *mask, int nwords)
-{
-	uint64		count = 0;
-
-	for (int i = 0; i < nwords; i++)
-		count += pg_popcount64(mask[i]);
-	return count;
 }
 
 /* Clear the rows whose code is not in low..high */
@@ -82,58 +67,152 @@ find_interval(const CodeSet *set, int64 code)
 	return first;
 }
 
-/* Clear the rows whose code is not in a set */
-static void
-test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
-{
-	const CodeRange *items = set->items;
-	int			nwords = WINNOW_MASK_WORDS(nrows);
-
-	if (set->count > 1 && set->count <= MAX_PASSES)
-	{
-		uint64		passed[MASK_WORDS] = {0};
-		uint64		pass[MASK_WORDS];
-
-		for (int i = 0; i < set->count; i++)
-		{
-			memcpy(pass, mask, sizeof(uint64) * nwords);
-			test_range(column, width, nrows, items[i].low, items[i].high, pass);
-			for (int word = 0; word < nwords; word++)
-				passed[word] |= pass[word];
-		}
-		memcpy(mask, passed, sizeof(uint64) * nwords);
-		return;
+/* Of n rows, those whose bit in a lookup is set */
+#define LOOKUP_WORD(type) \
+	for (int i = 0; i < n; i++) \
+	{ \
+		type		code; \
+\
+		memcpy(&code, column + i * sizeof(code), sizeof(code)); \
+		slot = winnow_codes_slot(lookup, code); \
+		found |= ((lookup->bits[slot / 64] >> (slot % 64)) & 1) << i; \
 	}
 
-	test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);
-	if (set->count == 1)
-		return;
-	for (int word = 0; word < nwords; word++)
+static uint64
+lookup_word(const CodeLookup *lookup, const char *column, int width, int n)
+{
+	uint64		found = 0;
+	uint64		slot;
+
+	switch (width)
+	{
+		case 1:
+			LOOKUP_WORD(int8);
+			break;
+		case 2:
+			LOOKUP_WORD(int16);
+			break;
+		case 4:
+			LOOKUP_WORD(int32);
+			break;
+		default:
+			LOOKUP_WORD(int64);
+			break;
+	}
+	return found;
+}
+
+/* Clear the rows whose code is in none of the intervals of a set, by binary search */
+static void
+search_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
 	{
 		for (uint64 left = mask[word]; left != 0; left &= left - 1)
 		{
 			int			row = word * 64 + pg_rightmost_one_pos64(left);
 			int64		code = winnow_load_code(column + row * width, width);
+			int			next = find_interval(set, code);
 
-			/* the range test made sure that there is an interval */
-			if (items[find_interval(set, code)].low > code)
+			if (next == set->count || set->items[next].low > code)
 				mask[word] &= ~(left & -left);
 		}
 	}
 }
 
-/* Clear the children whose range of codes does not meet a set */
+/* Clear the rows whose code is in none of a few intervals, by one pass for each */
+static void
+pass_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		passed[MASK_WORDS];
+	uint64		pass[MASK_WORDS];
+
+	memset(passed, 0, sizeof(uint64) * nwords);
+	for (int i = 0; i < set->count; i++)
+	{
+		memcpy(pass, mask, sizeof(uint64) * nwords);
+		test_range(column, width, nrows, set->items[i].low, set->items[i].high, pass);
+		for (int word = 0; word < nwords; word++)
+			passed[word] |= pass[word];
+	}
+	memcpy(mask, passed, sizeof(uint64) * nwords);
+}
+
+/* Clear the rows whose code is not in a set that has a lookup */
+static void
+look_up_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	const CodeLookup *lookup = set->lookup;
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		found[MASK_WORDS];
+
+	if (lookup->inverted)
+		test_range(column, width, nrows, set->items[0].low, set->items[set->count - 1].high, mask);
+	for (int word = 0; word < nwords; word++)
+	{
+		found[word] = 0;
+		if (mask[word] != 0)
+			found[word] = mask[word] & lookup_word(lookup, column + word * 64 * width, width,
+												   Min(64, nrows - word * 64));
+		/* what is not in a gap */
+		mask[word] = lookup->inverted ? mask[word] & ~found[word] : 0;
+	}
+	if (!lookup->exact)
+		search_codes(set, column, width, nrows, found);
+	for (int word = 0; word < nwords && !(lookup->inverted && lookup->exact); word++)
+		mask[word] |= found[word];
+}
+
+/* Clear the rows whose code is not in a set */
+static void
+test_codes(const CodeSet *set, const char *column, int width, int nrows, uint64 *mask)
+{
+	const CodeRange *items = set->items;
+
+	if (set->count == 1)
+		test_range(column, width, nrows, items[0].low, items[0].high, mask);
+	else if (set->lookup != NULL)
+		look_up_codes(set, column, width, nrows, mask);
+	else if (set->count > MAX_PASSES)
+	{
+		test_range(column, width, nrows, items[0].low, items[set->count - 1].high, mask);
+		search_codes(set, column, width, nrows, mask);
+	}
+	else
+		pass_codes(set, column, width, nrows, mask);
+}
+
+/* Clear the children whose range of codes does not meet that of an interval */
+static void
+test_overlap_range(CodeRange range, const char *minima, const char *maxima, int width,
+				   int nrows, uint64 *mask)
+{
+	test_range(minima, width, nrows, PG_INT64_MIN, range.high, mask);
+	test_range(maxima, width, nrows, range.low, PG_INT64_MAX, mask);
+}
+
+/*
+ * Clear the children whose range of codes does not meet a set.  Most children
+ * that have a wide range meet the interval in the middle of the set; the others
+ * are tested one by one.
+ */
 static void
 test_overlap(const CodeSet *set, const char *minima, const char *maxima, int width,
 			 int nrows, uint64 *mask)
 {
-	test_range(minima, width, nrows, PG_INT64_MIN, set->items[set->count - 1].high, mask);
-	test_range(maxima, width, nrows, set->items[0].low, PG_INT64_MAX, mask);
+	CodeRange	whole = {set->items[0].low, set->items[set->count - 1].high};
+	int			nwords = WINNOW_MASK_WORDS(nrows);
+	uint64		certain[MASK_WORDS];
+
+	test_overlap_range(whole, minima, maxima, width, nrows, mask);
 	if (set->count == 1)
 		return;
-	for (int word = 0; word < WINNOW_MASK_WORDS(nrows); word++)
+	memcpy(certain, mask, sizeof(uint64) * nwords);
+	test_overlap_range(set->items[set->count / 2], minima, maxima, width, nrows, certain);
+	for (int word = 0; word < nwords; word++)
 	{
-		for (uint64 left = mask[word]; left != 0; left &= left - 1)
+		for (uint64 left = mask[word] & ~certain[word]; left != 0; left &= left - 1)
 		{
 			int			row = word * 64 + pg_rightmost_one_pos64(left);
 			int64		minimum = winnow_load_code(minima + row * width, width);
@@ -215,6 +294,55 @@ test_attr_children(const AttrTest *test, const WinnowColumns *inner, uint64 *mas
 }
 
 /*
+ * Clear the rows (of a leaf group) or children (of an inner one) that cannot
+ * make a condition true
+ */
+static void
+test_condition(const Condition *condition, const WinnowColumns *columns, bool leaf, uint64 *mask)
+{
+	int			nwords = WINNOW_MASK_WORDS(columns->nrows);
+	uint64		left[MASK_WORDS];
+	ListCell   *cell;
+
+	check_stack_depth();
+	switch (condition->kind)
+	{
+		case CONDITION_NEVER:
+			memset(mask, 0, sizeof(uint64) * nwords);
+			break;
+		case CONDITION_TEST:
+			if (leaf)
+				test_attr_rows(&condition->test, columns, mask);
+			else
+				test_attr_children(&condition->test, columns, mask);
+			break;
+		case CONDITION_AND:
+			foreach(cell, condition->parts)
+			{
+				if (!mask_empty(mask, nwords))
+					test_condition(lfirst(cell), columns, leaf, mask);
+			}
+			break;
+		case CONDITION_OR:
+			/* what fails one part is left to the next */
+			memcpy(left, mask, sizeof(uint64) * nwords);
+			foreach(cell, condition->parts)
+			{
+				uint64		passed[MASK_WORDS];
+
+				memcpy(passed, left, sizeof(uint64) * nwords);
+				if (!mask_empty(left, nwords))
+					test_condition(lfirst(cell), columns, leaf, passed);
+				for (int word = 0; word < nwords; word++)
+					left[word] &= ~passed[word];
+			}
+			for (int word = 0; word < nwords; word++)
+				mask[word] &= ~left[word];
+			break;
+	}
+}
+
+/*
  * Clear the bits of the rows of a leaf group that cannot match.  The mask
  * comes in with the rows of interest set; WINNOW_MASK_WORDS(nrows) words.
  */
@@ -222,24 +350,14 @@ void
 winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf, uint64 *mask)
 {
 	int			nwords = WINNOW_MASK_WORDS(leaf->nrows);
-	uint64		before;
-	uint64		after;
 
 	Assert(leaf->nrows <= BLCKSZ);
 	if (filter->never)
-	{
 		memset(mask, 0, sizeof(uint64) * nwords);
-		return;
-	}
-
-	before = filter->ntests > 0 ? mask_count(mask, nwords) : 0;
-	for (int i = 0; i < filter->ntests && before > 0; i++)
-	{
+	for (int i = 0; i < filter->ntests && !mask_empty(mask, nwords); i++)
 		test_attr_rows(&filter->tests[i], leaf, mask);
-		after = mask_count(mask, nwords);
-		filter->counts[i].failed += before - after;
-		before = after;
-	}
+	if (filter->condition != NULL && !mask_empty(mask, nwords))
+		test_condition(filter->condition, leaf, true, mask);
 }
 
 /*
@@ -256,6 +374,8 @@ winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner, u
 		memset(mask, 0, sizeof(uint64) * nwords);
 	for (int i = 0; i < filter->ntests && !mask_empty(mask, nwords); i++)
 		test_attr_children(&filter->tests[i], inner, mask);
+	if (filter->condition != NULL && !mask_empty(mask, nwords))
+		test_condition(filter->condition, inner, false, mask);
 }
 
 /* ----------

@@ -1,6 +1,6 @@
 /*
  * filter_private.h
- *		What a compiled filter is; for filter.c and filter_evaluate.c alone.
+ *		What a compiled filter is; for filter*.c, code_set.c and condition.c alone.
  */
 #ifndef WINNOW_FILTER_PRIVATE_H
 #define WINNOW_FILTER_PRIVATE_H
@@ -14,12 +14,51 @@ typedef struct CodeRange
 	int64		high;
 } CodeRange;
 
+/* Intervals as they come; the array grows */
+typedef struct CodeRangeList
+{
+	int			count;
+	int			capacity;
+	CodeRange  *items;
+} CodeRangeList;
+
+/*
+ * Which codes may be in a set (inverted: in the gaps between its intervals): those
+ * whose slot's bit is set, and exactly those if each code has a slot of its own.
+ */
+typedef struct CodeLookup
+{
+	uint64		low;
+	uint64		factor;
+	int			shift;
+	uint64		last;			/* slot */
+	bool		exact;
+	bool		inverted;
+	uint64	   *bits;
+} CodeLookup;
+
+static inline uint64
+winnow_codes_slot(const CodeLookup *lookup, int64 code)
+{
+	uint64		slot = (((uint64) code - lookup->low) * lookup->factor) >> lookup->shift;
+
+	return slot < lookup->last ? slot : lookup->last;
+}
+
 /* A set of codes: intervals in order that neither overlap nor touch */
 typedef struct CodeSet
 {
 	int			count;
-	CodeRange   *items;
+	CodeRange  *items;
+	CodeLookup *lookup;			/* of a set of many intervals; may be NULL */
 } CodeSet;
+
+/* code_set.c */
+extern void winnow_codes_add(CodeRangeList *list, int64 low, int64 high);
+extern CodeSet *winnow_codes_set(CodeRangeList *list);
+extern CodeSet *winnow_codes_intersect(CodeSet *a, CodeSet *b);
+extern CodeSet *winnow_codes_complement(const CodeSet *set);
+extern CodeLookup *winnow_codes_lookup(const CodeSet *set);
 
 /* Passes a Bloom filter or signature that has all bits of one of the needs */
 typedef struct BloomTest
@@ -27,6 +66,9 @@ typedef struct BloomTest
 	int			count;
 	uint64		(*needs)[2];
 } BloomTest;
+
+/* Sets of more intervals than this get a lookup, instead of one pass over the column for each interval */
+#define MAX_PASSES	8
 
 /* More needs than this say too little about a signature to be worth the test */
 #define MAX_BLOOM_NEEDS		64
@@ -60,6 +102,25 @@ typedef struct CodedElement
 	Datum		value;
 } CodedElement;
 
+/*
+ * A condition of the executor's, as far as columns tell: rows that fail it
+ * cannot make the condition true.  A NULL pointer lets every row pass.
+ */
+typedef enum ConditionKind
+{
+	CONDITION_NEVER,			/* no row passes */
+	CONDITION_TEST,
+	CONDITION_AND,
+	CONDITION_OR
+} ConditionKind;
+
+typedef struct Condition
+{
+	ConditionKind kind;
+	AttrTest	test;			/* TEST */
+	List	   *parts;			/* AND, OR */
+} Condition;
+
 /* A key that columns do not decide */
 typedef struct RecheckKey
 {
@@ -85,11 +146,19 @@ struct WinnowFilter
 	bool		never;
 	int			ntests;
 	AttrTest   *tests;
-	WinnowFilterCount *counts;	/* one for each test */
 	int			nrechecks;
 	RecheckKey *rechecks;
+	Condition  *condition;		/* that the executor tests; NULL: any row may pass */
+	List	   *conditions;		/* the expressions that it is made of */
 };
 
+/* filter.c */
 extern int64 winnow_filter_code(const WinnowAttr *attr, Datum value);
+extern CodedElement *winnow_key_elements(ScanKey key, int *count);
+extern bool winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement *elements,
+								int count, bool *decided);
+extern bool winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements,
+								int count);
+extern void winnow_test_finish(AttrTest *test);
 
 #endif							/* WINNOW_FILTER_PRIVATE_H */

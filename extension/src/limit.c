@@ -1,12 +1,14 @@
 /*
  * limit.c
- *		How many rows will a scan be asked for?
+ *		Which node of which plan is a scan for, and how many rows will it be
+ *		asked for?
  *
- * An access method is not told of the LIMIT above it.  A search for k rows is
- * cheaper than one for more, and rows of one search come in perfect order, so
- * it is worth knowing: while a plan runs, the scan looks for itself below a
- * Limit node of that plan.  Where nothing is found the search starts small and
- * deepens.
+ * An access method is not told.  A search for k rows is cheaper than one for
+ * more, and rows of one search come in perfect order, so it is worth knowing:
+ * while a plan runs, the scan looks for itself in that plan.  Where the number
+ * of rows does not follow from the nodes above, the search starts small and
+ * deepens.  The node also has the conditions that the planner left to the
+ * executor (condition.c).
  *
  * The library is loaded when the plan is made, so this needs no preloading.
  */
@@ -14,6 +16,7 @@
 
 #include "winnow.h"
 
+#include "access/parallel.h"
 #include "executor/executor.h"
 #include "nodes/nodeFuncs.h"
 
@@ -21,91 +24,166 @@
 typedef struct RunningPlan
 {
 	PlanState  *planstate;
+	bool		to_end;			/* all its rows are asked for (what a leader asks of its
+								 * workers is not known) */
 	struct RunningPlan *outer;
 } RunningPlan;
 
 static RunningPlan *running = NULL;
 static ExecutorRun_hook_type previous_run = NULL;
 
-/*
- * How many rows of its own the node above may ask from the scan; 0 if it is
- * not known, or the scan is not there.  Only nodes that hand rows on one by one
- * may be between: Limit over LockRows, Result, SubqueryScan or MergeAppend.
- */
-static int64
-limit_below(PlanState *node, const IndexScanDescData *scan, int64 limit)
+typedef struct ScanFinder
 {
-	int64		found = 0;
+	const IndexScanDescData *scan;
+	IndexScanState *node;		/* result */
+	int64		wanted;			/* result: rows it will be asked for */
+} ScanFinder;
+
+static bool find_scan(PlanState *node, ScanFinder *finder, int64 wanted);
+
+/* For the walker: nothing is known of what is asked of the node */
+static bool
+find_scan_anywhere(PlanState *node, void *finder)
+{
+	return find_scan(node, finder, WINNOW_WANTED_UNKNOWN);
+}
+
+static bool
+find_in_subplans(List *subplans, ScanFinder *finder)
+{
+	ListCell   *cell;
+
+	foreach(cell, subplans)
+	{
+		if (find_scan_anywhere(((SubPlanState *) lfirst(cell))->planstate, finder))
+			return true;
+	}
+	return false;
+}
+
+static bool
+find_in_array(PlanState **nodes, int count, ScanFinder *finder, int64 wanted)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (find_scan(nodes[i], finder, wanted))
+			return true;
+	}
+	return false;
+}
+
+/* Of one row more than what is asked of a node: where a group of peers ends */
+static int64
+and_one_more(int64 wanted)
+{
+	return wanted == WINNOW_WANTED_UNKNOWN || wanted == WINNOW_WANTED_ALL ? wanted : wanted + 1;
+}
+
+/* What a Limit asks for */
+static int64
+limit_wanted(const LimitState *limit, int64 wanted)
+{
+	int64		rows = limit->noCount ? wanted : limit->count;
+
+	if (rows == WINNOW_WANTED_UNKNOWN || rows == WINNOW_WANTED_ALL)
+		return rows;
+	return rows < WINNOW_WANTED_ALL - limit->offset ? rows + limit->offset : WINNOW_WANTED_ALL;
+}
+
+/*
+ * Look for the scan at and below a node that is asked for so many rows.  Only
+ * what is below nodes that hand rows on one by one, or that read all that there
+ * is, is known to be asked for as many.
+ */
+static bool
+find_scan(PlanState *node, ScanFinder *finder, int64 wanted)
+{
+	int64		all_or_unknown = wanted == WINNOW_WANTED_ALL ? wanted : WINNOW_WANTED_UNKNOWN;
 
 	if (node == NULL)
-		return 0;
+		return false;
 	switch (nodeTag(node))
 	{
 		case T_IndexScanState:
-			return ((IndexScanState *) node)->iss_ScanDesc == scan ? limit : 0;
+			if (((IndexScanState *) node)->iss_ScanDesc != finder->scan)
+				break;
+			finder->node = (IndexScanState *) node;
+			finder->wanted = wanted;
+			return true;
+		case T_LimitState:
+			if (find_scan(outerPlanState(node), finder,
+						  limit_wanted((LimitState *) node, wanted)))
+				return true;
+			break;
 		case T_LockRowsState:
 		case T_ResultState:
-			return limit_below(outerPlanState(node), scan, limit);
-		case T_IncrementalSortState:
-		case T_WindowAggState:
-
-			/* they read one row more, to see where a group of peers ends */
-			return limit_below(outerPlanState(node), scan, limit + 1);
+			if (find_scan(outerPlanState(node), finder, wanted))
+				return true;
+			break;
 		case T_SubqueryScanState:
-			return limit_below(((SubqueryScanState *) node)->subplan, scan, limit);
+			if (find_scan(((SubqueryScanState *) node)->subplan, finder, wanted))
+				return true;
+			break;
+		case T_WindowAggState:
+			/* it stops where its run condition fails */
+			if (wanted == WINNOW_WANTED_ALL && ((WindowAgg *) node->plan)->runCondition != NIL)
+				wanted = WINNOW_WANTED_UNKNOWN;
+			if (find_scan(outerPlanState(node), finder, and_one_more(wanted)))
+				return true;
+			break;
+		case T_IncrementalSortState:
+			if (find_scan(outerPlanState(node), finder, and_one_more(wanted)))
+				return true;
+			break;
+		case T_SortState:
+			if (find_scan(outerPlanState(node), finder, WINNOW_WANTED_ALL))
+				return true;
+			break;
+		case T_AggState:
+		case T_ModifyTableState:
+		case T_NestLoopState:
+			/* what is on the inner side may be asked for less */
+			if (find_scan(outerPlanState(node), finder, all_or_unknown) ||
+				find_scan(innerPlanState(node), finder, WINNOW_WANTED_UNKNOWN))
+				return true;
+			break;
 		case T_MergeAppendState:
-			{
-				MergeAppendState *append = (MergeAppendState *) node;
-
-				for (int i = 0; i < append->ms_nplans && found == 0; i++)
-					found = limit_below(append->mergeplans[i], scan, limit);
-				return found;
-			}
+			if (find_in_array(((MergeAppendState *) node)->mergeplans,
+							  ((MergeAppendState *) node)->ms_nplans, finder, wanted))
+				return true;
+			break;
+		case T_AppendState:
+			if (find_in_array(((AppendState *) node)->appendplans,
+							  ((AppendState *) node)->as_nplans, finder, all_or_unknown))
+				return true;
+			break;
 		default:
-			return 0;
+			return planstate_tree_walker(node, find_scan_anywhere, finder);
 	}
+	return find_in_subplans(node->initPlan, finder) || find_in_subplans(node->subPlan, finder);
 }
 
-typedef struct LimitSearch
+/*
+ * The node of a running plan that a scan is for; NULL if it is not to be found.
+ * wanted is the number of rows it will be asked for, if that is known.
+ */
+IndexScanState *
+winnow_node_of(IndexScanDesc scan, int64 *wanted)
 {
-	const IndexScanDescData *scan;
-	int64		limit;
-} LimitSearch;
+	ScanFinder	finder = {scan, NULL, WINNOW_WANTED_UNKNOWN};
 
-static bool
-find_limit(PlanState *node, void *arg)
-{
-	LimitSearch *search = arg;
-
-	if (IsA(node, LimitState))
-	{
-		LimitState *limit = (LimitState *) node;
-
-		if (!limit->noCount && limit->count > 0)
-			search->limit = limit_below(outerPlanState(node), search->scan,
-										limit->count + limit->offset);
-		if (search->limit > 0)
-			return true;
-	}
-	return planstate_tree_walker(node, find_limit, arg);
-}
-
-/* The number of rows the scan will be asked for, if that is known; else 0 */
-int64
-winnow_limit_of(IndexScanDesc scan)
-{
-	LimitSearch search = {scan, 0};
-
-	for (RunningPlan *plan = running; plan != NULL && search.limit == 0; plan = plan->outer)
-		find_limit(plan->planstate, &search);
-	return search.limit;
+	for (RunningPlan *plan = running; plan != NULL && finder.node == NULL; plan = plan->outer)
+		find_scan(plan->planstate, &finder,
+				  plan->to_end ? WINNOW_WANTED_ALL : WINNOW_WANTED_UNKNOWN);
+	*wanted = finder.wanted;
+	return finder.node;
 }
 
 /* ExecutorRun_hook: know the plans that are running */
 static void
 limit_run(WINNOW_RUN_PARAMETERS)
 {
-	RunningPlan plan = {query->planstate, running};
+	RunningPlan plan = {query->planstate, count == 0 && !IsParallelWorker(), running};
 
 	running = &plan;
 	PG_TRY();

@@ -218,6 +218,118 @@ match_boolean(IndexOptInfo *index, int column, Node *clause)
 								  (Expr *) makeBoolConst(wanted, false), InvalidOid, InvalidOid);
 }
 
+static bool
+has_condition(List *clauses, RestrictInfo *condition)
+{
+	ListCell   *cell;
+
+	foreach(cell, clauses)
+	{
+		if (lfirst_node(IndexClause, cell)->rinfo == condition)
+			return true;
+	}
+	return false;
+}
+
+/* The index column that an expression is, or -1 */
+static int
+column_of(IndexOptInfo *index, Node *operand)
+{
+	for (int column = 0; column < index->nkeycolumns; column++)
+	{
+		if (match_index_to_operand(operand, column, index))
+			return column;
+	}
+	return -1;
+}
+
+/*
+ * Does a column decide a comparison with constants?  Where it has to tell for
+ * sure that the comparison is not true, its codes must be exact: it has the
+ * operator that is the opposite, too.
+ */
+static bool
+operator_decided(IndexOptInfo *index, int column, Oid operator, Oid collation, bool negated)
+{
+	return column >= 0 && OidIsValid(operator) &&
+		   op_in_opfamily(operator, index->opfamily[column]) &&
+		   collation_matches(index, column, collation) &&
+		   (!negated || (OidIsValid(get_negator(operator)) &&
+						 op_in_opfamily(get_negator(operator), index->opfamily[column])));
+}
+
+static bool
+comparison_decided(IndexOptInfo *index, OpExpr *clause, bool negated)
+{
+	int			left;
+	int			right;
+
+	if (list_length(clause->args) != 2)
+		return false;
+	left = column_of(index, linitial(clause->args));
+	right = column_of(index, lsecond(clause->args));
+	if (left >= 0)
+		return is_constant(lsecond(clause->args)) &&
+			   operator_decided(index, left, clause->opno, clause->inputcollid, negated);
+	return is_constant(linitial(clause->args)) &&
+		   operator_decided(index, right, get_commutator(clause->opno), clause->inputcollid,
+							negated);
+}
+
+static bool
+list_decided(IndexOptInfo *index, ScalarArrayOpExpr *clause, bool negated)
+{
+	int			left = column_of(index, linitial(clause->args));
+	int			right = column_of(index, lsecond(clause->args));
+	TypeCacheEntry *type;
+
+	if (left >= 0)
+		return is_constant(lsecond(clause->args)) &&
+			   operator_decided(index, left, clause->opno, clause->inputcollid,
+								negated || !clause->useOr);
+	type = lookup_type_cache(exprType(linitial(clause->args)), TYPECACHE_EQ_OPR);
+	return right >= 0 && clause->useOr && !negated && is_constant(linitial(clause->args)) &&
+		   op_in_opfamily(OID_ARRAY_CONTAINS_OP, index->opfamily[right]) &&
+		   clause->opno == type->eq_opr;
+}
+
+/*
+ * Do the columns decide a condition that is left to the executor?  So far as it
+ * matters for its cost: condition.c, which uses them when the scan runs, knows
+ * better.
+ */
+static bool
+columns_decide(IndexOptInfo *index, Node *clause, bool negated)
+{
+	ListCell   *cell;
+
+	if (is_constant(clause))
+		return true;
+	switch (nodeTag(clause))
+	{
+		case T_BoolExpr:
+			foreach(cell, ((BoolExpr *) clause)->args)
+			{
+				if (!columns_decide(index, lfirst(cell), negated || is_notclause(clause)))
+					return false;
+			}
+			return true;
+		case T_BooleanTest:
+			return columns_decide(index, (Node *) ((BooleanTest *) clause)->arg,
+								  negated || ((BooleanTest *) clause)->booltesttype != IS_TRUE);
+		case T_NullTest:
+			return column_of(index, (Node *) ((NullTest *) clause)->arg) >= 0;
+		case T_OpExpr:
+			return comparison_decided(index, (OpExpr *) clause, negated);
+		case T_DistinctExpr:
+			return comparison_decided(index, (OpExpr *) clause, true);
+		case T_ScalarArrayOpExpr:
+			return list_decided(index, (ScalarArrayOpExpr *) clause, negated);
+		default:
+			return exprType(clause) == BOOLOID && column_of(index, clause) >= 0;
+	}
+}
+
 /* An index clause for a condition that the planner left out, or NULL */
 static IndexClause *
 match_condition(PlannerInfo *root, IndexOptInfo *index, int column, RestrictInfo *condition)
@@ -253,17 +365,40 @@ match_condition(PlannerInfo *root, IndexOptInfo *index, int column, RestrictInfo
 	return result;
 }
 
+/* Is there an index clause for a condition, whether or not a path has it? */
 static bool
-has_condition(List *clauses, RestrictInfo *condition)
+is_served(PlannerInfo *root, IndexOptInfo *index, RestrictInfo *condition)
 {
-	ListCell   *cell;
-
-	foreach(cell, clauses)
+	for (int column = 0; column < index->nkeycolumns; column++)
 	{
-		if (lfirst_node(IndexClause, cell)->rinfo == condition)
+		if (match_condition(root, index, column, condition) != NULL)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * The share of rows that pass the conditions of a path which are left to the
+ * executor, but which columns decide.  Conditions that a better path leaves to
+ * the index do not count.
+ */
+Selectivity
+winnow_decided_selectivity(PlannerInfo *root, IndexPath *path)
+{
+	IndexOptInfo *index = path->indexinfo;
+	List	   *decided = NIL;
+	ListCell   *cell;
+
+	foreach(cell, index->indrestrictinfo)
+	{
+		RestrictInfo *condition = lfirst_node(RestrictInfo, cell);
+
+		if (!condition->pseudoconstant && !has_condition(path->indexclauses, condition) &&
+			columns_decide(index, (Node *) condition->clause, false) &&
+			!is_served(root, index, condition))
+			decided = lappend(decided, condition);
+	}
+	return clauselist_selectivity(root, decided, index->rel->relid, JOIN_INNER, NULL);
 }
 
 /* The clauses of a path and those left out, in the order of the columns */

@@ -59,6 +59,8 @@ start_search(IndexScanDesc scan)
 	WinnowScan *state = scan->opaque;
 	Relation	rel = scan->indexRelation;
 	MemoryContext context = GetMemoryChunkContext(state);
+	IndexScanState *node;
+	int64		wanted;
 	bool		lossy;
 
 	if (!IsMVCCSnapshot(scan->xs_snapshot))
@@ -71,6 +73,9 @@ start_search(IndexScanDesc scan)
 
 	state->filter = winnow_filter_compile(&state->index->schema, scan->keyData,
 										  scan->numberOfKeys, state->context);
+	node = winnow_node_of(scan, &wanted);
+	if (node != NULL)
+		winnow_filter_narrow(state->filter, rel, node, state->context);
 	lossy = winnow_filter_lossy(state->filter);
 	if (state->fetch != NULL && lossy && !state->fetch_lossy)
 	{
@@ -87,7 +92,7 @@ start_search(IndexScanDesc scan)
 		MemoryContextSwitchTo(old);
 	}
 	state->search = winnow_search_begin(scan, state->index, state->filter, state->fetch,
-										winnow_recall, winnow_limit_of(scan), &state->counters);
+										winnow_recall, wanted, &state->counters);
 }
 
 /* amgettuple */
@@ -116,6 +121,15 @@ winnow_scan_counters(IndexScanDesc scan)
 	if (scan->indexRelation->rd_indam->amgettuple != winnow_gettuple)
 		return NULL;
 	return &((WinnowScan *) scan->opaque)->counters;
+}
+
+/* The executor's conditions that the scan's last search has tested too */
+List *
+winnow_scan_conditions(IndexScanDesc scan)
+{
+	WinnowScan *state = scan->opaque;
+
+	return state->filter ? winnow_filter_conditions(state->filter) : NIL;
 }
 
 /* amendscan */

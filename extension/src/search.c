@@ -7,9 +7,7 @@
  */
 #include "postgres.h"
 
-#include "search.h"
-
-#include <math.h>
+#include "search_private.h"
 
 #include "access/xlog.h"
 #include "kernels/kernels.h"
@@ -20,94 +18,11 @@
 /* The first goal where the number of rows wanted is not known */
 #define FIRST_GOAL 10
 
+/* Rows that will be returned next, which the processor is asked for */
+#define ROWS_AHEAD 8
+
 /* Pages of the next node that the processor is asked for */
 #define MAX_AHEAD 8
-
-/* A row known by its code */
-typedef struct Candidate
-{
-	float		lower;			/* lower bound of its score */
-	uint64		id;
-} Candidate;
-
-#define candidate_before(a, b) ((a)->lower < (b)->lower)
-WINNOW_HEAP(candidates, Candidate, candidate_before)
-
-/* A row known by its distances, one per ORDER BY key; NaN sorts last */
-typedef struct Found
-{
-	double		distance;
-	double	   *more;			/* of the further keys */
-	uint64		id;
-	int			nmore;
-} Found;
-
-static int
-compare_distance(double a, double b)
-{
-	if (isnan(a) || isnan(b))
-		return (isnan(a) ? 1 : 0) - (isnan(b) ? 1 : 0);
-	return a < b ? -1 : a > b;
-}
-
-static inline bool
-result_before(const Found *a, const Found *b)
-{
-	int			order = compare_distance(a->distance, b->distance);
-
-	for (int i = 0; order == 0 && i < a->nmore; i++)
-		order = compare_distance(a->more[i], b->more[i]);
-	return order < 0;
-}
-
-WINNOW_HEAP(results, Found, result_before)
-
-#define score_before(a, b) (*(a) > *(b))
-WINNOW_HEAP(scores, double, score_before)
-
-struct WinnowSearch
-{
-	IndexScanDesc scan;
-	Relation	rel;
-	const WinnowIndex *index;
-	const WinnowFilter *filter;
-	WinnowFetch *fetch;
-	WinnowRecall recall;
-	WinnowScanCounters *counters;
-
-	double		target;			/* recall */
-	float	   *query;			/* index space */
-	bool		directed;		/* false: every row is as good as another */
-	WinnowQueryCode *code;
-	float	   *centroid;
-	float	   *estimate;
-	float	   *lower;
-	float	   *norm;
-	WinnowView *view;
-	BlockNumber *first_data;	/* data pages of a node's first group */
-	int			nfirst_data;
-
-	WinnowView **groups;		/* of the list that was read last */
-	int			ngroups;
-	int			allocated;
-
-	queue_heap	queue;			/* nodes not yet read */
-	candidates_heap active;		/* candidates that were good enough when found */
-	candidates_heap pool;		/* the others, without order */
-	results_heap results;		/* reranked, not returned */
-	bool		replaying;		/* began on a standby: pages may be reused meanwhile */
-	uint64	   *returned;		/* on a standby: ids of the rows returned ... */
-	Size		nsorted;		/* of which so many are sorted: they are not found again */
-	Size		returned_size;
-	int			restarts;		/* without a row between them */
-	scores_heap best;			/* worst on top: as many as the goal lacks */
-
-	int64		goal;			/* k: rows to find before returning any */
-	int64		nfound;			/* rows reranked that match */
-	int64		nreturned;
-	Size		wanted;			/* scores that best should hold */
-	float		magnitude;		/* of the scores seen, for rounding slack */
-};
 
 /* The score of an operator's distance; what is NaN comes last */
 static double
@@ -153,18 +68,10 @@ best_offer(WinnowSearch *search, double score)
 	}
 }
 
-/* Set a new goal: what counts is the k-th best of all rows found */
-static void
-set_goal(WinnowSearch *search, int64 goal)
+/* All candidates in the pool become active */
+void
+winnow_search_activate(WinnowSearch *search)
 {
-	search->goal = goal;
-	search->wanted = goal - search->nreturned;
-	search->best.count = 0;
-	for (Size i = 0; i < search->results.count; i++)
-		best_offer(search, score_of(search, search->results.items[i].distance));
-	search->recall.next_check = 0;
-
-	/* what was not good enough for the last goal may be now */
 	if (search->active.count == 0)
 	{
 		candidates_heap empty = search->active;
@@ -178,6 +85,21 @@ set_goal(WinnowSearch *search, int64 goal)
 	candidates_order(&search->active);
 }
 
+/* Set a new goal: what counts is the k-th best of all rows found */
+static void
+set_goal(WinnowSearch *search, int64 goal)
+{
+	search->goal = goal;
+	search->wanted = goal - search->nreturned;
+	search->best.count = 0;
+	for (Size i = 0; i < search->results.count; i++)
+		best_offer(search, score_of(search, search->results.items[i].distance));
+	search->recall.next_check = 0;
+
+	/* what was not good enough for the last goal may be now */
+	winnow_search_activate(search);
+}
+
 static int
 compare_ids(const void *a, const void *b)
 {
@@ -188,13 +110,13 @@ compare_ids(const void *a, const void *b)
 }
 
 /* Fetch a candidate's heap row; if it matches, it becomes a result */
-static void
-rerank(WinnowSearch *search, uint64 id)
+void
+winnow_search_rerank(WinnowSearch *search, uint64 id)
 {
 	IndexScanDesc scan = search->scan;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
-	Found		result = {get_float8_nan(), NULL, id, 0};
+	Found		result = {get_float8_nan(), NULL, id, {0}, 0};
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
@@ -207,6 +129,7 @@ rerank(WinnowSearch *search, uint64 id)
 		search->counters->invisible++;
 		return;
 	}
+	result.at = winnow_fetch_place(search->fetch);
 	if (scan->numberOfOrderBys > 1)
 	{
 		result.nmore = scan->numberOfOrderBys - 1;
@@ -245,7 +168,7 @@ rerank_active(WinnowSearch *search)
 {
 	while (search->active.count > 0 &&
 		   search->active.items[0].lower <= threshold(search))
-		rerank(search, candidates_pop(&search->active).id);
+		winnow_search_rerank(search, candidates_pop(&search->active).id);
 }
 
 /* The view is of a node's first group: remember where its centroid is */
@@ -268,7 +191,17 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 	WinnowView *view = search->view;
 
 	search->counters->lists_pruned += view->nlive - view->nselected;
-	if (view->nselected == 0)
+	for (int i = 0; i < view->nselected && search->gathering; i++)
+	{
+		WinnowQueueItem item = {0};
+
+		item.block = (BlockNumber) view->ids[i];
+		item.level = node->level - 1;
+		item.asof = view->asof;
+		item.rows = view->stats[i].rows;
+		queue_add(&search->rest, item);
+	}
+	if (view->nselected == 0 || search->gathering)
 		return true;
 	if (!*prepared)
 	{
@@ -301,8 +234,8 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 }
 
 /* Queue the children of an inner node.  Returns false if a page is gone. */
-static bool
-expand(WinnowSearch *search, const WinnowQueueItem *node)
+bool
+winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 {
 	WinnowView *view = search->view;
 	BlockNumber block = node->block;
@@ -333,8 +266,8 @@ expand(WinnowSearch *search, const WinnowQueueItem *node)
  * Read the head pages of a list into views: which rows pass the filter.
  * Returns their number, or -1 if a page is gone.
  */
-static int
-read_list(WinnowSearch *search, const WinnowQueueItem *list)
+int
+winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
 {
 	XLogRecPtr	asof = list->asof;
 	int			passed = 0;
@@ -368,6 +301,21 @@ read_list(WinnowSearch *search, const WinnowQueueItem *list)
 		asof = view->asof;
 	}
 	return passed;
+}
+
+/* Count the list that has been read.  Returns the number of its rows. */
+int
+winnow_search_count_list(WinnowSearch *search, int passed)
+{
+	int			tested = 0;
+
+	for (int g = 0; g < search->ngroups; g++)
+		tested += search->groups[g]->nlive;
+	search->nprobed++;
+	search->counters->lists_probed++;
+	search->counters->rows_tested += tested;
+	search->counters->rows_passed += passed;
+	return tested;
 }
 
 /*
@@ -410,8 +358,8 @@ static bool
 probe(WinnowSearch *search, WinnowQueueItem *list)
 {
 	const WinnowIndex *index = search->index;
-	int			passed = read_list(search, list);
-	int			tested = 0;
+	int			passed = winnow_search_read_list(search, list);
+	int			tested;
 
 	if (passed < 0)
 		return false;
@@ -442,11 +390,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		if (!estimate_list(search))
 			return false;
 	}
-	for (int g = 0; g < search->ngroups; g++)
-		tested += search->groups[g]->nlive;
-	search->counters->lists_probed++;
-	search->counters->rows_tested += tested;
-	search->counters->rows_passed += passed;
+	tested = winnow_search_count_list(search, passed);
 	winnow_recall_probed(&search->recall, list, tested, passed);
 	return true;
 }
@@ -466,8 +410,8 @@ reached(WinnowSearch *search)
  * Ask the processor for the pages of the node that will most likely be read
  * next.  A node that was written as a whole has its pages in a row.
  */
-static void
-prefetch_node(const WinnowSearch *search, const WinnowQueueItem *node)
+void
+winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
 {
 	const WinnowLayout *layout = winnow_layout(search->index, node->level);
 	int			ngroups = node->level > 0 ? 1 : 1 + (int) node->rows / layout->capacity;
@@ -508,8 +452,8 @@ start(WinnowSearch *search)
  * happen; on a standby VACUUM's replay does not wait for us.  The tree as it is
  * now has all that the snapshot sees, so the search starts again.
  */
-static void
-start_again(WinnowSearch *search)
+void
+winnow_search_start_again(WinnowSearch *search)
 {
 	winnow_page_gone(search->rel, search->replaying, &search->restarts);
 	search->counters->restarts++;
@@ -522,17 +466,21 @@ start_again(WinnowSearch *search)
 static void
 search_to_goal(WinnowSearch *search)
 {
+	bool		all;
+
 	search->counters->rounds++;
 	WINNOW_WAIT_POINT("scan-round");
-	rerank_active(search);
-	while (search->queue.count > 0 && !reached(search))
+	all = winnow_all_pays(search) && winnow_search_all(search);
+	if (!all)
+		rerank_active(search);
+	while (!all && search->queue.count > 0 && !reached(search))
 	{
 		WinnowQueueItem item = queue_pop(&search->queue);
 
 		if (search->queue.count > 0)
-			prefetch_node(search, &search->queue.items[0]);
-		if (!(item.level > 0 ? expand(search, &item) : probe(search, &item)))
-			start_again(search);
+			winnow_search_prefetch(search, &search->queue.items[0]);
+		if (!(item.level > 0 ? winnow_search_expand(search, &item) : probe(search, &item)))
+			winnow_search_start_again(search);
 		else if (item.level > 0)
 			WINNOW_WAIT_POINT("scan-expanded");
 		else
@@ -540,19 +488,24 @@ search_to_goal(WinnowSearch *search)
 			WINNOW_WAIT_POINT("scan-estimated");
 			rerank_active(search);
 		}
+		if (search->nprobed >= search->next_look)
+		{
+			search->next_look = search->nprobed * 2;
+			all = winnow_all_pays(search) && winnow_search_all(search);
+		}
 	}
 	winnow_fetch_idle(search->fetch);
 }
 
 /*
- * Start a search.  limit is the number of rows that will be asked for, or 0 if
- * that is not known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
+ * Start a search.  wanted is the number of rows that will be asked for, where
+ * that is known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
  * with a null, rows come in no particular order.
  */
 WinnowSearch *
 winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 					const WinnowFilter *filter, WinnowFetch *fetch, double target,
-					int64 limit, WinnowScanCounters *counters)
+					int64 wanted, WinnowScanCounters *counters)
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
@@ -583,7 +536,8 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->groups[i] = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
-	search->goal = limit > 0 ? limit : FIRST_GOAL;
+	search->goal = wanted == WINNOW_WANTED_UNKNOWN ? FIRST_GOAL : wanted;
+	search->next_look = WINNOW_FIRST_LOOK;
 	if (!winnow_filter_never(filter))
 	{
 		start(search);
@@ -612,15 +566,29 @@ remember(WinnowSearch *search, uint64 id)
 bool
 winnow_search_next(WinnowSearch *search, ItemPointer tid)
 {
+	Found		best;
+	int64		wanted;
+
 	while (search->nreturned >= search->goal || search->results.count == 0)
 	{
 		if (search->queue.count == 0 && search->active.count == 0 &&
 			search->pool.count == 0 && search->results.count == 0)
 			return false;
-		set_goal(search, search->goal * 2);
+		/* a cursor that was read in pieces may be read to its end now */
+		winnow_node_of(search->scan, &wanted);
+		set_goal(search, wanted == WINNOW_WANTED_ALL ? wanted : search->goal * 2);
 		search_to_goal(search);
 	}
-	winnow_tid_unpack(results_pop(&search->results).id, tid);
+	if (search->sorted)
+	{
+		best = search->results.items[--search->results.count];
+		if (search->results.count >= ROWS_AHEAD)
+			winnow_fetch_ahead(&search->results.items[search->results.count - ROWS_AHEAD].at);
+	}
+	else
+		best = results_pop(&search->results);
+	winnow_fetch_hold(search->scan->xs_heapfetch, best.id, &best.at);
+	winnow_tid_unpack(best.id, tid);
 	if (search->replaying)
 		remember(search, winnow_tid_pack(tid));
 	search->nreturned++;

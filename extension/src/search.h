@@ -35,13 +35,14 @@ extern WinnowScanCounters winnow_last_counters;
 
 /* scan.c */
 extern const WinnowScanCounters *winnow_scan_counters(IndexScanDesc scan);
+extern List *winnow_scan_conditions(IndexScanDesc scan);
 
 /* search.c */
 typedef struct WinnowSearch WinnowSearch;
 
 extern WinnowSearch *winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 										 const WinnowFilter *filter, WinnowFetch *fetch,
-										 double target, int64 limit,
+										 double target, int64 wanted,
 										 WinnowScanCounters *counters);
 extern bool winnow_search_next(WinnowSearch *search, ItemPointer tid);
 

@@ -373,6 +373,17 @@ extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot,
 							 Datum *values, bool *isnull);
 extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
 								uint64 id, float *vector);
+
+/* Where in shared buffers a row was: a hint */
+typedef struct WinnowRowPlace
+{
+	Buffer		buffer;			/* InvalidBuffer if not known */
+	uint16		offset;			/* of the row in the page */
+} WinnowRowPlace;
+
+extern WinnowRowPlace winnow_fetch_place(WinnowFetch *fetch);
+extern void winnow_fetch_ahead(const WinnowRowPlace *place);
+extern void winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place);
 extern void winnow_fetch_idle(WinnowFetch *fetch);
 extern void winnow_fetch_end(WinnowFetch *fetch);
 
@@ -551,10 +562,18 @@ extern bytea *winnow_options(Datum reloptions, bool validate);
 
 /* limit.c */
 extern void winnow_limit_init(void);
-extern int64 winnow_limit_of(IndexScanDesc scan);
+extern IndexScanState *winnow_node_of(IndexScanDesc scan, int64 *wanted);
+
+/* If more than this share of the rows that match is wanted, all are ranked */
+#define WINNOW_ALL_SHARE 0.5
+
+/* What is wanted of a scan that is not a number of rows */
+#define WINNOW_WANTED_UNKNOWN	0
+#define WINNOW_WANTED_ALL		PG_INT64_MAX
 
 /* plan.c */
 extern void winnow_plan_init(void);
+extern Selectivity winnow_decided_selectivity(PlannerInfo *root, IndexPath *path);
 
 /* explain.c */
 extern void winnow_explain_init(void);

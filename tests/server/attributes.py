@@ -304,6 +304,49 @@ def residual_condition(rng: Random, columns: list[Column], values: Values) -> st
     return f"id % {rng.randint(2, 20)} = {values.add(str(rng.randint(0, 1)), 'integer')}"
 
 
+def element_condition(rng: Random, column: Column, values: Values) -> str:
+    """A condition with a list for which ``NOT`` and NULLs are not what they seem."""
+    kind = column.kind
+    if not kind.ordered:
+        return simple_condition(rng, column, values)
+    listed: list[str | None] = [column.constant(rng) for _ in range(rng.choice([0, 1, 2, 5, 40]))]
+    if rng.random() < 0.1:
+        listed.append(None)
+    array = values.add(None if rng.random() < 0.03 else array_text(listed), f"{kind.type}[]")
+    return f"{column.name} {rng.choice(['=', '<>', '<>', '<', '>='])} {rng.choice(['ANY', 'ALL', 'ALL'])} ({array})"
+
+
+def constant_condition(rng: Random, values: Values) -> str:
+    """A condition that says the same of every row, as those on optional parameters do."""
+    value = values.add(rng.choice([None, "1"]), "integer")
+    return rng.choice([f"{value} IS NULL", f"{value} = 1", f"NOT {value} IS NULL"])
+
+
+def condition_tree(rng: Random, columns: list[Column], values: Values, depth: int = 3) -> str:
+    """Conditions joined by AND, OR and NOT to some depth, and tests of what comes out."""
+    form = rng.random()
+    if depth == 0 or form < 0.15:
+        leaf = rng.random()
+        if not columns or leaf < 0.06:
+            return residual_condition(rng, columns, values)
+        if leaf < 0.12:
+            return constant_condition(rng, values)
+        column = rng.choice(columns)
+        if leaf < 0.35:
+            return element_condition(rng, column, values)
+        if leaf < 0.45:
+            distinct = values.add(rng.choice([None, column.constant(rng)]), column.kind.type)
+            return f"{column.name} IS {rng.choice(['', 'NOT '])}DISTINCT FROM {distinct}"
+        return simple_condition(rng, column, values)
+    if form < 0.3:
+        return f"NOT ({condition_tree(rng, columns, values, depth - 1)})"
+    if form < 0.4:
+        outcome = rng.choice(["TRUE", "FALSE", "UNKNOWN", "NULL"])
+        return f"({condition_tree(rng, columns, values, depth - 1)}) IS {rng.choice(['', 'NOT '])}{outcome}"
+    parts = [condition_tree(rng, columns, values, depth - 1) for _ in range(rng.choice([2, 2, 3]))]
+    return "(" + rng.choice([" AND ", " OR ", " OR "]).join(parts) + ")"
+
+
 def where_clause(rng: Random, columns: list[Column], values: Values) -> str:
     """Any number of conditions, joined by AND; empty for none."""
     parts = []
@@ -316,6 +359,8 @@ def where_clause(rng: Random, columns: list[Column], values: Values) -> str:
             parts.append(f"({sides[0]} OR {sides[1]})")
         elif form < 0.3:
             parts.append(f"NOT ({simple_condition(rng, rng.choice(columns), values)})")
+        elif form < 0.55:
+            parts.append(condition_tree(rng, columns, values))
         else:
             parts.append(simple_condition(rng, rng.choice(columns), values))
     return " AND ".join(parts)

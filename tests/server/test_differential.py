@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from numpy.typing import NDArray
 
-from server.attributes import FOLDED, KINDS, SETUP, SETUP_ICU, Column, Values, literal, where_clause
+from server.attributes import FOLDED, KINDS, SETUP, SETUP_ICU, Column, Values, condition_tree, literal, where_clause
 from server.oracle import (
     INDEX_ONLY,
     Connection,
@@ -348,7 +348,10 @@ def ask_lateral(asked: Asked) -> None:
     query = world.query(prepared=False, orders=0)
     where = query.where
     if column is not None:
-        where = (where + " AND " if where else " WHERE ") + f"{column.name} {rng.choice(['=', '<=', '>'])} p.k"
+        condition = f"{column.name} {rng.choice(['=', '<=', '>', 'IS DISTINCT FROM'])} p.k"
+        if rng.random() < 0.5:
+            condition = f"({condition} OR {condition_tree(rng, world.columns, query.values, 1)})"
+        where = (where + " AND " if where else " WHERE ") + condition
     limit = rng.choice([1, 5, 10, 1000])
     distance = f"{world.target} {world.operator} p.q"
     not_null = (where + " AND " if where else " WHERE ") + "e IS NOT NULL"

@@ -128,6 +128,36 @@ CONDITIONS = {
     "a = random()::integer AND a <> a": OUTSIDE,
 }
 
+PRE_TESTED = (
+    "a = 3 OR t = 'm'",
+    "a = 3 OR a IS NULL",
+    "a < 3 OR a > 15",
+    "(a = 3 AND t = 'm') OR (a = 5 AND b)",
+    "a = 3 AND (t = 'm' OR b)",
+    "a NOT IN (3, 5)",
+    "a NOT IN (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)",
+    "a IS DISTINCT FROM 3",
+    "a IS NOT DISTINCT FROM 3",
+    "a NOT BETWEEN 3 AND 15",
+    "a BETWEEN SYMMETRIC 5 AND 3",
+    "b IS UNKNOWN",
+    "b IS NOT TRUE",
+    "b IS NOT FALSE",
+    "(a < 3) IS NOT TRUE",
+    "(a < 3 AND b) IS UNKNOWN",
+    "NOT (a < 3 AND b)",
+    "a < ALL ('{7,9}')",
+    "day < '2003-01-01' OR NOT b",
+    "a = 3 OR (now() > '2000-01-01' AND b)",
+    "a = (SELECT 3) OR ((SELECT NULL::integer) IS NULL AND t = 'm')",
+)
+"""Conditions of the executor's that the index has decided before it sees a row."""
+
+
+def counters(connection: Connection) -> dict[str, int]:
+    """What the session's last scan did."""
+    return {str(name): int(str(value)) for name, value in connection.execute("SELECT * FROM winnow_last_scan()")}
+
 
 def fill(connection: Connection, seed: int, table: str = "items") -> None:
     """Rows in which every condition has something to decide, NULLs among them."""
@@ -224,6 +254,105 @@ def test_conditions(items: Connection, seed: int) -> None:
     assert not wrong
 
 
+def test_pre_tested_conditions(items: Connection, seed: int) -> None:
+    """The columns let no row pass that the executor would reject."""
+    query = query_vector(seed)
+    for condition in PRE_TESTED:
+        full = f"SELECT id, e <-> '{query}' FROM items WHERE {condition}"
+        plan = compare(items, f"{full} ORDER BY e <-> '{query}'", full, None, "items_search")
+        assert "Filter" in next(node for node in plan if node["Node Type"] == "Index Scan"), condition
+        found = counters(items)
+        assert found["rows_passed"] == found["reranked"] == found["returned"] < ROWS, condition
+
+
+def test_pre_tested_parameters(items: Connection, seed: int) -> None:
+    """A generic plan has to look at its parameters anew, and not at those that others make needless."""
+    items.execute("SET plan_cache_mode = force_generic_plan")
+    items.execute(
+        f"PREPARE search (integer, text, integer) AS SELECT id, e <-> '{query_vector(seed)}' FROM items"
+        f" WHERE ($1 IS NULL OR a = $1) AND ($2 IS NULL OR t IS DISTINCT FROM $2 OR a = 10 / $3)"
+        f" ORDER BY e <-> '{query_vector(seed)}'"
+    )
+    for first, second, third in (("3", "'m'", "2"), ("NULL", "'m'", "10"), ("4", "NULL", "0"), ("NULL", "NULL", "0")):
+        execute = f"EXECUTE search ({first}, {second}, {third})"
+        matching = matching_rows(items, execute)
+        items.execute("DISCARD PLANS")
+        items.execute(INDEX_ONLY)
+        assert "items_search" in index_scans(plan_of(items, execute))
+        wrong = complaint(rows_of(items.execute(execute).fetchall()), matching, exact=True, ordered=True)
+        assert wrong is None, f"{execute}: {wrong}"
+        passed = counters(items)["rows_passed"]
+        assert passed == len(matching) if first != "NULL" and second == "NULL" else passed >= len(matching)
+        assert passed < ROWS or first == "NULL"
+
+
+def test_conditions_joined_by_the_thousand(items: Connection, seed: int) -> None:
+    query = query_vector(seed)
+    many = " OR ".join(f"(a = {number % 23} AND f < {number / 2000})" for number in range(2000))
+    deep = "a = 3" + "".join(f" OR b AND (f < 0.{number} AND t = 'm'" for number in range(10, 60)) + ")" * 50
+    for condition in (many, deep):
+        full = f"SELECT id, e <-> '{query}' FROM items WHERE {condition}"
+        compare(items, f"{full} ORDER BY e <-> '{query}'", full, None, "items_search")
+        assert counters(items)["rows_passed"] < ROWS
+
+
+def test_all_rows_are_ranked_at_once(items: Connection, seed: int) -> None:
+    """Where every row that comes out is wanted, nothing is estimated."""
+    items.execute("SET winnow.recall = 0.95")
+    ordered = f"FROM items WHERE a < 15 ORDER BY e <-> '{query_vector(seed)}'"
+    items.execute("CREATE TABLE copied (id integer)")
+    items.execute(INDEX_ONLY)
+    known = (
+        f"SELECT id {ordered}",
+        f"SELECT count(*) FROM (SELECT id {ordered} OFFSET 0) x",
+        f"INSERT INTO copied SELECT id {ordered}",
+        f"SELECT id {ordered} OFFSET 100",
+        f"SELECT row_number() OVER () FROM (SELECT id {ordered} OFFSET 0) x",
+        f"SELECT id, (SELECT max(a) FROM labels) FROM (SELECT id {ordered} OFFSET 0) x",
+        f"SELECT id {ordered} LIMIT {ROWS}",
+    )
+    items.execute("CREATE TABLE labels AS SELECT 1 AS a")
+    for sql in known:
+        items.execute(sql)
+        found = counters(items)
+        assert found["rounds"] == 1, sql
+        assert found["codes_estimated"] < found["returned"] / 2, sql
+        assert found["rows_passed"] <= found["returned"] * 1.4, sql
+    unknown = (
+        f"SELECT (SELECT id FROM (SELECT id {ordered} OFFSET 0) x LIMIT 1)",
+        f"SELECT id {ordered} LIMIT 5",
+        f"SELECT * FROM (SELECT id, row_number() OVER (ORDER BY e <-> '{query_vector(seed)}') AS n"
+        " FROM items WHERE a < 15) x WHERE n < 5",
+    )
+    for sql in unknown:
+        items.execute(sql)
+        found = counters(items)
+        assert found["returned"] < 20
+        assert found["codes_estimated"] > 0, sql
+    items.execute(f"DECLARE c CURSOR FOR SELECT id {ordered}")
+    items.execute("FETCH 5 FROM c")
+    assert counters(items)["codes_estimated"] > 0
+    items.execute("FETCH ALL FROM c")
+    assert counters(items)["rounds"] == 2
+
+
+def test_rows_that_match_are_far_away(connection: Connection) -> None:
+    """What the lists read first tell of the number of matches is wrong: the search must not fetch all of them."""
+    connection.execute("CREATE TABLE line (id integer, e vector(2), a integer)")
+    connection.execute(
+        "INSERT INTO line SELECT i, ARRAY[i, 0]::vector, CASE WHEN i > 10000 AND i % 3 = 0 THEN 1 ELSE i % 2 * 2 END"
+        " FROM generate_series(1, 20000) i"
+    )
+    connection.execute("CREATE INDEX line_search ON line USING winnow (e, a) WITH (list_size = 64)")
+    connection.execute("ANALYZE line")
+    connection.execute(INDEX_ONLY)
+    connection.execute("SET winnow.recall = 1")
+    for limit, most in ((10, 1000), (5000, 5000)):
+        found = connection.execute(f"SELECT id FROM line WHERE a = 1 ORDER BY e <-> '[0,0]' LIMIT {limit}").fetchall()
+        assert [row[0] for row in found] == list(range(10_002, 20_001, 3))[:limit]
+        assert counters(connection)["reranked"] <= most
+
+
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 def test_prepared_statements(items: Connection, seed: int, mode: str) -> None:
     items.execute(f"SET plan_cache_mode = {mode}")
@@ -278,6 +407,27 @@ def test_a_list_of_ten_thousand(items: Connection, seed: int) -> None:
         full = f"SELECT id, e <-> '{query}' FROM items WHERE {column} = ANY ('{array}'::{kind}[])"
         plan = compare(items, f"{full} ORDER BY e <-> '{query}' LIMIT {LIMIT}", full, LIMIT, "items_search")
         assert ("Index Cond" in plan[1]) == (column in ("a", "t", "n"))
+        array = array.replace("NULL", "1")
+        full = f"SELECT id, e <-> '{query}' FROM items WHERE {column} <> ALL ('{array}'::{kind}[])"
+        compare(items, f"{full} ORDER BY e <-> '{query}'", full, None, "items_search")
+        found = counters(items)
+        assert column != "a" or found["rows_passed"] == found["returned"] > 0
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 1000, 10**7])
+@pytest.mark.parametrize("count", [7, 8, 9, 50, 1500])
+def test_lists_of_all_densities(items: Connection, seed: int, step: int, count: int) -> None:
+    """Lists are looked up in different ways, which depend on how many values there are in what range."""
+    query = query_vector(seed)
+    items.execute(f"CREATE TABLE spread AS SELECT id, e, (id - 1000) * {step}::bigint AS a FROM items")
+    items.execute("CREATE INDEX spread_search ON spread USING winnow (e, a) WITH (list_size = 64); ANALYZE spread")
+    some = random.Random(seed + count).sample(range(-1000, 2000), count)
+    array = "{" + ",".join(str(number * step // (2 - number % 2)) for number in some) + "}"
+    for condition in (f"a = ANY ('{array}')", f"a <> ALL ('{array}')"):
+        full = f"SELECT id, e <-> '{query}' FROM spread WHERE {condition}"
+        compare(items, f"{full} ORDER BY e <-> '{query}'", full, None, "spread_search")
+        found = counters(items)
+        assert found["rows_passed"] == found["returned"], condition
 
 
 @pytest.mark.parametrize("strategy", ["RANGE (a)", "HASH (id)", "LIST (b)"])
@@ -342,7 +492,16 @@ def test_joins(items: Connection, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "condition", ["a = asked.a", "a = ANY (asked.some)", "(a = asked.a OR a = 3)", "asked.tag = ANY (tags)"]
+    "condition",
+    [
+        "a = asked.a",
+        "a = ANY (asked.some)",
+        "(a = asked.a OR a = 3)",
+        "asked.tag = ANY (tags)",
+        "a < 15 AND (a = asked.a OR asked.tag = ANY (tags))",
+        "a < 15 AND a IS DISTINCT FROM asked.a AND NOT a = ANY (asked.some)",
+        "a < 15 AND (a <> ALL (asked.some)) IS NOT TRUE",
+    ],
 )
 def test_lateral_rescans(items: Connection, seed: int, condition: str) -> None:
     items.execute(

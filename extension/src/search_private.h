@@ -1,0 +1,120 @@
+/*
+ * search_private.h
+ *		What a search is; for search.c and search_all.c alone.
+ */
+#ifndef WINNOW_SEARCH_PRIVATE_H
+#define WINNOW_SEARCH_PRIVATE_H
+
+#include "search.h"
+
+#include <math.h>
+
+/* A row known by its code */
+typedef struct Candidate
+{
+	float		lower;			/* lower bound of its score */
+	uint64		id;
+} Candidate;
+
+#define candidate_before(a, b) ((a)->lower < (b)->lower)
+WINNOW_HEAP(candidates, Candidate, candidate_before)
+
+/* A row known by its distances, one per ORDER BY key; NaN sorts last */
+typedef struct Found
+{
+	double		distance;
+	double	   *more;			/* of the further keys */
+	uint64		id;
+	WinnowRowPlace at;			/* where the row was */
+	int			nmore;
+} Found;
+
+static inline int
+compare_distance(double a, double b)
+{
+	if (isnan(a) || isnan(b))
+		return (isnan(a) ? 1 : 0) - (isnan(b) ? 1 : 0);
+	return a < b ? -1 : a > b;
+}
+
+static inline bool
+result_before(const Found *a, const Found *b)
+{
+	int			order = compare_distance(a->distance, b->distance);
+
+	for (int i = 0; order == 0 && i < a->nmore; i++)
+		order = compare_distance(a->more[i], b->more[i]);
+	return order < 0;
+}
+
+WINNOW_HEAP(results, Found, result_before)
+
+#define score_before(a, b) (*(a) > *(b))
+WINNOW_HEAP(scores, double, score_before)
+
+struct WinnowSearch
+{
+	IndexScanDesc scan;
+	Relation	rel;
+	const WinnowIndex *index;
+	const WinnowFilter *filter;
+	WinnowFetch *fetch;
+	WinnowRecall recall;
+	WinnowScanCounters *counters;
+
+	double		target;			/* recall */
+	float	   *query;			/* index space */
+	bool		directed;		/* false: every row is as good as another */
+	WinnowQueryCode *code;
+	float	   *centroid;
+	float	   *estimate;
+	float	   *lower;
+	float	   *norm;
+	WinnowView *view;
+	BlockNumber *first_data;	/* data pages of a node's first group */
+	int			nfirst_data;
+
+	WinnowView **groups;		/* of the list that was read last */
+	int			ngroups;
+	int			allocated;
+
+	queue_heap	queue;			/* nodes not yet read */
+	bool		sorted;			/* results are, best last */
+	bool		gathering;		/* children go to "rest" instead, as they come */
+	queue_heap	rest;			/* all that is not yet read, while it is read */
+	candidates_heap active;		/* candidates that were good enough when found */
+	candidates_heap pool;		/* the others, without order */
+	results_heap results;		/* reranked, not returned */
+	bool		replaying;		/* began on a standby: pages may be reused meanwhile */
+	uint64	   *returned;		/* on a standby: ids of the rows returned ... */
+	Size		nsorted;		/* of which so many are sorted: they are not found again */
+	Size		returned_size;
+	int			restarts;		/* without a row between them */
+	scores_heap best;			/* worst on top: as many as the goal lacks */
+
+	int64		goal;			/* k: rows to find before returning any */
+	uint64		nprobed;		/* lists read */
+	uint64		next_look;		/* lists read when to estimate the matches again */
+	int64		nfound;			/* rows reranked that match */
+	int64		nreturned;
+	Size		wanted;			/* scores that best should hold */
+	float		magnitude;		/* of the scores seen, for rounding slack */
+};
+
+/* Lists read before it is worth estimating how many rows match */
+#define WINNOW_FIRST_LOOK 16
+
+/* search.c */
+extern void winnow_search_activate(WinnowSearch *search);
+extern void winnow_search_rerank(WinnowSearch *search, uint64 id);
+extern bool winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node);
+extern int	winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list);
+extern int	winnow_search_count_list(WinnowSearch *search, int passed);
+extern void winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node);
+extern void winnow_search_start_again(WinnowSearch *search);
+
+/* search_all.c */
+extern bool winnow_all_pays(const WinnowSearch *search);
+extern bool winnow_search_all(WinnowSearch *search);
+
+#endif							/* WINNOW_SEARCH_PRIVATE_H */
