@@ -48,9 +48,6 @@
 #define RERANK_DIMENSIONS			384.0
 #define RERANK_DIMENSIONS_EXPONENT	0.7
 
-/* How full nodes are on average */
-#define NODE_FILL		0.57
-
 /*
  * Relative to cpu_operator_cost: testing one row's columns, estimating a code
  * (and more for each dimension).
@@ -182,7 +179,7 @@ static Cost
 search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, double wanted)
 {
 	int			dims = index_dims(path);
-	double		per_node = WINNOW_DEFAULT_LIST_SIZE * NODE_FILL;
+	double		per_node = WINNOW_DEFAULT_LIST_SIZE * WINNOW_NODE_FILL;
 	double		share = wanted / matching;
 	double		nodes = Max(rows / per_node, 1);
 	double		read = nodes_read(nodes, share);

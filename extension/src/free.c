@@ -75,9 +75,21 @@ winnow_retired_pages(Relation rel)
 	return npages;
 }
 
+/* Pages that the free space map has */
+BlockNumber
+winnow_free_pages(Relation rel)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber npages = 0;
+
+	for (BlockNumber block = 0; block < nblocks; block++)
+		npages += GetRecordedFreeSpace(rel, block) > 0;
+	return npages;
+}
+
 /*
  * Add to that number, which tells VACUUM whether a look for free pages is worth
- * while; it may be wrong.
+ * while, and what to report; it may be wrong.
  */
 void
 winnow_count_retired(Relation rel, int64 npages)

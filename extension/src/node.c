@@ -179,6 +179,21 @@ rows_before(const WinnowLayout *layout, int g)
 	return g == 0 ? 0 : layout->first_capacity + (g - 1) * layout->capacity;
 }
 
+/* Pages that a node of so many rows takes */
+int
+winnow_node_pages(const WinnowIndex *index, int level, int nrows)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+	int			ngroups = count_groups(layout, nrows);
+	int			npages = 0;
+
+	for (int g = 0; g < ngroups; g++)
+		npages += 1 + winnow_data_pages(index->dims, g == 0,
+										Min(rows_before(layout, g + 1), nrows) -
+										rows_before(layout, g));
+	return npages;
+}
+
 /*
  * Write a node of the given rows to new pages, and describe it.  Nothing
  * points to it yet.  The centroid is the mean of the rows.  If the pages are
@@ -269,6 +284,55 @@ winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *
 		left -= part;
 	}
 	return true;
+}
+
+/*
+ * Copy the head pages of a node, with the first one locked throughout, so that
+ * the children of an inner node are those of one moment.  asof is when the node
+ * was named.  Returns false if a page is gone (see winnow_try_read_page).
+ */
+bool
+winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
+				  XLogRecPtr asof, WinnowHeads *heads)
+{
+	BlockNumber block = node;
+	Buffer		first = InvalidBuffer;
+	WinnowChain chain;
+
+	winnow_chain_start(&chain, node);
+	heads->ngroups = 0;
+	do
+	{
+		Buffer		buffer = winnow_try_read_head(index, rel, block, level, asof,
+												  BUFFER_LOCK_SHARE);
+		Page		page;
+
+		if (BufferIsInvalid(buffer))
+			break;
+		page = BufferGetPage(buffer);
+		winnow_chain_follow(rel, &chain, block, page);
+		if (heads->ngroups == heads->allocated)
+		{
+			bool		none = heads->allocated == 0;
+
+			heads->allocated = none ? 4 : 2 * heads->allocated;
+			heads->blocks = none ? palloc(sizeof(BlockNumber) * heads->allocated) :
+				repalloc(heads->blocks, sizeof(BlockNumber) * heads->allocated);
+			heads->pages = none ? palloc(sizeof(PGAlignedBlock) * heads->allocated) :
+				repalloc_huge(heads->pages, sizeof(PGAlignedBlock) * heads->allocated);
+		}
+		heads->blocks[heads->ngroups] = block;
+		memcpy(heads->pages[heads->ngroups++].data, page, BLCKSZ);
+		asof = PageGetLSN(page);
+		block = WinnowPageGetGroup(page)->next;
+		if (BufferIsInvalid(first))
+			first = buffer;
+		else
+			UnlockReleaseBuffer(buffer);
+	} while (BlockNumberIsValid(block));
+	if (BufferIsValid(first))
+		UnlockReleaseBuffer(first);
+	return !BlockNumberIsValid(block);
 }
 
 WinnowView *

@@ -254,26 +254,21 @@ winnow_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 /*
  * amvacuumcleanup.  If no row was dead there may still be free pages, left by
  * the splits that insertions have led to.  Where rows have been counted lists
- * and stopping rule may need to be brought up to date.
+ * and stopping rule may need to be brought up to date.  Without a walk nothing
+ * is known that VACUUM could report.
  */
 IndexBulkDeleteResult *
 winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
 	if (info->analyze_only)
 		return stats;
+	if (stats == NULL && winnow_sweep_pays(info->index))
+		stats = vacuum_index(info, NULL, NULL, NULL);
 	if (stats == NULL)
-	{
-		if (winnow_sweep_pays(info->index))
-			stats = vacuum_index(info, NULL, NULL, NULL);
-		else
-		{
-			stats = palloc0(sizeof(IndexBulkDeleteResult));
-			stats->num_index_tuples = info->num_heap_tuples;
-			stats->estimated_count = true;
-		}
-	}
-	if (!stats->estimated_count)
-		winnow_follow(info->index, stats->num_index_tuples, stats->pages_free);
+		return NULL;
+	winnow_follow(info->index, stats->num_index_tuples, stats->pages_free);
 	stats->num_pages = RelationGetNumberOfBlocks(info->index);
+	stats->pages_free = winnow_free_pages(info->index);
+	stats->pages_deleted = stats->pages_free + winnow_retired_pages(info->index);
 	return stats;
 }

@@ -27,22 +27,13 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-/* A row group, as copied */
-typedef struct GroupCopy
-{
-	PGAlignedBlock head;
-	BlockNumber block;
-} GroupCopy;
-
 /* A node that is being checked; below it, its children are */
 typedef struct NodeCheck
 {
 	int			level;
 	BlockNumber node;			/* first head page */
 	const WinnowCheckedRow *parent; /* its row there; NULL for the root */
-	int			ngroups;
-	int			allocated;
-	GroupCopy  *groups;
+	WinnowHeads heads;
 	BlockNumber block;			/* of the group that it is at */
 	XLogRecPtr	asof;			/* its LSN */
 	char	   *head;			/* copy of its head page */
@@ -133,55 +124,12 @@ note_new_block(WinnowCheck *check, BlockNumber block)
 		winnow_corrupted(check->rel, block, "It is in two places of the tree.");
 }
 
-/*
- * Copy the head pages of a node, with the first one locked throughout, so that
- * the children of an inner node are those of one moment.  Returns false if a page
- * is gone.
- */
-static bool
-copy_heads(WinnowCheck *check, NodeCheck *node)
-{
-	BlockNumber block = node->node;
-	Buffer		first = InvalidBuffer;
-	WinnowChain chain;
-
-	winnow_chain_start(&chain, block);
-	node->ngroups = 0;
-	do
-	{
-		Buffer		buffer = winnow_try_read_head(check->index, check->rel, block, node->level,
-												  node->asof, BUFFER_LOCK_SHARE);
-		Page		page;
-
-		if (BufferIsInvalid(buffer))
-			break;
-		page = BufferGetPage(buffer);
-		winnow_chain_follow(check->rel, &chain, block, page);
-		if (node->ngroups == node->allocated)
-		{
-			node->allocated *= 2;
-			node->groups = repalloc_huge(node->groups, sizeof(GroupCopy) * node->allocated);
-		}
-		node->groups[node->ngroups].block = block;
-		memcpy(node->groups[node->ngroups++].head.data, page, BLCKSZ);
-		node->asof = PageGetLSN(page);
-		block = WinnowPageGetGroup(page)->next;
-		if (BufferIsInvalid(first))
-			first = buffer;
-		else
-			UnlockReleaseBuffer(buffer);
-	} while (BlockNumberIsValid(block));
-	if (BufferIsValid(first))
-		UnlockReleaseBuffer(first);
-	return !BlockNumberIsValid(block);
-}
-
 /* Turn to one of the groups */
 static void
 use_group(WinnowCheck *check, NodeCheck *node, int g)
 {
-	node->block = node->groups[g].block;
-	node->head = node->groups[g].head.data;
+	node->block = node->heads.blocks[g];
+	node->head = node->heads.pages[g].data;
 	node->asof = PageGetLSN(node->head);
 	node->data_page = -1;
 }
@@ -306,9 +254,13 @@ check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 
 	memcpy(&stats, row->image, sizeof(stats));
 	if (stats.rows == 0 || stats.rows > most)
-		winnow_check_failed(check, row, "claims an impossible number of rows");
+		winnow_check_failed(check, row,
+							psprintf("claims an impossible number of rows, %u, for its child, block %u",
+									 stats.rows, (BlockNumber) row->id));
 	if (stats.radius2 < 0)
-		winnow_check_failed(check, row, "has a negative radius");
+		winnow_check_failed(check, row,
+							psprintf("has a negative radius for its child, block %u",
+									 (BlockNumber) row->id));
 	winnow_summary_add_summary(&check->index->schema, node->below,
 							   row->image + sizeof(WinnowChildStats));
 	return check_node(check, (BlockNumber) row->id, node->level - 1, row->asof, row);
@@ -420,22 +372,19 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 
 	if (node == NULL)
 	{
-		node = check->nodes[level] = palloc(sizeof(NodeCheck));
+		node = check->nodes[level] = palloc0(sizeof(NodeCheck));
 		node->level = level;
 		node->centroid = palloc(sizeof(float) * index->dims);
 		node->image = palloc(Max(index->inner.image_bytes, Max(index->leaf.image_bytes, 1)));
 		node->below = palloc(Max(index->schema.inner_bytes, 1));
-		node->allocated = 4;
-		node->groups = palloc(sizeof(GroupCopy) * node->allocated);
 	}
 	node->node = block;
-	node->asof = asof;
 	node->nrows = 0;
 	node->parent = parent;
 	winnow_summary_reset(&index->schema, node->below);
-	if (!copy_heads(check, node))
+	if (!winnow_heads_copy(check->rel, index, block, level, asof, &node->heads))
 		return false;
-	for (int g = 0; g < node->ngroups; g++)
+	for (int g = 0; g < node->heads.ngroups; g++)
 	{
 		use_group(check, node, g);
 		if (g > 0)

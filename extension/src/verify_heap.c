@@ -95,6 +95,30 @@ check_item(WinnowCheck *check, const WinnowCheckedRow *row)
 									 tid_text(row->id)));
 }
 
+/* The first column in which an image differs from that of the table's row */
+static const char *
+different_column(const WinnowCheck *check, const uint8 *image)
+{
+	const WinnowSchema *schema = &check->index->schema;
+
+	for (int i = 0; i < schema->nattrs; i++)
+	{
+		const WinnowAttr *attr = &schema->attrs[i];
+		int			start = schema->leaf_offset[attr->leaf_col];
+		int			end = i + 1 < schema->nattrs ?
+					  schema->leaf_offset[schema->attrs[i + 1].leaf_col] :
+					  schema->leaf_bytes;
+
+		if ((((check->image[i / 8] ^ image[i / 8]) >> (i % 8)) & 1) ||
+			memcmp(check->image + start, image + start, end - start) != 0)
+			return psprintf(", in column \"%s\"",
+							NameStr(TupleDescAttr(RelationGetDescr(check->rel),
+												  attr->index_attno)
+										->attname));
+	}
+	return "";					/* null bits of no column */
+}
+
 /* A leaf row of the index */
 void
 winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
@@ -129,8 +153,8 @@ winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
 	winnow_encode_attrs(&index->schema, values, isnull, check->image);
 	if (memcmp(check->image, row->image, index->leaf.image_bytes) != 0)
 		winnow_check_failed(check, row,
-							psprintf("has other attributes than the table's row %s",
-									 tid_text(row->id)));
+							psprintf("has other attributes than the table's row %s%s",
+									 tid_text(row->id), different_column(check, row->image)));
 	winnow_index_vector(index, values[attno], check->vector);
 	if (!winnow_check_code(check, row, check->vector))
 		winnow_check_failed(check, row,

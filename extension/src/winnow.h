@@ -63,6 +63,9 @@ typedef struct WinnowPageOpaque
 #define WINNOW_MIN_LIST_SIZE		8
 #define WINNOW_MAX_LIST_SIZE		4096
 
+/* How full nodes are, on average, when they have just been built */
+#define WINNOW_NODE_FILL			0.57
+
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
@@ -325,9 +328,22 @@ extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
 extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 							  int level, const WinnowRows *rows, bool logged,
 							  WinnowNode *node);
+extern int	winnow_node_pages(const WinnowIndex *index, int level, int nrows);
 extern bool winnow_centroid_read(Relation rel, const WinnowIndex *index,
 								 const BlockNumber *data, int ndata, XLogRecPtr asof,
 								 float *centroid);
+
+/* The head pages of a node, as they were at one moment; zeroed to begin with */
+typedef struct WinnowHeads
+{
+	int			ngroups;
+	int			allocated;
+	BlockNumber *blocks;
+	PGAlignedBlock *pages;
+} WinnowHeads;
+
+extern bool winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node,
+							  int level, XLogRecPtr asof, WinnowHeads *heads);
 
 /* What a reader takes from one head page */
 typedef struct WinnowView
@@ -452,6 +468,7 @@ extern void winnow_room_release(WinnowRoom *room);
 extern Buffer winnow_allocate(Relation rel);
 extern bool winnow_sweep_pays(Relation rel);
 extern uint32 winnow_retired_pages(Relation rel);
+extern BlockNumber winnow_free_pages(Relation rel);
 extern void winnow_count_retired(Relation rel, int64 npages);
 extern void winnow_retire(Relation rel, Buffer buffer);
 extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,

@@ -16,21 +16,22 @@ from pgwinnow.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PRODUCTION = (ROOT / "docs" / "production.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The code blocks in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
 
 
 SQL_EXAMPLE, SQL_BESIDE_PGVECTOR = blocks("sql")
 PSYCOPG_EXAMPLE, SQLALCHEMY_EXAMPLE = blocks("python")
 
 
-def table(*header: str) -> list[list[str]]:
+def table(*header: str, text: str = README) -> list[list[str]]:
     """The cells of the one table with these headings."""
-    lines = iter(README.splitlines())
-    assert f"| {' | '.join(header)} |" in lines, f"README.md has no table of {header}"
+    lines = iter(text.splitlines())
+    assert f"| {' | '.join(header)} |" in lines, f"there is no table of {header}"
     next(lines)
     rows = []
     for line in lines:
@@ -130,6 +131,37 @@ def test_beside_pgvector(connection: psycopg.Connection[Any]) -> None:
     assert connection.execute(types).fetchall() == [(True, "winnow.vector")]
     both = "SELECT '[1,2]'::vector <-> '[1,3]', embedding <-> '[1,2,4]' FROM docs"
     assert connection.execute(both).fetchall() == [(1, 1)]
+
+
+def test_production_examples(items: psycopg.Connection[Any]) -> None:
+    items.autocommit = True
+    items.execute("CREATE INDEX items_search ON items USING winnow (embedding vector_cosine_ops, price)")
+    examples = blocks("sql", PRODUCTION)
+    assert len(examples) == 4
+    answers = [rows for example in examples for rows in results(items.execute(example))]
+    size, recall, check = answers
+    assert size[0][:2] == (4, 1)
+    assert recall == [(1,)]
+    assert len(check) == 1
+
+
+def test_columns_of_index_info_exist(connection: psycopg.Connection[Any]) -> None:
+    arguments = connection.execute("SELECT proargnames FROM pg_proc WHERE proname = 'winnow_index_info'").fetchone()
+    assert arguments is not None
+    said = {
+        name
+        for what, *_ in table("what", "means", "what to do", text=PRODUCTION)
+        for name in re.findall("`(.*?)`", what)
+    }
+    assert said <= set(arguments[0])
+
+
+def test_promises_have_tests() -> None:
+    promises = table("promise", "test", text=PRODUCTION)
+    assert promises
+    for promise, tests in promises:
+        for test in re.findall("`(.*?)`", tests) or [promise]:
+            assert "def test_" in (ROOT / test).read_text(), promise
 
 
 def test_settings(connection: psycopg.Connection[Any]) -> None:
