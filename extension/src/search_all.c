@@ -97,7 +97,10 @@ gather_nodes(WinnowSearch *search)
 		WinnowQueueItem node = rest->items[i];
 
 		if (node.level > 0)
+		{
 			whole = winnow_search_expand(search, &node);
+			WINNOW_WAIT_POINT("scan-expanded");
+		}
 	}
 	search->gathering = false;
 	sort_nodes(rest->items, rest->count);
@@ -129,6 +132,7 @@ gather(WinnowSearch *search, Size most)
 		passed = winnow_search_read_list(search, &rest->items[i]);
 		if (passed < 0)
 			return GATHERED_PAGE_GONE;
+		WINNOW_WAIT_POINT("scan-tested");
 		winnow_search_count_list(search, passed);
 		for (int g = 0; g < search->ngroups; g++)
 		{

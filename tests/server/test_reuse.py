@@ -39,6 +39,8 @@ def info(connection: Connection, column: str) -> int:
 def test_size_under_churn(churning: Connection, seed: int) -> None:
     """A tenth of the rows is replaced and the table vacuumed, time and again."""
     rng = Random(f"{seed}-churn")
+    churning.execute("DROP TABLE items")
+    create_table(churning, list_size=64)
     fill(churning, ROWS)
     churning.execute("REINDEX INDEX items_index")
     ids = set(range(ROWS))
@@ -124,7 +126,7 @@ def test_an_old_snapshot_keeps_pages(churning: Connection, dsn: str) -> None:
     churning.execute("VACUUM (INDEX_CLEANUP ON) items")
     fill(churning, ROWS, 5 * ROWS)
     assert unused > grown / 4
-    assert pages(churning) == grown
+    assert pages(churning) <= 1.02 * grown
     check_indexes(churning)
 
 
