@@ -18,7 +18,6 @@
 #include <math.h>
 
 #include "commands/vacuum.h"
-#include "common/pg_prng.h"
 #include "core/kmeans.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
@@ -530,7 +529,10 @@ regroup_node(Regroup *state, const WinnowStep *step, BlockNumber node)
 	MemoryContextDelete(context);
 }
 
-/* All nodes of level 1 below a node of a higher one, starting with any of them */
+/*
+ * All nodes of level 1 below a node of a higher one, starting with any of them,
+ * so that each has its turn when there are pages for few
+ */
 static void
 regroup_below(Regroup *state, BlockNumber node, int level)
 {
@@ -549,7 +551,7 @@ regroup_below(Regroup *state, BlockNumber node, int level)
 			steps[nsteps++] = step;
 		}
 	}
-	start = nsteps > 0 ? (int) pg_prng_uint64_range(&pg_global_prng_state, 0, nsteps - 1) : 0;
+	start = nsteps > 0 ? (int) ((uint64) state->nrows % nsteps) : 0;
 	for (int i = 0; i < nsteps; i++)
 	{
 		const WinnowStep *step = &steps[(start + i) % nsteps];

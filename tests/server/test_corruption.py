@@ -143,7 +143,7 @@ def sound_index(*, checksums: bool) -> Iterator[Sound]:
             # Lists that were split leave pages: some become free ones, later ones stay as they are.
             connection.execute("DELETE FROM items WHERE id % 100 = 0")
             connection.execute("VACUUM (INDEX_CLEANUP ON) items")
-            connection.execute("SELECT add_items(3001, 3300)")
+            connection.execute("SELECT add_items(3001, 3060)")
             row = connection.execute("SELECT pg_relation_filepath('items_index')").fetchone()
             assert row is not None
             index_path = Path(row[0])
