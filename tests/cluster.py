@@ -33,6 +33,23 @@ def temporary_server(**settings: str) -> Server:
     return Server.temporary(version=VERSION, settings={**SETTINGS, **settings}, assertions=True, sanitizers=SANITIZE)
 
 
+def base_backup(server: Server, name: str, *arguments: str | Path) -> Path:
+    """A base backup beside the server's data folder, ready to be started beside the server."""
+    data_dir = server.data_dir.parent / name
+    dsn = f"--dbname={server.dsn()}"
+    server.run("pg_basebackup", f"--pgdata={data_dir}", dsn, "--checkpoint=fast", "--no-sync", *arguments)
+    # The server's socket is in its data folder, and so is the socket's lock file.
+    for lock in data_dir.glob(".s.PGSQL.*.lock"):
+        lock.unlink()
+    return data_dir
+
+
+def copied_server(data_dir: Path, **settings: str) -> Server:
+    """The server of a data folder that is a copy of a temporary server's; to be used as a context manager."""
+    settings = {**SETTINGS, **settings}
+    return Server(data_dir, version=VERSION, settings=settings, assertions=True, sanitizers=SANITIZE, fsync=False)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """The session's server, with the attributes that pytest-postgresql asks for."""

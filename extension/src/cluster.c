@@ -21,7 +21,6 @@
 #include "utils/memutils.h"
 
 /* How full the centroids aim to make a node; what comes out larger is halved */
-#define FILL 0.7
 
 /* Lists with less than this share of a node are dealt out to the others */
 #define SMALL_LIST 0.125
@@ -53,7 +52,7 @@ tick(void *arg)
 int
 winnow_cluster_lists(const WinnowTeam *team, int level, double nrows)
 {
-	double		wanted = ceil(nrows / (team->index->list_size * FILL));
+	double		wanted = ceil(nrows / (team->index->list_size * WINNOW_CLUSTER_FILL));
 	double		most = floor((double) team->shared->unit / (sizeof(float) * team->index->dims));
 
 	return (int) Max(Min(wanted, Min(most, MAX_LISTS)), 1);

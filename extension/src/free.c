@@ -21,6 +21,13 @@
 /* Retired pages are looked for when they are one in so many */
 #define RETIRED_SHARE 16
 
+/* Pages of replaced nodes that a sweep has to keep */
+typedef struct Kept
+{
+	uint32		npages;
+	uint64		until;			/* when the newest of the nodes was retired, an xid */
+} Kept;
+
 /*
  * A page for something new, exclusively locked: a free one, else one at the end
  * of the relation.
@@ -63,18 +70,6 @@ winnow_allocate(Relation rel)
 	return winnow_extend_relation(rel, MAIN_FORKNUM);
 }
 
-/* Pages that have been retired since the last sweep, about */
-uint32
-winnow_retired_pages(Relation rel)
-{
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_SHARE);
-	uint32		npages = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
-
-	UnlockReleaseBuffer(buffer);
-	return npages;
-}
-
 /* Pages that the free space map has */
 BlockNumber
 winnow_free_pages(Relation rel)
@@ -88,22 +83,42 @@ winnow_free_pages(Relation rel)
 }
 
 /*
- * Add to that number, which tells VACUUM whether a look for free pages is worth
- * while, and what to report; it may be wrong.
+ * Pages have been retired.  Their number, on the meta page, tells VACUUM whether a
+ * look for free pages is worth while, and what to report; it may be wrong.
  */
 void
-winnow_count_retired(Relation rel, int64 npages)
+winnow_count_retired(Relation rel, uint32 npages)
 {
 	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
 										  BUFFER_LOCK_EXCLUSIVE);
-	int64		before = WinnowPageGetMeta(BufferGetPage(buffer))->retired_pages;
-	int64		after = Max(0, Min(before + npages, PG_UINT32_MAX));
+	GenericXLogState *xlog = GenericXLogStart(rel);
 
-	if (after != before)
+	WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->retired_pages += npages;
+	GenericXLogFinish(xlog);
+	UnlockReleaseBuffer(buffer);
+}
+
+/*
+ * Note that a sweep, of the so many pages that had been retired before it, had to
+ * keep some, the newest retired as long ago as that.
+ */
+static void
+note_kept(Relation rel, uint32 retired_before, const Kept *kept)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_EXCLUSIVE);
+	const WinnowMeta *before = WinnowPageGetMeta(BufferGetPage(buffer));
+	uint32		during = before->retired_pages - Min(retired_before, before->retired_pages);
+
+	if (before->retired_pages != during + kept->npages || before->kept_pages != kept->npages ||
+		before->kept_until != kept->until)
 	{
 		GenericXLogState *xlog = GenericXLogStart(rel);
+		WinnowMeta *meta = WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0));
 
-		WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, buffer, 0))->retired_pages = (uint32) after;
+		meta->retired_pages = during + kept->npages;
+		meta->kept_pages = kept->npages;
+		meta->kept_until = kept->until;
 		GenericXLogFinish(xlog);
 	}
 	UnlockReleaseBuffer(buffer);
@@ -198,18 +213,17 @@ may_be_read(Relation rel, Relation heap, Buffer buffer)
 }
 
 /*
- * Keep the nodes that may still be read: their pages are added to seen.  Returns
- * the number of these.
+ * Keep the nodes that may still be read: their pages are added to seen.
  *
  * The first head page of the others is freed, before their other pages are.  So
  * what a sweep that is not finished leaves of a node is not taken for a node by
  * the next one, which may find an older snapshot: a standby's, for example.
  */
-static uint32
+static Kept
 keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
 			 BlockNumber nblocks, IndexBulkDeleteResult *stats)
 {
-	uint32		npages = 0;
+	Kept		kept = {0, 0};
 
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
 	{
@@ -227,26 +241,29 @@ keep_retired(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen
 		first = !PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_HEAD &&
 			WinnowPageGetGroup(page)->first == block;
 		needed = first && may_be_read(rel, heap, buffer);
+		if (needed)
+			kept.until = Max(kept.until, WinnowPageGetGroup(page)->retired_at);
 		UnlockReleaseBuffer(buffer);
 		if (needed)
-			npages += keep_node(rel, index, block, seen, nblocks);
+			kept.npages += keep_node(rel, index, block, seen, nblocks);
 		else if (first && free_page(rel, block))
 			stats->pages_newly_deleted++;
 	}
-	return npages;
+	return kept;
 }
 
 /*
  * Free what is not in use.  seen has a bit set for each of the first nblocks
  * blocks that the tree has; the structure lock has been held since before the
- * walk that found them, when so many pages had been retired.  Among the others are pages of nodes that were replaced,
- * and such as a crash or an error has left behind.
+ * walk that found them, when so many pages had been retired.  Among the others are
+ * pages of nodes that were replaced, and such as a crash or an error has left
+ * behind.
  */
 void
 winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen,
 			 BlockNumber nblocks, uint32 retired_before, IndexBulkDeleteResult *stats)
 {
-	uint32		kept = keep_retired(rel, heap, index, seen, nblocks, stats);
+	Kept		kept = keep_retired(rel, heap, index, seen, nblocks, stats);
 
 	stats->pages_free = 0;
 	for (BlockNumber block = WINNOW_META_BLOCK + 1; block < nblocks; block++)
@@ -259,17 +276,24 @@ winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index, uint64 *seen
 		RecordFreeIndexPage(rel, block);
 		stats->pages_free++;
 	}
-	stats->pages_deleted = stats->pages_free + kept;
+	stats->pages_deleted = stats->pages_free + kept.npages;
 	if (stats->pages_free > 0)
 		IndexFreeSpaceMapVacuum(rel);
-	winnow_count_retired(rel, (int64) kept - retired_before);
+	note_kept(rel, retired_before, &kept);
 }
 
-/* Have so many pages been retired since the last sweep that one is due? */
+/*
+ * Are there so many pages to be freed that a sweep is due?  Those that the last one
+ * kept count if nobody can read them any more.
+ */
 bool
-winnow_sweep_pays(Relation rel)
+winnow_sweep_pays(Relation rel, Relation heap)
 {
-	uint32		retired = winnow_retired_pages(rel);
+	WinnowMeta	meta = winnow_read_meta(rel, NULL);
+	uint32		npages = meta.retired_pages;
 
-	return retired > 0 && retired >= RelationGetNumberOfBlocks(rel) / RETIRED_SHARE;
+	if (meta.kept_pages > 0 &&
+		!GlobalVisCheckRemovableFullXid(heap, FullTransactionIdFromU64(meta.kept_until)))
+		npages -= Min(meta.kept_pages, npages);
+	return npages > 0 && npages >= RelationGetNumberOfBlocks(rel) / RETIRED_SHARE;
 }

@@ -159,11 +159,8 @@ winnow_index_open(Relation rel, MemoryContext context)
 
 	if (rel->rd_amcache == NULL)
 	{
-		Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-											  BUFFER_LOCK_SHARE);
-		WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
+		WinnowMeta	meta = winnow_read_meta(rel, NULL);
 
-		UnlockReleaseBuffer(buffer);
 		rel->rd_amcache = winnow_index_create(rel, &meta, rel->rd_indexcxt);
 	}
 	bytes = index_bytes(((WinnowIndex *) rel->rd_amcache)->dims);

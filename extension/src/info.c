@@ -127,7 +127,8 @@ walk_node(InfoWalk *walk, BlockNumber node, int level, XLogRecPtr asof)
 	int64		rows = 0;
 
 	winnow_summary_reset(&walk->index->schema, state->below);
-	if (!winnow_heads_copy(walk->rel, walk->index, node, level, asof, &state->heads))
+	if (!winnow_heads_copy(walk->rel, walk->index, node, level, asof, InvalidBuffer,
+						   &state->heads))
 		return false;
 	for (int g = 0; g < state->heads.ngroups; g++)
 	{

@@ -288,29 +288,35 @@ winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *
 
 /*
  * Copy the head pages of a node, with the first one locked throughout, so that
- * the children of an inner node are those of one moment.  asof is when the node
- * was named.  Returns false if a page is gone (see winnow_try_read_page).
+ * the children of an inner node are those of one moment; "locked" is that page
+ * if the caller has it locked already.  level may be -1 if it is not known, and
+ * asof is when the node was named, or 0 (see winnow_view_read).  Returns false if
+ * a page is gone.
  */
 bool
 winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
-				  XLogRecPtr asof, WinnowHeads *heads)
+				  XLogRecPtr asof, Buffer locked, WinnowHeads *heads)
 {
 	BlockNumber block = node;
-	Buffer		first = InvalidBuffer;
+	Buffer		first = locked;
 	WinnowChain chain;
 
 	winnow_chain_start(&chain, node);
 	heads->ngroups = 0;
 	do
 	{
-		Buffer		buffer = winnow_try_read_head(index, rel, block, level, asof,
-												  BUFFER_LOCK_SHARE);
+		Buffer		buffer = block == node && BufferIsValid(locked) ?
+			locked :
+			winnow_try_read_head(index, rel, block, level, asof, BUFFER_LOCK_SHARE);
 		Page		page;
 
 		if (BufferIsInvalid(buffer))
 			break;
 		page = BufferGetPage(buffer);
 		winnow_chain_follow(rel, &chain, block, page);
+		level = WinnowPageGetGroup(page)->level;
+		if (asof != InvalidXLogRecPtr)
+			asof = PageGetLSN(page);
 		if (heads->ngroups == heads->allocated)
 		{
 			bool		none = heads->allocated == 0;
@@ -323,16 +329,26 @@ winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node, int 
 		}
 		heads->blocks[heads->ngroups] = block;
 		memcpy(heads->pages[heads->ngroups++].data, page, BLCKSZ);
-		asof = PageGetLSN(page);
 		block = WinnowPageGetGroup(page)->next;
 		if (BufferIsInvalid(first))
 			first = buffer;
-		else
+		else if (buffer != first)
 			UnlockReleaseBuffer(buffer);
 	} while (BlockNumberIsValid(block));
-	if (BufferIsValid(first))
+	if (BufferIsValid(first) && first != locked)
 		UnlockReleaseBuffer(first);
 	return !BlockNumberIsValid(block);
+}
+
+/* Pages of a node that has been copied */
+int
+winnow_heads_pages(const WinnowHeads *heads)
+{
+	int			npages = heads->ngroups;
+
+	for (int g = 0; g < heads->ngroups; g++)
+		npages += WinnowPageGetGroup(heads->pages[g].data)->ndata;
+	return npages;
 }
 
 WinnowView *

@@ -426,16 +426,26 @@ winnow_page_gone(Relation rel, bool replaying, int *restarts)
 		winnow_corrupted(rel, gone_block, "It is newer than the pointer that led to it.");
 }
 
+/* What the meta page says; if asof is not NULL, as of when */
+WinnowMeta
+winnow_read_meta(Relation rel, XLogRecPtr *asof)
+{
+	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
+										  BUFFER_LOCK_SHARE);
+	Page		page = BufferGetPage(buffer);
+	WinnowMeta	meta = *WinnowPageGetMeta(page);
+
+	if (((PageHeader) page)->pd_lower < MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta))
+		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page ends before its content does.");
+	if (asof != NULL)
+		*asof = PageGetLSN(page);
+	UnlockReleaseBuffer(buffer);
+	return meta;
+}
+
 /* The root's first head page; if asof is not NULL, when the meta page named it */
 BlockNumber
 winnow_read_root(Relation rel, XLogRecPtr *asof)
 {
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_SHARE);
-	BlockNumber root = WinnowPageGetMeta(BufferGetPage(buffer))->root;
-
-	if (asof != NULL)
-		*asof = PageGetLSN(BufferGetPage(buffer));
-	UnlockReleaseBuffer(buffer);
-	return root;
+	return winnow_read_meta(rel, asof).root;
 }

@@ -9,8 +9,8 @@
  * only, as if a filter let no others pass: what the tolerances are hardly
  * depends on that.
  *
- * Before that the lists are clustered anew (regroup.c) if there are that many new
- * rows.
+ * Before that, and already when one row in twenty is new, lists are clustered anew
+ * (regroup.c).
  *
  * The structure lock is not held.  Pages that nodes had are not reused meanwhile,
  * since only VACUUM frees pages.
@@ -170,18 +170,7 @@ calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta
 	winnow_calibration_finish(team, meta);
 }
 
-/* The meta page's counts of rows, and what the stopping rule needs */
-static WinnowMeta
-read_meta(Relation rel)
-{
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_SHARE);
-	WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
-
-	UnlockReleaseBuffer(buffer);
-	return meta;
-}
-
+/* Set the meta page's counts of rows, and what the stopping rule needs */
 static void
 write_meta(Relation rel, const WinnowMeta *found)
 {
@@ -204,7 +193,7 @@ write_meta(Relation rel, const WinnowMeta *found)
 void
 winnow_note_rows(Relation rel, double nrows, double nremoved)
 {
-	WinnowMeta	meta = read_meta(rel);
+	WinnowMeta	meta = winnow_read_meta(rel, NULL);
 	double		ncame = Max(0, nrows + nremoved - meta.counted_rows);
 
 	if (ncame < 1 && nrows == meta.counted_rows)
@@ -216,13 +205,14 @@ winnow_note_rows(Relation rel, double nrows, double nremoved)
 }
 
 static void
-recalibrate(Relation rel, Relation heap, double nrows, WinnowMeta *meta)
+recalibrate(Relation rel, Relation heap, const WinnowIndex *index, double nrows,
+			WinnowMeta *meta)
 {
 	Recalibration state = {0};
 	WinnowTeam *team;
 
 	state.rel = rel;
-	state.index = winnow_index_open(rel, CurrentMemoryContext);
+	state.index = index;
 	state.fetch = winnow_fetch_begin(heap, rel, state.index->schema.vector_attno, false);
 	winnow_calibration_default(meta);
 	team = winnow_team_begin(heap, rel, BuildIndexInfo(rel), state.index, 0);
@@ -245,32 +235,35 @@ recalibrate(Relation rel, Relation heap, double nrows, WinnowMeta *meta)
 void
 winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 {
-	WinnowMeta	meta = read_meta(rel);
+	WinnowMeta	meta = winnow_read_meta(rel, NULL);
 	double		unsettled = meta.unsettled_rows;
 	bool		due = nrows >= 1 &&
 		(meta.new_rows > nrows / 4 || nrows < meta.calibrated_rows / 2.0);
 	MemoryContext context;
 	MemoryContext old;
-	Relation	heap;
+	WinnowIndex *index;
 
-	if ((!due && unsettled < nrows / UNSETTLED_SHARE) ||
-		!winnow_vectors_available(rel, winnow_index_open(rel, CurrentMemoryContext), 0))
+	if (!due && unsettled < nrows / UNSETTLED_SHARE)
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow calibration",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
-	meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, winnow_index_open(rel, context),
-												  unsettled, nfree);
-	if (due)
-		recalibrate(rel, heap, nrows, &meta);
-	table_close(heap, AccessShareLock);
-	if (due || meta.unsettled_rows != (uint64) unsettled)
-		write_meta(rel, &meta);
+	index = winnow_index_open(rel, context);
+	if (winnow_vectors_available(rel, index, 0))
+	{
+		Relation	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
 
-	/* backends keep a copy */
-	if (due)
-		CacheInvalidateRelcache(rel);
+		meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, index, unsettled, nfree);
+		if (due)
+			recalibrate(rel, heap, index, nrows, &meta);
+		table_close(heap, AccessShareLock);
+		if (due || meta.unsettled_rows != (uint64) unsettled)
+			write_meta(rel, &meta);
+
+		/* backends keep a copy */
+		if (due)
+			CacheInvalidateRelcache(rel);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

@@ -7,9 +7,10 @@
  * So VACUUM, for the rows that have come since the last one, takes as many
  * neighbouring lists of an inner node as it has memory for, the oldest first,
  * clusters their rows by k-means, and replaces the inner node by one that has the
- * new lists in the place of the old ones, on free pages: the file does not grow.  That is one switch, as in a split (replace.c).  Rows that have been
- * added while the clusters were found are looked for when the inner node is
- * locked, which keeps insertions out.
+ * new lists in the place of the old ones, on free pages: the file does not grow.
+ * That is one switch, as in a split (replace.c).  Rows that have been added while
+ * the clusters were found are looked for when the inner node is locked, which
+ * keeps insertions out.
  */
 #include "postgres.h"
 
@@ -22,9 +23,6 @@
 #include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-
-/* Lists are filled like those of a build (cluster.c) */
-#define FILL 0.7
 
 #define ITERATIONS 8
 
@@ -53,13 +51,14 @@ typedef struct Regroup
 	OldList    *lists;			/* those that are clustered come first */
 	float	   *centroids;
 	int			nchosen;
-	WinnowNodeCopy *copies;		/* of the chosen */
+	WinnowHeads *copies;		/* of the chosen */
 	WinnowRows	rows;			/* theirs */
 	int			nparts;
 	WinnowRows *parts;			/* and how they are shared out */
 	int			allocated;
 	double		nrows;			/* that are still to be regrouped */
 	double		npages;			/* that may still be used for it */
+	int			used;			/* pages of the last replacement */
 	XLogRecPtr	start;			/* lists born later have been made by this */
 } Regroup;
 
@@ -121,7 +120,9 @@ static bool
 choose_lists(Regroup *state)
 {
 	Size		dims = state->index->dims;
-	Size		row_bytes = sizeof(float) * dims * 3 + state->index->leaf.image_bytes * 3 + 64;
+
+	/* a row is among all, in a cluster that is halved, and in a part */
+	Size		row_bytes = 3 * (sizeof(float) * dims + state->index->leaf.image_bytes) + 64;
 	double		rows_per_page = state->index->leaf.first_capacity /
 		(1.0 + winnow_data_pages((int) dims, true, state->index->leaf.first_capacity));
 	double		room = Min(maintenance_work_mem * 1024.0 / row_bytes, state->nrows);
@@ -140,8 +141,10 @@ choose_lists(Regroup *state)
 									   (int) dims);
 	qsort(state->lists, state->nlists, sizeof(OldList), compare_lists);
 
-	/* the inner node takes some pages too */
-	room = Min(room, (state->npages - state->nlists / 20.0 - 4) * rows_per_page);
+	/* the inner node takes some pages too, and may get more rows than it has */
+	room = Min(room, (state->npages -
+					  winnow_node_pages(state->index, 1, state->index->list_size)) *
+			   rows_per_page);
 	state->nchosen = 0;
 	while (state->nchosen < state->nlists)
 	{
@@ -153,101 +156,91 @@ choose_lists(Regroup *state)
 	return state->nchosen >= LEAST_LISTS;
 }
 
-/* One more part, with room for so many rows and those that may be added */
-static WinnowRows *
-add_part(Regroup *state, int nrows)
+/* One row more; its vector is the caller's to add */
+static void
+copy_row(Regroup *state, WinnowRows *to, const WinnowRows *from, int row)
 {
+	winnow_rows_add(state->index, 0, to, from->ids[row],
+					from->images + (Size) row * state->index->leaf.image_bytes);
+}
+
+/*
+ * Rows for one list, or more if they are too many.  Each part has room for rows
+ * that may be added.
+ */
+static void
+add_parts(Regroup *state, const WinnowRows *rows)
+{
+	Size		dims = state->index->dims;
+	WinnowRows	halves[2];
+	WinnowRows *part;
+
+	if (rows->count > state->index->list_size &&
+		winnow_part_rows(state->index, 0, rows, halves) == 2)
+	{
+		for (int h = 0; h < 2; h++)
+		{
+			add_parts(state, &halves[h]);
+			winnow_rows_free(&halves[h]);
+		}
+		return;
+	}
 	if (state->nparts == state->allocated)
 	{
 		state->allocated *= 2;
 		state->parts = repalloc(state->parts, sizeof(WinnowRows) * state->allocated);
 	}
-	winnow_rows_allocate(state->index, 0, &state->parts[state->nparts],
-						 nrows + MOST_ADDED + state->rows.count - state->rows.nknown);
-	return &state->parts[state->nparts++];
-}
-
-/* Put a row of all into a part */
-static void
-put_row(Regroup *state, WinnowRows *part, const WinnowRows *from, int row)
-{
-	Size		dims = state->index->dims;
-
-	if (row < from->nknown)
-		memcpy(part->vectors + part->nknown++ * dims, from->vectors + row * dims,
-			   sizeof(float) * dims);
-	winnow_rows_add(state->index, 0, part, from->ids[row],
-					from->images + (Size) row * state->index->leaf.image_bytes);
-}
-
-/* Share rows out by number, to parts that are halved as long as they are too large */
-static void
-make_part(Regroup *state, const int *rows, int nrows)
-{
-	Size		dims = state->index->dims;
-	WinnowRows *part;
-
-	if (nrows > state->index->list_size)
-	{
-		float	   *vectors = palloc_extended(sizeof(float) * dims * nrows, MCXT_ALLOC_HUGE);
-		float	   *centroids = palloc(sizeof(float) * 2 * dims);
-		uint8	   *side = palloc(nrows);
-		int		   *sides[2] = {palloc(sizeof(int) * nrows), palloc(sizeof(int) * nrows)};
-		int			count[2] = {0, 0};
-		void	   *scratch = palloc_extended(winnow_split_scratch_bytes(nrows, (int) dims),
-											  MCXT_ALLOC_HUGE);
-
-		for (int i = 0; i < nrows; i++)
-			memcpy(vectors + i * dims, state->rows.vectors + rows[i] * dims,
-				   sizeof(float) * dims);
-		winnow_split_two(vectors, nrows, (int) dims, nrows, centroids, side, scratch,
-						 regroup_tick, NULL);
-		for (int i = 0; i < nrows; i++)
-			sides[side[i]][count[side[i]]++] = rows[i];
-		pfree(vectors);
-		pfree(scratch);
-		make_part(state, sides[0], count[0]);
-		make_part(state, sides[1], count[1]);
-		return;
-	}
-	part = add_part(state, nrows);
-	for (int i = 0; i < nrows; i++)
-		put_row(state, part, &state->rows, rows[i]);
+	part = &state->parts[state->nparts++];
+	winnow_rows_allocate(state->index, 0, part,
+						 rows->count + MOST_ADDED + state->rows.count - state->rows.nknown);
+	memcpy(part->vectors, rows->vectors, sizeof(float) * dims * rows->nknown);
+	part->nknown = rows->nknown;
+	for (int i = 0; i < rows->count; i++)
+		copy_row(state, part, rows, i);
 }
 
 /* Cluster the rows of the chosen lists */
 static void
 cluster_rows(Regroup *state)
 {
-	int			dims = state->index->dims;
+	Size		dims = state->index->dims;
 	int			n = state->rows.nknown;
-	int			k = Max(1, (int) ceil(n / (state->index->list_size * FILL)));
+	int			k = Max(1, (int) ceil(n / (state->index->list_size * WINNOW_CLUSTER_FILL)));
 	float	   *centroids = palloc_extended(sizeof(float) * dims * k, MCXT_ALLOC_HUGE);
 	int32	   *assign = palloc_extended(sizeof(int32) * Max(n, 1), MCXT_ALLOC_HUGE);
-	int		   *members = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
-	void	   *scratch = palloc_extended(winnow_kmeans_scratch_bytes(Max(n, 1), dims, k),
+	int		   *sizes = palloc0(sizeof(int) * k);
+	void	   *scratch = palloc_extended(winnow_kmeans_scratch_bytes(Max(n, 1), (int) dims, k),
 										  MCXT_ALLOC_HUGE);
 
 	state->nparts = 0;
 	state->allocated = 2 * k;
 	state->parts = palloc(sizeof(WinnowRows) * state->allocated);
 	if (n > 0)
-		winnow_kmeans(state->rows.vectors, n, dims, k, ITERATIONS, n, centroids, assign, scratch,
-					  regroup_tick, NULL);
-	for (int c = 0; n > 0 && c < k; c++)
+		winnow_kmeans(state->rows.vectors, n, (int) dims, k, ITERATIONS, n, centroids, assign,
+					  scratch, regroup_tick, NULL);
+	pfree(scratch);
+	pfree(centroids);
+	for (int i = 0; i < n; i++)
+		sizes[assign[i]]++;
+	for (int c = 0; c < k; c++)
 	{
-		int			count = 0;
+		WinnowRows	cluster;
 
+		if (sizes[c] == 0)
+			continue;
+		winnow_rows_allocate(state->index, 0, &cluster, sizes[c]);
 		for (int i = 0; i < n; i++)
 			if (assign[i] == c)
-				members[count++] = i;
-		if (count > 0)
-			make_part(state, members, count);
+			{
+				memcpy(cluster.vectors + cluster.nknown++ * dims, state->rows.vectors + i * dims,
+					   sizeof(float) * dims);
+				copy_row(state, &cluster, &state->rows, i);
+			}
+		add_parts(state, &cluster);
+		winnow_rows_free(&cluster);
 	}
-	pfree(centroids);
 	pfree(assign);
-	pfree(members);
-	pfree(scratch);
+	pfree(sizes);
 }
 
 /* The part whose first row is nearest; what is added is little */
@@ -273,10 +266,10 @@ nearest_part(Regroup *state, const float *vector)
 
 /* Rows that have been added to a list since it was copied */
 static bool
-find_added(Regroup *state, int list, WinnowFetch *fetch, WinnowRows *added)
+find_added(Regroup *state, int list, WinnowRows *added)
 {
 	const WinnowLayout *layout = &state->index->leaf;
-	const WinnowNodeCopy *copy = &state->copies[list];
+	const WinnowHeads *copy = &state->copies[list];
 	BlockNumber block = state->lists[list].block;
 	uint8	   *image = palloc(Max(layout->image_bytes, 1));
 	bool		few = true;
@@ -287,7 +280,7 @@ find_added(Regroup *state, int list, WinnowFetch *fetch, WinnowRows *added)
 											  BUFFER_LOCK_SHARE);
 		Page		page = BufferGetPage(buffer);
 		const uint64 *before = g < copy->ngroups ?
-								   winnow_live_bits(layout, copy->pages + (Size) BLCKSZ * g) :
+								   winnow_live_bits(layout, copy->pages[g].data) :
 								   NULL;
 
 		for (int slot = 0; few && slot < WinnowPageGetGroup(page)->nrows; slot++)
@@ -319,7 +312,7 @@ take_added(Regroup *state)
 
 	winnow_rows_allocate(state->index, 0, &added, MOST_ADDED + 1);
 	for (int l = 0; few && l < state->nchosen; l++)
-		few = find_added(state, l, fetch, &added);
+		few = find_added(state, l, &added);
 	for (int i = 0; few && i < added.count; i++)
 	{
 		bool		known = winnow_fetch_vector(fetch, state->rel, state->index, added.ids[i],
@@ -356,7 +349,7 @@ static void
 share_unknown(Regroup *state)
 {
 	for (int i = state->rows.nknown; i < state->rows.count; i++)
-		put_row(state, &state->parts[i % state->nparts], &state->rows, i);
+		copy_row(state, &state->parts[i % state->nparts], &state->rows, i);
 }
 
 static int
@@ -381,19 +374,20 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 	Size		dims = index->dims;
 	WinnowNode *inner = winnow_node_alloc(index);
 	WinnowNode *list = winnow_node_alloc(index);
-	WinnowNodeCopy copy;
+	WinnowHeads copy = {0};
 	WinnowRows	rows;
 	uint8	   *image = palloc(layout->image_bytes);
 
 	if (!take_added(state))
 		return NULL;
 	winnow_rows_allocate(index, 1, &rows, state->nlists + state->nparts);
-	winnow_copy_node(state->rel, index, BufferGetBlockNumber(first), first, &copy);
+	winnow_heads_copy(state->rel, index, BufferGetBlockNumber(first), 1, InvalidXLogRecPtr, first,
+					  &copy);
+	*npages += winnow_heads_pages(&copy);
 	for (int g = 0; g < copy.ngroups; g++)
 	{
-		Page		page = copy.pages + (Size) BLCKSZ * g;
+		Page		page = copy.pages[g].data;
 
-		*npages += 1 + WinnowPageGetGroup(page)->ndata;
 		for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
 			BlockNumber block = (BlockNumber) winnow_row_id(layout, page, slot);
@@ -412,18 +406,19 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 		}
 	}
 	for (int l = 0; l < state->nchosen; l++)
-		for (int g = 0; g < state->copies[l].ngroups; g++)
-			*npages += 1 + WinnowPageGetGroup(state->copies[l].pages + (Size) BLCKSZ * g)->ndata;
+		*npages += winnow_heads_pages(&state->copies[l]);
 	if (rows.count + state->nparts > index->list_size)
 		return NULL;
 	for (int p = 0; p < state->nparts; p++)
 	{
 		winnow_node_write(state->rel, MAIN_FORKNUM, index, 0, &state->parts[p], true, list);
+		state->used += winnow_node_pages(index, 0, state->parts[p].count);
 		memcpy(rows.vectors + rows.count * dims, list->centroid, sizeof(float) * dims);
 		winnow_rows_add(index, 1, &rows, list->block, list->image);
 	}
 	rows.nknown = rows.count;
 	winnow_node_write(state->rel, MAIN_FORKNUM, index, 1, &rows, true, inner);
+	state->used += winnow_node_pages(index, 1, rows.count);
 	return inner;
 }
 
@@ -438,12 +433,9 @@ retire_chosen(Regroup *state)
 
 		winnow_retire(state->rel, buffer);
 		UnlockReleaseBuffer(buffer);
-		for (int g = 0; g < state->copies[l].ngroups; g++)
-			state->npages -= 1 +
-				WinnowPageGetGroup(state->copies[l].pages + (Size) BLCKSZ * g)->ndata;
 	}
 	state->nrows -= state->rows.count;
-	state->npages -= state->nlists / 20.0;
+	state->npages -= state->used;
 }
 
 /* Rows that are dead but not vacuumed tell nothing of where they belong */
@@ -473,10 +465,11 @@ regroup_round(Regroup *state, const WinnowStep *step, BlockNumber *node)
 	if (choose_lists(state))
 	{
 		state->nparts = 0;
-		state->copies = palloc(sizeof(WinnowNodeCopy) * state->nchosen);
+		state->used = 0;
+		state->copies = palloc0(sizeof(WinnowHeads) * state->nchosen);
 		for (int l = 0; l < state->nchosen; l++)
-			winnow_copy_node(state->rel, state->index, state->lists[l].block, InvalidBuffer,
-							 &state->copies[l]);
+			winnow_heads_copy(state->rel, state->index, state->lists[l].block, 0,
+							  InvalidXLogRecPtr, InvalidBuffer, &state->copies[l]);
 		winnow_load_rows(state->rel, state->heap, state->index, state->copies, state->nchosen,
 						 true, &state->rows);
 		if (few_unknown(&state->rows))
@@ -501,8 +494,8 @@ regroup_round(Regroup *state, const WinnowStep *step, BlockNumber *node)
 			elog(DEBUG1, "winnow: lists clustered anew: %d become %d", state->nchosen,
 				 state->nparts);
 			retire_chosen(state);
+			*node = wanted.new[0];
 		}
-		*node = wanted.new[0];
 	}
 	winnow_structure_unlock(state->rel);
 	return done;

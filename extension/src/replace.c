@@ -21,7 +21,7 @@
 typedef struct Attempt
 {
 	WinnowReplacement *wanted;
-	WinnowNodeCopy copies[WINNOW_MAX_REPLACED];
+	WinnowHeads copies[WINNOW_MAX_REPLACED];
 	int			level;			/* of the nodes */
 	WinnowRows	rows;			/* of all old nodes together */
 	int			nnew;
@@ -32,55 +32,17 @@ typedef struct Attempt
 	Buffer		firsts[WINNOW_MAX_REPLACED];	/* first head pages of the old nodes */
 } Attempt;
 
-/* Copy the head pages of a node; the first may be locked by the caller */
-void
-winnow_copy_node(Relation rel, const WinnowIndex *index, BlockNumber node, Buffer locked,
-				 WinnowNodeCopy *copy)
-{
-	BlockNumber block = node;
-	WinnowChain chain;
-	int			allocated = 4;
-
-	winnow_chain_start(&chain, block);
-	copy->ngroups = 0;
-	copy->level = -1;
-	copy->blocks = palloc(sizeof(BlockNumber) * allocated);
-	copy->pages = palloc((Size) BLCKSZ * allocated);
-	while (BlockNumberIsValid(block))
-	{
-		bool		mine = BufferIsValid(locked) && block == node;
-		Buffer		buffer = mine ? locked :
-			winnow_read_head(index, rel, block, copy->level, BUFFER_LOCK_SHARE);
-		Page		page = BufferGetPage(buffer);
-
-		winnow_chain_follow(rel, &chain, block, page);
-		if (copy->ngroups == allocated)
-		{
-			allocated *= 2;
-			copy->blocks = repalloc(copy->blocks, sizeof(BlockNumber) * allocated);
-			copy->pages = repalloc_huge(copy->pages, (Size) BLCKSZ * allocated);
-		}
-		copy->blocks[copy->ngroups] = block;
-		memcpy(copy->pages + (Size) BLCKSZ * copy->ngroups++, page, BLCKSZ);
-		copy->level = WinnowPageGetGroup(page)->level;
-		block = WinnowPageGetGroup(page)->next;
-		if (!mine)
-			UnlockReleaseBuffer(buffer);
-	}
-}
-
 /* Is the node, whose first head page is locked, still what was copied? */
 static bool
-copy_is_current(const WinnowReplacement *wanted, Buffer first, const WinnowNodeCopy *copy)
+copy_is_current(const WinnowReplacement *wanted, Buffer first, const WinnowHeads *copy)
 {
 	if (memcmp(BufferGetPage(first), copy->pages, BLCKSZ) != 0)
 		return false;
 	for (int g = 1; g < copy->ngroups; g++)
 	{
 		Buffer		buffer = winnow_read_head(wanted->index, wanted->rel, copy->blocks[g],
-											  copy->level, BUFFER_LOCK_SHARE);
-		bool		same = memcmp(BufferGetPage(buffer), copy->pages + (Size) BLCKSZ * g,
-								  BLCKSZ) == 0;
+											  -1, BUFFER_LOCK_SHARE);
+		bool		same = memcmp(BufferGetPage(buffer), copy->pages[g].data, BLCKSZ) == 0;
 
 		UnlockReleaseBuffer(buffer);
 		if (!same)
@@ -110,6 +72,14 @@ winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows, int 
 	rows->vectors = palloc_extended(Max(sizeof(float) * index->dims * count, 1), MCXT_ALLOC_HUGE);
 }
 
+void
+winnow_rows_free(WinnowRows *rows)
+{
+	pfree(rows->ids);
+	pfree(rows->images);
+	pfree(rows->vectors);
+}
+
 /* One more row; its vector, if it is known, is the caller's to add */
 void
 winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
@@ -124,15 +94,16 @@ winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id
 
 /*
  * The live rows of nodes that have been copied, all of one level, with their
- * vectors if they are wanted; those without a known vector are at the end.  That is what a leaf row
- * has that has been deleted or was never committed (winnow_fetch_vector): it
- * cannot be left out, since on a standby there may be a snapshot that sees it.
+ * vectors if they are wanted; those without a known vector are at the end.  That
+ * is what a leaf row has that has been deleted or was never committed
+ * (winnow_fetch_vector): it cannot be left out, since on a standby there may be a
+ * snapshot that sees it.
  */
 void
 winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
-				 const WinnowNodeCopy *copies, int ncopies, bool vectors, WinnowRows *rows)
+				 const WinnowHeads *copies, int ncopies, bool vectors, WinnowRows *rows)
 {
-	int			level = copies[0].level;
+	int			level = WinnowPageGetGroup(copies[0].pages[0].data)->level;
 	const WinnowLayout *layout = winnow_layout(index, level);
 	int			capacity = 0;
 	WinnowRows	unknown;
@@ -152,7 +123,7 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 	for (int n = 0; n < ncopies; n++)
 		for (int g = 0; g < copies[n].ngroups; g++)
 		{
-			Page		page = copies[n].pages + (Size) BLCKSZ * g;
+			Page		page = copies[n].pages[g].data;
 
 			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 			{
@@ -178,17 +149,23 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 						unknown.images + (Size) i * layout->image_bytes);
 }
 
-/* Take down what the old nodes hold, and share it out to the new ones */
+/*
+ * Take down what the old nodes hold, and share it out to the new ones; the write
+ * function does so by itself, when they are locked
+ */
 static void
 prepare(Attempt *attempt)
 {
 	WinnowReplacement *wanted = attempt->wanted;
 
-	for (int n = 0; n < wanted->nold; n++)
-		winnow_copy_node(wanted->rel, wanted->index, wanted->old[n], attempt->firsts[n],
-						 &attempt->copies[n]);
-	attempt->level = attempt->copies[0].level;
 	attempt->nnew = 0;
+	if (wanted->write != NULL)
+		return;
+	memset(attempt->copies, 0, sizeof(attempt->copies));
+	for (int n = 0; n < wanted->nold; n++)
+		winnow_heads_copy(wanted->rel, wanted->index, wanted->old[n], -1, InvalidXLogRecPtr,
+						  attempt->firsts[n], &attempt->copies[n]);
+	attempt->level = WinnowPageGetGroup(attempt->copies[0].pages[0].data)->level;
 	winnow_load_rows(wanted->rel, wanted->heap, wanted->index, attempt->copies, wanted->nold,
 					 wanted->part != NULL, &attempt->rows);
 	if (wanted->part != NULL)
@@ -258,7 +235,7 @@ lock(Attempt *attempt)
 static bool
 copies_are_current(Attempt *attempt)
 {
-	for (int n = 0; n < attempt->wanted->nold; n++)
+	for (int n = 0; attempt->wanted->write == NULL && n < attempt->wanted->nold; n++)
 		if (!copy_is_current(attempt->wanted, attempt->firsts[n], &attempt->copies[n]))
 			return false;
 	return true;
@@ -412,47 +389,62 @@ switch_children(Attempt *attempt)
 }
 
 /*
- * Put the new nodes in the place of the old ones, which are locked and retired.
- * Returns the number of pages that are not needed any more.
+ * Write the new nodes.  Returns false if it turns out that there cannot be any;
+ * else *npages is the number of pages that will not be needed any more.
  */
-static uint32
+static bool
+write_new(Attempt *attempt, uint32 *npages)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+
+	*npages = 0;
+	if (wanted->write != NULL)
+	{
+		attempt->nodes[0] = wanted->write(wanted->write_arg, attempt->firsts[0], npages);
+		attempt->nnew = 1;
+		if (attempt->nodes[0] == NULL)
+			return false;
+		wanted->new[0] = attempt->nodes[0]->block;
+		return true;
+	}
+	for (int n = 0; n < wanted->nold; n++)
+		*npages += winnow_heads_pages(&attempt->copies[n]);
+	for (int p = 0; p < attempt->nnew; p++)
+	{
+		attempt->nodes[p] = winnow_node_alloc(wanted->index);
+		winnow_node_write(wanted->rel, MAIN_FORKNUM, wanted->index, attempt->level,
+						  &attempt->parts[p], true, attempt->nodes[p]);
+		wanted->new[p] = attempt->nodes[p]->block;
+	}
+	return true;
+}
+
+/*
+ * Put the new nodes in the place of the old ones, which are locked and retired,
+ * and unlock them.  Returns false, with nothing changed, if there cannot be new
+ * nodes.
+ */
+static bool
 carry_out(Attempt *attempt)
 {
 	WinnowReplacement *wanted = attempt->wanted;
 	WinnowGroup *retired[WINNOW_MAX_REPLACED];
 	FullTransactionId now;
-	uint32		npages = 0;
+	uint32		npages;
 
 	/* made before the switch: an error after it must not keep this away */
 	GenericXLogState *retire = GenericXLogStart(wanted->rel);
 
 	for (int n = 0; n < wanted->nold; n++)
 	{
-		WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(retire,
-																		  attempt->firsts[n], 0));
-
-		group->flags |= WINNOW_RETIRED;
-		retired[n] = group;
-		for (int g = 0; wanted->write == NULL && g < attempt->copies[n].ngroups; g++)
-			npages += 1 + WinnowPageGetGroup(attempt->copies[n].pages + (Size) BLCKSZ * g)->ndata;
+		retired[n] = WinnowPageGetGroup(GenericXLogRegisterBuffer(retire, attempt->firsts[n], 0));
+		retired[n]->flags |= WINNOW_RETIRED;
 	}
-	if (wanted->write != NULL)
+	if (!write_new(attempt, &npages))
 	{
-		attempt->nodes[0] = wanted->write(wanted->write_arg, attempt->firsts[0], &npages);
-		attempt->nnew = attempt->nodes[0] != NULL ? 1 : 0;
-		if (attempt->nnew == 0)
-		{
-			GenericXLogAbort(retire);
-			return 0;
-		}
-		wanted->new[0] = attempt->nodes[0]->block;
-	}
-	for (int p = 0; wanted->write == NULL && p < attempt->nnew; p++)
-	{
-		attempt->nodes[p] = winnow_node_alloc(wanted->index);
-		winnow_node_write(wanted->rel, MAIN_FORKNUM, wanted->index, attempt->level,
-						  &attempt->parts[p], true, attempt->nodes[p]);
-		wanted->new[p] = attempt->nodes[p]->block;
+		GenericXLogAbort(retire);
+		unlock(attempt);
+		return false;
 	}
 	WINNOW_WAIT_POINT("replace-written");
 	if (wanted->is_root)
@@ -466,15 +458,30 @@ carry_out(Attempt *attempt)
 	for (int n = 0; n < wanted->nold; n++)
 		retired[n]->retired_at = U64FromFullTransactionId(now);
 	GenericXLogFinish(retire);
-	return npages;
+	unlock(attempt);
+	WINNOW_WAIT_POINT("replace-retired");
+	winnow_count_retired(wanted->rel, npages);
+	return true;
+}
+
+/* Can what prepare() found be carried out? */
+static bool
+is_prepared(const Attempt *attempt)
+{
+	if (attempt->wanted->write != NULL)
+		return true;
+	if (attempt->wanted->part != NULL)
+		return attempt->nnew > 0;
+	return attempt->rows.count == 0;
 }
 
 /*
  * Replace.  The structure lock is held, so that nobody else does so; no buffer
  * is locked.  Returns false if there was nothing to do: the parent does not have
  * the old nodes any more, or their rows cannot be shared out as wanted (the part
- * function returned 0; without one, there are rows).  Several tries may be needed because rows arrive
- * meanwhile; the last keeps them out.
+ * function returned 0, the write function NULL; without either, there are rows).
+ * Several tries may be needed because rows arrive meanwhile; the last keeps them
+ * out.
  */
 bool
 winnow_replace(WinnowReplacement *wanted)
@@ -492,11 +499,6 @@ winnow_replace(WinnowReplacement *wanted)
 		bool		hold = tries >= OPTIMISTIC_TRIES;
 
 		MemoryContextReset(context);
-		if (wanted->write != NULL)
-		{
-			locked = lock(&attempt);
-			break;
-		}
 		if (!hold)
 			prepare(&attempt);
 		WINNOW_WAIT_POINT("replace-copied");
@@ -507,17 +509,8 @@ winnow_replace(WinnowReplacement *wanted)
 			break;
 		unlock(&attempt);
 	}
-	if (locked &&
-		(wanted->write != NULL || (wanted->part != NULL ? attempt.nnew > 0 : attempt.rows.count == 0)))
-	{
-		uint32		npages = carry_out(&attempt);
-
-		unlock(&attempt);
-		WINNOW_WAIT_POINT("replace-retired");
-		done = wanted->write == NULL || attempt.nnew > 0;
-		if (done)
-			winnow_count_retired(wanted->rel, npages);
-	}
+	if (locked && is_prepared(&attempt))
+		done = carry_out(&attempt);
 	else if (locked)
 		unlock(&attempt);
 	MemoryContextSwitchTo(old);

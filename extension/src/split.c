@@ -24,8 +24,8 @@ split_tick(void *arg)
  * Part the rows in two by balanced 2-means; those without a known vector are
  * shared out.  Returns 0 if there is too little to go by.
  */
-static int
-part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRows *parts)
+int
+winnow_part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRows *parts)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8	   *side = palloc(Max(rows->count, 1));
@@ -37,7 +37,7 @@ part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRow
 	if (rows->nknown < 2)
 		return 0;
 	winnow_split_two(rows->vectors, rows->nknown, index->dims, rows->nknown, centroids,
-						 side, scratch, split_tick, NULL);
+					 side, scratch, split_tick, NULL);
 	for (int i = rows->nknown; i < rows->count; i++)
 		side[i] = i % 2;
 	for (int i = 0; i < rows->count; i++)
@@ -101,7 +101,7 @@ winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const Winnow
 		split.heap = heap;
 		split.index = index;
 		split.nold = 1;
-		split.part = part_rows;
+		split.part = winnow_part_rows;
 		do
 		{
 			split.old[0] = depth == path->nsteps ? path->leaf : path->steps[depth].node;

@@ -224,7 +224,7 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	state.nblocks = RelationGetNumberOfBlocks(state.rel);
 	state.seen = palloc_extended(sizeof(uint64) * (state.nblocks / 64 + 1),
 								 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	retired_before = winnow_retired_pages(state.rel);
+	retired_before = winnow_read_meta(state.rel, NULL).retired_pages;
 	WINNOW_WAIT_POINT("vacuum-walk");
 	root = winnow_read_root(state.rel, NULL);
 	view = winnow_view_alloc(state.index);
@@ -262,13 +262,19 @@ winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 {
 	if (info->analyze_only)
 		return stats;
-	if (stats == NULL && winnow_sweep_pays(info->index))
-		stats = vacuum_index(info, NULL, NULL, NULL);
+	if (stats == NULL)
+	{
+		Relation	heap = table_open(info->index->rd_index->indrelid, AccessShareLock);
+
+		if (winnow_sweep_pays(info->index, heap))
+			stats = vacuum_index(info, NULL, NULL, NULL);
+		table_close(heap, AccessShareLock);
+	}
 	if (stats == NULL)
 		return NULL;
 	winnow_follow(info->index, stats->num_index_tuples, stats->pages_free);
 	stats->num_pages = RelationGetNumberOfBlocks(info->index);
 	stats->pages_free = winnow_free_pages(info->index);
-	stats->pages_deleted = stats->pages_free + winnow_retired_pages(info->index);
+	stats->pages_deleted = stats->pages_free + winnow_read_meta(info->index, NULL).retired_pages;
 	return stats;
 }

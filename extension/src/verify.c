@@ -382,7 +382,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 	node->nrows = 0;
 	node->parent = parent;
 	winnow_summary_reset(&index->schema, node->below);
-	if (!winnow_heads_copy(check->rel, index, block, level, asof, &node->heads))
+	if (!winnow_heads_copy(check->rel, index, block, level, asof, InvalidBuffer, &node->heads))
 		return false;
 	for (int g = 0; g < node->heads.ngroups; g++)
 	{
@@ -418,16 +418,10 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 static WinnowIndex *
 check_meta_page(Relation rel, BlockNumber *root, XLogRecPtr *asof)
 {
-	Buffer		buffer = winnow_read_page(rel, WINNOW_META_BLOCK, WINNOW_PAGE_META,
-										  BUFFER_LOCK_SHARE);
-	WinnowMeta	meta = *WinnowPageGetMeta(BufferGetPage(buffer));
-	Size		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
-	WinnowIndex *index;
+	WinnowMeta	meta = winnow_read_meta(rel, asof);
+	WinnowIndex *index = winnow_index_create(rel, &meta, CurrentMemoryContext);
 	WinnowMeta	expected;
 
-	*asof = PageGetLSN(BufferGetPage(buffer));
-	UnlockReleaseBuffer(buffer);
-	index = winnow_index_create(rel, &meta, CurrentMemoryContext);
 	winnow_meta_fill(rel, &expected);
 	if (meta.dims != expected.dims)
 		winnow_corrupted(rel, WINNOW_META_BLOCK,
@@ -435,8 +429,6 @@ check_meta_page(Relation rel, BlockNumber *root, XLogRecPtr *asof)
 	if (meta.metric != expected.metric)
 		winnow_corrupted(rel, WINNOW_META_BLOCK,
 						 "The meta page has another metric than the operator class.");
-	if (lower < MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta))
-		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page ends before its content does.");
 	*root = meta.root;
 	return index;
 }

@@ -22,7 +22,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		4
+#define WINNOW_VERSION		5
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -66,6 +66,9 @@ typedef struct WinnowPageOpaque
 /* How full nodes are, on average, when they have just been built */
 #define WINNOW_NODE_FILL			0.57
 
+/* How full lists are to be when rows are clustered; those too large are split then */
+#define WINNOW_CLUSTER_FILL			0.7
+
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
@@ -98,7 +101,9 @@ typedef struct WinnowMeta
 	float		effective_dim;	/* of the stopping rule, see recall.c */
 	float		tolerance[WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
-	uint32		retired_pages;	/* of nodes replaced since the last sweep */
+	uint32		retired_pages;	/* of replaced nodes, not freed yet, about */
+	uint32		kept_pages;		/* of those, that the last sweep had to keep ... */
+	uint64		kept_until;		/* ... the newest of which was retired then, an xid */
 	uint64		calibrated_rows;	/* that there were at the last calibration */
 	uint64		counted_rows;	/* that VACUUM, or the build, counted last */
 	uint64		new_rows;		/* counted since the last calibration, about */
@@ -219,6 +224,7 @@ extern Buffer winnow_try_read_head(const WinnowIndex *index, Relation rel, Block
 extern void winnow_chain_start(WinnowChain *chain, BlockNumber node);
 extern void winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block,
 								Page page);
+extern WinnowMeta winnow_read_meta(Relation rel, XLogRecPtr *asof);
 extern BlockNumber winnow_read_root(Relation rel, XLogRecPtr *asof);
 extern void winnow_page_gone(Relation rel, bool replaying, int *restarts);
 pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
@@ -343,7 +349,9 @@ typedef struct WinnowHeads
 } WinnowHeads;
 
 extern bool winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node,
-							  int level, XLogRecPtr asof, WinnowHeads *heads);
+							  int level, XLogRecPtr asof, Buffer locked,
+							  WinnowHeads *heads);
+extern int	winnow_heads_pages(const WinnowHeads *heads);
 
 /* What a reader takes from one head page */
 typedef struct WinnowView
@@ -466,10 +474,9 @@ extern void winnow_room_release(WinnowRoom *room);
 
 /* free.c: pages that nothing refers to */
 extern Buffer winnow_allocate(Relation rel);
-extern bool winnow_sweep_pays(Relation rel);
-extern uint32 winnow_retired_pages(Relation rel);
+extern bool winnow_sweep_pays(Relation rel, Relation heap);
 extern BlockNumber winnow_free_pages(Relation rel);
-extern void winnow_count_retired(Relation rel, int64 npages);
+extern void winnow_count_retired(Relation rel, uint32 npages);
 extern void winnow_retire(Relation rel, Buffer buffer);
 extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
 						 uint64 *seen, BlockNumber nblocks, uint32 retired_before,
@@ -488,15 +495,6 @@ typedef int (*WinnowPartRows) (const WinnowIndex *index, int level, const Winnow
  */
 typedef WinnowNode *(*WinnowWriteNode) (void *arg, Buffer first, uint32 *npages);
 
-/* A node as it was when it was copied */
-typedef struct WinnowNodeCopy
-{
-	int			level;
-	int			ngroups;
-	BlockNumber *blocks;		/* of its head pages */
-	char	   *pages;			/* and their images */
-} WinnowNodeCopy;
-
 typedef struct WinnowReplacement
 {
 	Relation	rel;
@@ -514,13 +512,12 @@ typedef struct WinnowReplacement
 } WinnowReplacement;
 
 extern bool winnow_replace(WinnowReplacement *replacement);
-extern void winnow_copy_node(Relation rel, const WinnowIndex *index, BlockNumber node,
-							 Buffer locked, WinnowNodeCopy *copy);
 extern void winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
-							 const WinnowNodeCopy *copies, int ncopies, bool vectors,
+							 const WinnowHeads *copies, int ncopies, bool vectors,
 							 WinnowRows *rows);
 extern void winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows,
 								 int count);
+extern void winnow_rows_free(WinnowRows *rows);
 extern void winnow_rows_add(const WinnowIndex *index, int level, WinnowRows *rows, uint64 id,
 							const uint8 *image);
 
@@ -541,6 +538,8 @@ extern bool winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowS
 extern void winnow_lower_root(Relation rel, const WinnowIndex *index);
 
 /* split.c */
+extern int	winnow_part_rows(const WinnowIndex *index, int level, const WinnowRows *rows,
+							 WinnowRows *parts);
 extern void winnow_split(Relation rel, Relation heap, const WinnowIndex *index,
 						 const WinnowPath *path, int nlive);
 

@@ -42,6 +42,28 @@ def create_table(connection: Connection, *, list_size: int = 8, kind: str = "", 
     connection.execute("CREATE INDEX items_id ON items (id)")
 
 
+def cancelled(connection: Connection, milliseconds: int, sql: str) -> bool:
+    """Run a statement with a time limit; whether it was cancelled."""
+    connection.execute(f"SET statement_timeout = {milliseconds}")
+    try:
+        connection.execute(sql)
+    except psycopg.errors.QueryCanceled:
+        return True
+    finally:
+        insist(connection, "SET statement_timeout = 0")
+    return False
+
+
+def insist(connection: Connection, sql: str) -> None:
+    """Run a statement that ends a time limit, which on a busy machine may meet the limit itself."""
+    while True:
+        try:
+            connection.execute(sql)
+        except psycopg.errors.QueryCanceled:
+            continue
+        return
+
+
 def fill(connection: Connection, count: int, first: int = 0) -> None:
     """Add rows with the ids from ``first``."""
     rng = Random(first)

@@ -8,8 +8,7 @@ from random import Random
 import psycopg
 import pytest
 
-from cluster import SANITIZE, SETTINGS, VERSION, temporary_server
-from pgwinnow.server import Server
+from cluster import VERSION, base_backup, copied_server, temporary_server
 from server.load import NEAREST, Load, Repeater, create_table, fill, writers
 from server.oracle import check_exact, check_indexes
 
@@ -17,25 +16,9 @@ KEPT = range(300)
 """Ids of the rows that no writer touches."""
 
 
-def base_backup(server: Server, name: str, *arguments: str | Path) -> Path:
-    data_dir = server.data_dir.parent / name
-    server.run(
-        "pg_basebackup",
-        f"--pgdata={data_dir}",
-        f"--dbname={server.dsn()}",
-        "--checkpoint=fast",
-        "--no-sync",
-        *arguments,
-    )
-    return data_dir
-
-
 def assert_independent(data_dir: Path) -> None:
     """The backup starts as a server, the index agrees with the table, and both can go on."""
-    for lock in data_dir.glob(".s.PGSQL.*.lock"):
-        lock.unlink()  # of the original, whose socket is in its data folder
-    settings = {**SETTINGS, "wal_consistency_checking": "all"}
-    server = Server(data_dir, version=VERSION, settings=settings, assertions=True, sanitizers=SANITIZE, fsync=False)
+    server = copied_server(data_dir, wal_consistency_checking="all")
     with server, psycopg.connect(server.dsn(), autocommit=True) as connection:
         check_indexes(connection)
         check_exact(connection, NEAREST, "items")

@@ -8,7 +8,7 @@ from random import Random
 import psycopg
 import pytest
 
-from server.load import NEAREST, Load, Reader, Repeater, Worker, Writer, create_table, fill, writers
+from server.load import NEAREST, Load, Reader, Repeater, Worker, Writer, cancelled, create_table, fill, insist, writers
 from server.oracle import INDEX_ONLY, Connection, check_exact, check_indexes
 
 TRANSACTIONS = int(os.environ.get("WINNOW_STRESS_TRANSACTIONS", "800"))
@@ -99,28 +99,6 @@ def busy(connection: Connection) -> Connection:
     create_table(connection)
     fill(connection, 3000)
     return connection
-
-
-def cancelled(connection: Connection, milliseconds: int, sql: str) -> bool:
-    """Run a statement with a time limit; whether it was cancelled."""
-    connection.execute(f"SET statement_timeout = {milliseconds}")
-    try:
-        connection.execute(sql)
-    except psycopg.errors.QueryCanceled:
-        return True
-    finally:
-        insist(connection, "SET statement_timeout = 0")
-    return False
-
-
-def insist(connection: Connection, sql: str) -> None:
-    """Run a statement that ends a time limit, which on a busy machine may meet the limit itself."""
-    while True:
-        try:
-            connection.execute(sql)
-        except psycopg.errors.QueryCanceled:
-            continue
-        return
 
 
 def check_usable(connection: Connection) -> None:

@@ -27,7 +27,7 @@ import pytest
 from cluster import temporary_server
 from pgwinnow._server import account
 from pgwinnow.server import Server
-from server.load import DIMS, NEAREST, create_table
+from server.load import DIMS, NEAREST, cancelled, create_table
 from server.oracle import INDEX_ONLY, Connection, check_exact, check_indexes
 
 ROUNDS = int(os.environ.get("WINNOW_FAULT_ROUNDS", "20"))
@@ -170,14 +170,17 @@ def test_cancelled(seed: int) -> None:
     """Statements are cancelled, and their backends ended, at random moments."""
     rng = Random(f"{seed}-cancelled")
     interrupted = 0
+    longest = 0.3
     with subject() as it, it.connect() as observer:
         for number in range(ROUNDS):
             it.prepare(observer)
             todo = action(rng, first_id(observer))
             signal = rng.choice(("cancel", "cancel", "terminate"))
             what = f"round {number}: {todo.name}, {signal}"
-            interrupted += interrupt(it, observer, todo, f"pg_{signal}_backend", rng.uniform(0, 0.3) ** 2 * 5, what)
+            in_time = interrupt(it, observer, todo, f"pg_{signal}_backend", rng.random() ** 2 * longest, what)
             it.check(observer, what)
+            interrupted += in_time
+            longest *= 1.5 if in_time else 0.6  # about half of them come in time, however fast the machine is
     assert interrupted > ROUNDS / 5
 
 
@@ -253,7 +256,7 @@ def test_disk_full(seed: int) -> None:
             observer.execute("RESET ALL")
             it.check(observer, what)
             ballast.unlink()
-    assert full > ROUNDS / 5
+    assert full > ROUNDS / 10
 
 
 def fill_up(ballast: Path, blocks: int) -> None:
@@ -321,10 +324,8 @@ def test_errors_leave_no_memory(seed: int) -> None:
             connection.execute("RESET ALL")
             for statement in todo.before:
                 connection.execute(statement)
-            connection.execute(f"SET statement_timeout = {rng.randint(1, 60)}")
-            with contextlib.suppress(psycopg.errors.QueryCanceled):
-                connection.execute(todo.sql)
-            connection.execute("RESET statement_timeout; DROP INDEX IF EXISTS items_other")
+            cancelled(connection, rng.randint(1, 60), todo.sql)
+            connection.execute("DROP INDEX IF EXISTS items_other")
         sizes.append(memory_contexts(connection))
         it.check(observer, "at the end")
     assert max(sizes) < 1.1 * min(sizes), f"bytes after each third: {sizes}"

@@ -23,7 +23,7 @@ from random import Random
 import psycopg
 import pytest
 
-from cluster import SANITIZE, SETTINGS, VERSION, temporary_server
+from cluster import base_backup, copied_server, temporary_server
 from pgwinnow.server import Server
 from server.load import NEAREST, create_table, fill, vector
 from server.oracle import Connection, check_exact, check_indexes, winnow_indexes
@@ -35,7 +35,6 @@ SEGMENT = 16 << 20
 PATIENCE = 60.0
 """Seconds for one record; what takes longer hangs."""
 STANDBY = {
-    **SETTINGS,
     "max_standby_archive_delay": "-1",
     "max_standby_streaming_delay": "-1",
     "wal_retrieve_retry_interval": "1ms",
@@ -105,9 +104,7 @@ class Standby:
         data_dir = recording.backup.with_name(name)
         subprocess.run(["cp", "--archive", recording.backup, data_dir], check=True)
         self.recording = recording
-        self.server = Server(
-            data_dir, version=VERSION, settings=STANDBY, assertions=True, sanitizers=SANITIZE, fsync=False
-        )
+        self.server = copied_server(data_dir, **STANDBY)
         self._fed = recording.backup_begin
 
     def feed(self, end: int) -> None:
@@ -150,17 +147,7 @@ def recording(seed: int) -> Iterator[Recording]:
     with temporary_server(**settings) as primary, psycopg.connect(primary.dsn(), autocommit=True) as connection:
         connection.execute("CREATE EXTENSION winnow")
         create_table(connection)
-        backup = primary.data_dir.parent / "backup"
-        primary.run(
-            "pg_basebackup",
-            f"--pgdata={backup}",
-            f"--dbname={primary.dsn()}",
-            "--wal-method=none",
-            "--checkpoint=fast",
-            "--no-manifest",
-        )
-        # The primary's socket is in its data folder, and so is the socket's lock file.
-        (backup / f".s.PGSQL.{primary.port}.lock").unlink()
+        backup = base_backup(primary, "backup", "--wal-method=none", "--no-manifest")
         (backup / "standby.signal").touch()
         label = re.search(r"START WAL LOCATION: (\S+)", (backup / "backup_label").read_text())
         assert label is not None

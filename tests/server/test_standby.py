@@ -10,14 +10,13 @@ from random import Random
 import psycopg
 import pytest
 
-from cluster import SANITIZE, SETTINGS, VERSION, temporary_server
+from cluster import base_backup, copied_server, temporary_server
 from pgwinnow.server import Server
 from server.load import NEAREST, Load, Reader, Repeater, create_table, fill, writers
 from server.oracle import check_exact, check_indexes
 
 BLOCK = 8192
 STANDBY = {
-    **SETTINGS,
     # Replay waits for queries, and vacuum for queries on the standby.
     "max_standby_streaming_delay": "-1",
     "hot_standby_feedback": "on",
@@ -60,18 +59,7 @@ def test_standby(seed: int) -> None:
 
 def make_standby(primary: Server, **settings: str) -> Server:
     """A standby of a running server, to be used as a context manager."""
-    data_dir = primary.data_dir.parent / "standby"
-    primary.run(
-        "pg_basebackup",
-        f"--pgdata={data_dir}",
-        f"--dbname={primary.dsn()}",
-        "--write-recovery-conf",
-        "--checkpoint=fast",
-    )
-    # The primary's socket is in its data folder, and so is the socket's lock file.
-    (data_dir / f".s.PGSQL.{primary.port}.lock").unlink()
-    settings = {**STANDBY, **settings}
-    return Server(data_dir, version=VERSION, settings=settings, assertions=True, sanitizers=SANITIZE, fsync=False)
+    return copied_server(base_backup(primary, "standby", "--write-recovery-conf"), **{**STANDBY, **settings})
 
 
 def caught_up(primary: Server, standby: Server) -> None:

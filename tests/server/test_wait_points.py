@@ -469,6 +469,31 @@ def test_vacuum_of_an_emptied_tree(
     check(connection)
 
 
+def test_interrupted_tightening(server: Server, connection: Connection, sessions: Sessions) -> None:
+    """Rows are gone, and what parents say of their lists is as wide as before, until the next VACUUM."""
+    fill(connection, 400, first=60_000)
+    connection.execute("REINDEX INDEX items_index")
+    connection.execute("DELETE FROM items WHERE bucket >= 25")
+    assert tight_share(connection) == 1
+    with closed_gate(server, "vacuum-tighten") as gate:
+        session = sessions()
+        paused = session.start(vacuum, gate.setting())
+        next(steps(gate, paused))
+        connection.execute("SELECT pg_cancel_backend(%s)", [session.pid])
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            paused.result(PATIENCE)
+    assert tight_share(connection) < 1
+    connection.execute(VACUUM)
+    check(connection)
+
+
+def tight_share(connection: Connection) -> float:
+    """Share of the summaries that are as narrow as the rows below them allow."""
+    row = connection.execute("SELECT tight_summaries FROM winnow_index_info('items_index')").fetchone()
+    assert row is not None
+    return float(str(row[0]))
+
+
 def test_interrupted_sweep(server: Server, connection: Connection, sessions: Sessions) -> None:
     """Some of the free pages have been freed when VACUUM is cancelled; then retired nodes count as being read again.
 

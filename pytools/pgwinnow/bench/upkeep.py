@@ -35,6 +35,9 @@ POOL = 20_000  # rows that single inserts are taken from
 SEARCHED = "bucket 1 %"
 FIRST_ID = 1_000_000_000  # of the rows that are added here
 
+STEPS = 6
+"""How often ``upkeep`` reports progress for each side."""
+
 
 @dataclass(frozen=True)
 class UpkeepCost:
@@ -127,15 +130,12 @@ class Crowd:
         with self._lock:
             self.done += done
 
-    def run(self, seconds: float | None = None) -> float:
+    def run(self, seconds: float) -> float:
         """Work for some time, or until the pool is empty; return how long it took."""
         start = time.perf_counter()
         with self.working():
-            if seconds is None:
-                self._threads[0].join()
-            else:
-                for thread in self._threads:
-                    thread.join(max(0.0, start + seconds - time.perf_counter()))
+            for thread in self._threads:
+                thread.join(max(0.0, start + seconds - time.perf_counter()))
         return time.perf_counter() - start
 
     @contextmanager
@@ -163,7 +163,7 @@ def upkeep(
     """Measure everything on every side, and leave the new rows in the tables."""
     costs: list[UpkeepCost] = []
     searches: list[BusySearch] = []
-    for place, (side, connection) in enumerate(pairs):
+    for side, connection in pairs:
         mark_changed(connection, side)
         rng = np.random.default_rng([plan.seed, 1])
         pool = new_rows(dataset, rng, min(POOL, len(dataset.base)), first_id=FIRST_ID)
@@ -172,7 +172,7 @@ def upkeep(
         for clients in (1, 2):
             costs.append(single_inserts(side, connection, connect, fresh, clients, plan.seconds))
             progress()
-        costs.append(copied_rows(side, connection, dataset, rng, min(plan.copied, len(dataset.base)), place))
+        costs.append(copied_rows(side, connection, dataset, rng, min(plan.copied, len(dataset.base))))
         progress()
         costs += updates(side, connection, dataset, rng, plan.updated)
         progress()
@@ -182,10 +182,6 @@ def upkeep(
         searches += busy_search(side, connection, dataset, connect, more, plan)
         progress()
     return costs, searches
-
-
-STEPS = 6
-"""How often ``upkeep`` reports progress for each side."""
 
 
 def single_inserts(
@@ -215,7 +211,6 @@ def copied_rows(
     dataset: Dataset,
     rng: np.random.Generator,
     count: int,
-    turn: int,
 ) -> UpkeepCost:
     """COPY into the table with its indexes. The rows are made ready in a table without any."""
     places = np.sort(rng.choice(len(dataset.base), count, replace=False))
@@ -225,28 +220,18 @@ def copied_rows(
     connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
     connection.execute(side.table_sql(dataset, plain(side)))
     fill(connection, side, ready, plain(side), range(count))
-    columns = ", ".join(column_names(connection, plain(side)))
-    shifted = columns.replace("id", f"id + {FIRST_ID * (3 + turn)}", 1)
-    with connection.cursor().copy(f"COPY (SELECT {shifted} FROM {plain(side)}) TO STDOUT (FORMAT BINARY)") as copy:  # noqa: S608
+    columns = ", ".join([*dataset.attributes.schema.names, "embedding"])
+    rows = f"SELECT id + {FIRST_ID * 3}, {columns} FROM {plain(side)}"  # noqa: S608
+    with connection.cursor().copy(f"COPY ({rows}) TO STDOUT (FORMAT BINARY)") as copy:
         blocks = list(copy)
     connection.execute(f"DROP TABLE {plain(side)}")
     before = wal_position(connection)
     start = time.perf_counter()
-    with connection.cursor().copy(f"COPY {side.table} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+    with connection.cursor().copy(f"COPY {side.table} (id, {columns}) FROM STDIN (FORMAT BINARY)") as copy:
         for block in blocks:
             copy.write(block)
     seconds = time.perf_counter() - start
     return UpkeepCost(side.name, "COPY", 1, count, seconds, wal_position(connection) - before)
-
-
-def column_names(connection: psycopg.Connection[Any], table: str) -> list[str]:
-    """A table's columns in order; the id comes first."""
-    rows = connection.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-        " ORDER BY attnum",
-        (table,),
-    ).fetchall()
-    return [str(row[0]) for row in rows]
 
 
 def updates(
