@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -31,6 +32,8 @@ from ._tables import Column, Table
 from .readers import Reader
 
 __all__ = ["LoadProgress", "LoadedFile", "load_files"]
+
+T = TypeVar("T")
 
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ROWS = (256, 8_192)  # fewest, most
@@ -194,20 +197,26 @@ class _Job:
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
             table.identifier, sql.SQL(", ").join(sql.Identifier(target.name) for target in targets)
         )
-        names = [target.name for target in targets]
-        json_columns = [target.name for target in targets if target.type_name in ("json", "jsonb")]
         done = 0
         self._report(done, reader)
         with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(binary.HEADER)
-            for batch in reader.batches(names, json_columns, _block_rows(targets)):
-                targets = [_freeze(target, column) for target, column in zip(targets, batch.columns, strict=True)]
-                pieces = [self._encode(*pair, done) for pair in zip(batch.columns, targets, strict=True)]
-                copy.write(binary.rows(pieces))
-                done += len(batch)
+            for block, done in _made_ahead(self._blocks(reader, targets)):
+                copy.write(block)
                 self._report(done, reader)
             copy.write(binary.TRAILER)
         return done
+
+    def _blocks(self, reader: Reader, targets: list[Column]) -> Iterator[tuple[memoryview, int]]:
+        """The rows as COPY wants them, a block at a time, with the number of rows up to its end."""
+        names = [target.name for target in targets]
+        json_columns = [target.name for target in targets if target.type_name in ("json", "jsonb")]
+        done = 0
+        for batch in reader.batches(names, json_columns, _block_rows(targets)):
+            targets = [_freeze(target, column) for target, column in zip(targets, batch.columns, strict=True)]
+            pieces = [self._encode(*pair, done) for pair in zip(batch.columns, targets, strict=True)]
+            done += len(batch)
+            yield binary.rows(pieces), done
 
     def _encode(self, array: pa.Array, target: Column, first: int) -> binary.Pieces:
         """The column's fields; ValueRefused names the row, counted from 1 in the file, and the value."""
@@ -223,6 +232,15 @@ class _Job:
     def _report(self, rows: int, reader: Reader) -> None:
         if self.on_progress is not None:
             self.on_progress(LoadProgress(str(self.source), rows, reader.rows))
+
+
+def _made_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "pgwinnow-load") as maker:
+        made = maker.submit(next, items, None)
+        while (item := made.result()) is not None:
+            made = maker.submit(next, items, None)
+            yield item
 
 
 def _block_rows(targets: Sequence[Column]) -> int:
