@@ -71,6 +71,9 @@
 #define DETOAST_COST				900.0
 #define DETOAST_DIMENSION_COST		0.35
 
+/* What the index saves of that, since it needs no expression nor a sort */
+#define RERANK_SAVING				50.0
+
 /* Rows larger than this have their vectors out of line (TOAST_TUPLE_THRESHOLD) */
 #define INLINE_BYTES	2000
 
@@ -153,25 +156,34 @@ nodes_read(double n, double share)
 }
 
 /*
- * What it costs to fetch rows from the table for their vectors.  Many pages
- * cost less each, as in a bitmap scan (see cost_bitmap_heap_scan in PostgreSQL):
- * the plans that this one competes with are reckoned in that way.
+ * What it costs to read some of all the pages of a kind.  Many cost less each, as
+ * in a bitmap scan (see cost_bitmap_heap_scan in PostgreSQL): the plans that this
+ * one competes with are reckoned in that way.
  */
+static Cost
+pages_cost(Oid tablespace, double pages, double all)
+{
+	double		random_page_cost;
+	double		seq_page_cost;
+
+	get_tablespace_page_costs(tablespace, &random_page_cost, &seq_page_cost);
+	return pages * (random_page_cost - (random_page_cost - seq_page_cost) *
+					sqrt(Min(pages / Max(all, 1), 1)));
+}
+
+/* What it costs to fetch rows from the table for their vectors */
 static Cost
 rerank_cost(PlannerInfo *root, IndexPath *path, double reranked)
 {
 	RelOptInfo *rel = path->indexinfo->rel;
 	double		pages = index_pages_fetched(reranked, rel->pages,
 											(double) path->indexinfo->pages, root);
-	double		random_page_cost;
-	double		seq_page_cost;
 	QualCost	distance;
 
-	get_tablespace_page_costs(rel->reltablespace, &random_page_cost, &seq_page_cost);
 	cost_qual_eval(&distance, path->indexorderbys, root);
-	return distance.startup + reranked * (cpu_tuple_cost + distance.per_tuple) +
-		pages * (random_page_cost - (random_page_cost - seq_page_cost) *
-				 sqrt(Min(pages / Max(rel->pages, 1), 1)));
+	return distance.startup +
+		reranked * Max(distance.per_tuple + cpu_tuple_cost - RERANK_SAVING * cpu_operator_cost, 0) +
+		pages_cost(rel->reltablespace, pages, rel->pages);
 }
 
 /* What a search costs that is to find so many of the rows that match */
@@ -183,17 +195,18 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 	double		share = wanted / matching;
 	double		nodes = Max(rows / per_node, 1);
 	double		read = nodes_read(nodes, share);
+	double		all = nodes;
 	double		pages = read;
 	double		tested = rows * read / nodes;
 	double		estimated = matching * read / nodes;
 	double		reranked;
-	double		random_page_cost;
 
 	/* what is above the lists */
 	while (nodes > 1)
 	{
 		nodes = Max(nodes / per_node, 1);
 		read = nodes_read(nodes, share);
+		all += nodes;
 		pages += read;
 		estimated += read * per_node;
 	}
@@ -208,8 +221,8 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 	if (winnow_recall >= 1 || reranked > matching || share > WINNOW_ALL_SHARE)
 		reranked = matching;
 
-	get_tablespace_page_costs(path->indexinfo->reltablespace, &random_page_cost, NULL);
-	return pages * random_page_cost + rerank_cost(root, path, reranked) +
+	return pages_cost(path->indexinfo->reltablespace, pages, all) +
+		rerank_cost(root, path, reranked) +
 		cpu_operator_cost * (tested * TEST_COST +
 							 estimated * (ESTIMATE_COST + ESTIMATE_DIMENSION_COST * dims));
 }

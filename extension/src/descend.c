@@ -126,14 +126,15 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 		float		best_distance = INFINITY;
 		int			best = 0;
 
+		/* the centroid usually is on the page behind the first head page */
+		for (int i = 0; i < nnear; i++)
+			winnow_prefetch(rel, near[i].step.child, 2);
 		for (int i = 0; i < nnear && nnear > 1; i++)
 		{
 			float		distance;
 
-			winnow_view_read(rel, descent->index, near[i].step.child, level - 1, InvalidXLogRecPtr,
-							 NULL, view);
-			winnow_centroid_read(rel, descent->index, view->data, view->ndata,
-								 InvalidXLogRecPtr, descent->centroid);
+			winnow_node_centroid(rel, descent->index, near[i].step.child, level - 1,
+								 descent->centroid, NULL);
 			distance = winnow_kernels->l2_squared(vector, descent->centroid,
 												  descent->index->dims);
 			if (distance < best_distance)

@@ -221,14 +221,12 @@ winnow_index_vector(const WinnowIndex *index, Datum value, float *out)
 				 errmsg("expected %d dimensions, not %d", index->dims, vector->dim)));
 	if (index->metric == WINNOW_METRIC_COSINE)
 	{
-		double		norm = 0;
+		double		norm = sqrt(winnow_wide_inner_product(vector->x, vector->x, index->dims));
+		double		scale = norm > 0 ? 1 / norm : 0;
 
-		for (int i = 0; i < index->dims; i++)
-			norm += (double) vector->x[i] * vector->x[i];
-		norm = sqrt(norm);
 		directed = norm > 0;
 		for (int i = 0; i < index->dims; i++)
-			out[i] = directed ? (float) (vector->x[i] / norm) : 0;
+			out[i] = (float) (vector->x[i] * scale);
 	}
 	else
 		memcpy(out, vector->x, sizeof(float) * index->dims);

@@ -43,25 +43,20 @@ part_none(const WinnowIndex *index, int level, const WinnowRows *rows, WinnowRow
 }
 
 static void
-read_centroid(Merge *merge, WinnowView *view, int child)
+read_centroid(Merge *merge, int child)
 {
-	winnow_view_read(merge->rel, merge->index, merge->children[child].step.child, -1,
-					 InvalidXLogRecPtr, NULL, view);
-	winnow_centroid_read(merge->rel, merge->index, view->data, view->ndata, InvalidXLogRecPtr,
-						 merge->centroids + (Size) child * merge->index->dims);
+	winnow_node_centroid(merge->rel, merge->index, merge->children[child].step.child, -1,
+						 merge->centroids + (Size) child * merge->index->dims, NULL);
 }
 
 static void
 read_centroids(Merge *merge)
 {
-	WinnowView *view = winnow_view_alloc(merge->index);
-
 	merge->centroids = palloc_extended(sizeof(float) * merge->index->dims * merge->nchildren,
 									   MCXT_ALLOC_HUGE);
 	for (int i = 0; i < merge->nchildren; i++)
 		if (merge->children[i].size > 0)
-			read_centroid(merge, view, i);
-	winnow_view_free(view);
+			read_centroid(merge, i);
 }
 
 /* The nearest child that a small one may be merged with, or -1 */
@@ -100,7 +95,6 @@ merge_two(Merge *merge, int a, int b)
 	WinnowReplacement wanted = {0};
 	WinnowChild *first = &merge->children[Min(a, b)];
 	WinnowChild *second = &merge->children[Max(a, b)];
-	WinnowView *view;
 
 	wanted.rel = merge->rel;
 	wanted.heap = merge->heap;
@@ -118,9 +112,7 @@ merge_two(Merge *merge, int a, int b)
 	first->fresh = true;
 	second->size = -1;
 	merge->nleft--;
-	view = winnow_view_alloc(merge->index);
-	read_centroid(merge, view, Min(a, b));
-	winnow_view_free(view);
+	read_centroid(merge, Min(a, b));
 	return true;
 }
 

@@ -287,6 +287,24 @@ winnow_centroid_read(Relation rel, const WinnowIndex *index, const BlockNumber *
 }
 
 /*
+ * The centroid of a node that cannot be out of date.  If born is not NULL, also
+ * when the node was made (see WinnowPageOpaque).
+ */
+void
+winnow_node_centroid(Relation rel, const WinnowIndex *index, BlockNumber node, int level,
+					 float *centroid, XLogRecPtr *born)
+{
+	Buffer		first = winnow_read_head(index, rel, node, level, BUFFER_LOCK_SHARE);
+	Page		page = BufferGetPage(first);
+	WinnowGroup *group = WinnowPageGetGroup(page);
+
+	winnow_centroid_read(rel, index, group->data, group->ndata, InvalidXLogRecPtr, centroid);
+	if (born != NULL)
+		*born = WinnowPageGetOpaque(page)->born;
+	UnlockReleaseBuffer(first);
+}
+
+/*
  * Copy the head pages of a node, with the first one locked throughout, so that
  * the children of an inner node are those of one moment; "locked" is that page
  * if the caller has it locked already.  level may be -1 if it is not known, and

@@ -33,6 +33,9 @@
 /* Lists are clustered anew when one row in so many has come since */
 #define UNSETTLED_SHARE 20
 
+/* The relation may grow for that until one page in so many is free afterwards */
+#define SPARE_SHARE 16
+
 /* Salts of the draws of these rows */
 #define SALT_LOOKED_AT 34
 #define SALT_SAMPLED 35
@@ -229,7 +232,7 @@ recalibrate(Relation rel, Relation heap, const WinnowIndex *index, double nrows,
 
 /*
  * Follow what has happened to the rows, of which the index has nrows now: cluster
- * lists anew for those that have come, as far as nfree free pages allow, and
+ * lists anew for those that have come, as far as there are pages (nfree are free), and
  * calibrate if enough has changed.
  */
 void
@@ -253,7 +256,8 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 	{
 		Relation	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
 
-		meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, index, unsettled, nfree);
+		meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, index, unsettled,
+													  Max(nfree, RelationGetNumberOfBlocks(rel) / SPARE_SHARE));
 		if (due)
 			recalibrate(rel, heap, index, nrows, &meta);
 		table_close(heap, AccessShareLock);

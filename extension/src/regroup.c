@@ -7,7 +7,7 @@
  * So VACUUM, for the rows that have come since the last one, takes as many
  * neighbouring lists of an inner node as it has memory for, the oldest first,
  * clusters their rows by k-means, and replaces the inner node by one that has the
- * new lists in the place of the old ones, on free pages: the file does not grow.
+ * new lists in the place of the old ones, on pages that are free.
  * That is one switch, as in a split (replace.c).  Rows that have been added while
  * the clusters were found are looked for when the inner node is locked, which
  * keeps insertions out.
@@ -75,7 +75,6 @@ read_lists(Regroup *state, BlockNumber node)
 	int			dims = state->index->dims;
 	int			most = state->index->list_size * 2;
 	WinnowView *view = winnow_view_alloc(state->index);
-	WinnowView *list = winnow_view_alloc(state->index);
 
 	state->nlists = 0;
 	state->lists = palloc(sizeof(OldList) * most);
@@ -91,16 +90,11 @@ read_lists(Regroup *state, BlockNumber node)
 			old->block = (BlockNumber) view->ids[i];
 			old->rows = Max(view->stats[i].rows, 1);
 			old->centroid = state->nlists;
-			winnow_view_read(state->rel, state->index, old->block, 0, InvalidXLogRecPtr, NULL,
-							 list);
-			old->born = list->born;
-			winnow_centroid_read(state->rel, state->index, list->data, list->ndata,
-								 InvalidXLogRecPtr,
-								 state->centroids + (Size) state->nlists++ * dims);
+			winnow_node_centroid(state->rel, state->index, old->block, 0,
+								 state->centroids + (Size) state->nlists++ * dims, &old->born);
 		}
 	}
 	winnow_view_free(view);
-	winnow_view_free(list);
 }
 
 static int
@@ -559,8 +553,8 @@ regroup_below(Regroup *state, BlockNumber node, int level)
 }
 
 /*
- * Cluster lists anew that have about nrows rows, using at most npages pages, which
- * are those that are free.  VACUUM calls this, and nothing is freed meanwhile.
+ * Cluster lists anew that have about nrows rows, using at most npages pages.
+ * VACUUM calls this, and nothing is freed meanwhile.
  * Returns how many rows are left to do.
  */
 double

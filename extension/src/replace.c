@@ -51,15 +51,6 @@ copy_is_current(const WinnowReplacement *wanted, Buffer first, const WinnowHeads
 	return true;
 }
 
-/* Centroid of a child, as the vector of its row */
-static void
-child_vector(Relation rel, const WinnowIndex *index, int level, BlockNumber child,
-			 WinnowView *view, float *vector)
-{
-	winnow_view_read(rel, index, child, level, InvalidXLogRecPtr, NULL, view);
-	winnow_centroid_read(rel, index, view->data, view->ndata, InvalidXLogRecPtr, vector);
-}
-
 /* Room for so many rows of a level */
 void
 winnow_rows_allocate(const WinnowIndex *index, int level, WinnowRows *rows, int count)
@@ -108,7 +99,6 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 	int			capacity = 0;
 	WinnowRows	unknown;
 	WinnowFetch *fetch = NULL;
-	WinnowView *view = NULL;
 	uint8	   *image = palloc(Max(layout->image_bytes, 1));
 
 	for (int n = 0; n < ncopies; n++)
@@ -117,8 +107,6 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 	winnow_rows_allocate(index, level, &unknown, capacity);
 	if (level == 0)
 		fetch = winnow_fetch_begin(heap, rel, index->schema.vector_attno, false);
-	else
-		view = winnow_view_alloc(index);
 
 	for (int n = 0; n < ncopies; n++)
 		for (int g = 0; g < copies[n].ngroups; g++)
@@ -134,7 +122,7 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 				if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
 					continue;
 				if (level > 0)
-					child_vector(rel, index, level - 1, (BlockNumber) id, view, vector);
+					winnow_node_centroid(rel, index, (BlockNumber) id, level - 1, vector, NULL);
 				else
 					known = vectors && winnow_fetch_vector(fetch, rel, index, id, vector);
 				winnow_row_image(layout, page, slot, image);

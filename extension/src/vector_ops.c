@@ -42,12 +42,16 @@ winnow_wide_l2_squared(const float *a, const float *b, int dim)
 double
 winnow_wide_inner_product(const float *a, const float *b, int dim)
 {
-	double		sum = 0.0;
-	int			i;
+	/* four sums, since each addition waits for the one before it */
+	double		sums[4] = {0.0, 0.0, 0.0, 0.0};
+	int			i = 0;
 
-	for (i = 0; i < dim; i++)
-		sum += (double) a[i] * (double) b[i];
-	return sum;
+	for (; i + 4 <= dim; i += 4)
+		for (int j = 0; j < 4; j++)
+			sums[j] += (double) a[i + j] * (double) b[i + j];
+	for (; i < dim; i++)
+		sums[0] += (double) a[i] * (double) b[i];
+	return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
 double

@@ -338,6 +338,8 @@ extern int	winnow_node_pages(const WinnowIndex *index, int level, int nrows);
 extern bool winnow_centroid_read(Relation rel, const WinnowIndex *index,
 								 const BlockNumber *data, int ndata, XLogRecPtr asof,
 								 float *centroid);
+extern void winnow_node_centroid(Relation rel, const WinnowIndex *index, BlockNumber node,
+								 int level, float *centroid, XLogRecPtr *born);
 
 /* The head pages of a node, as they were at one moment; zeroed to begin with */
 typedef struct WinnowHeads
