@@ -305,6 +305,7 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
         if answer.side == "winnow":
             assert answer.returned == answer.expected, answer
             assert answer.recall >= 0.8, answer
+    assert {each["clients"] for each in results.throughput} == {1, 2}
     assert all(each["queries_per_second"] > 0 for each in results.throughput)
     assert [cost.side for cost in results.inserts] == names
     assert all(cost.index_wal_bytes_per_row > 0 for cost in results.inserts)

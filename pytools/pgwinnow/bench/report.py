@@ -288,17 +288,18 @@ def points_in_order(points: Sequence[Point]) -> list[Point]:
 
 
 def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
-    """Queries per second with several clients, a column for each side."""
-    sides = list(dict.fromkeys(each["side"] for each in measured))
-    table = Table(title=f"Throughput of {measured[0]['clients']} clients, queries per second")
+    """Queries per second, a column for each side and number of clients."""
+    crowds = list(dict.fromkeys((each["side"], each["clients"]) for each in measured))
+    table = Table(title="Throughput, queries per second")
     table.add_column("workload")
-    for side in sides:
-        table.add_column(side, justify="right")
-    rates: dict[tuple[str, int], dict[str, float]] = {}
+    for side, clients in crowds:
+        table.add_column(f"{side}, {clients} client{'s' if clients > 1 else ''}", justify="right")
+    rates: dict[tuple[str, int], dict[tuple[str, int], float]] = {}
     for each in measured:
-        rates.setdefault((each["workload"], each["k"]), {})[each["side"]] = each["queries_per_second"]
+        row = rates.setdefault((each["workload"], each["k"]), {})
+        row[each["side"], each["clients"]] = each["queries_per_second"]
     for (workload, k), row in rates.items():
-        table.add_row(label(workload, k), *(f"{row[side]:,.0f}" for side in sides))
+        table.add_row(label(workload, k), *(f"{row[crowd]:,.0f}" for crowd in crowds))
     return table
 
 

@@ -221,7 +221,7 @@ def search(
 def several_clients(
     dsn: str, contestants: Sequence[Contestant], workload: Workload, exact: Exact, options: Options
 ) -> list[dict[str, Any]]:
-    """Throughput of each side in the server at the effort it was just measured with."""
+    """Throughput of each side in the server at the effort it was just measured with, of one client and of several."""
     found = []
     for contestant in contestants:
         if not isinstance(contestant, ServerContestant):
@@ -233,16 +233,16 @@ def several_clients(
                 client.prepare(workload, exact)
                 client.apply(contestant.effort)
                 crowd.append(client)
-            rate = throughput(crowd, options.client_seconds)
-        found.append(
-            {
-                "workload": workload.name,
-                "k": exact.k,
-                "side": contestant.name,
-                "clients": options.clients,
-                "queries_per_second": rate,
-            }
-        )
+            for clients in sorted({1, len(crowd)}):
+                found.append(
+                    {
+                        "workload": workload.name,
+                        "k": exact.k,
+                        "side": contestant.name,
+                        "clients": clients,
+                        "queries_per_second": throughput(crowd[:clients], options.client_seconds),
+                    }
+                )
     return found
 
 
