@@ -20,8 +20,6 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* How full the centroids aim to make a node; what comes out larger is halved */
-
 /* Lists with less than this share of a node are dealt out to the others */
 #define SMALL_LIST 0.125
 

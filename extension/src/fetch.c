@@ -10,9 +10,11 @@
 #include "winnow.h"
 
 #include "access/heapam.h"
+#include "access/sysattr.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
 #include "executor/executor.h"
+#include "optimizer/optimizer.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -24,6 +26,7 @@ struct WinnowFetch
 	TupleTableSlot *slot;
 	AttrNumber	vector_column;	/* of the heap; 0: evaluate everything */
 	int			vector_attno;
+	Bitmapset  *columns;		/* of the heap, that are evaluated */
 	IndexInfo  *info;
 	EState	   *estate;
 	MemoryContext row_context;	/* reset for every row */
@@ -48,7 +51,11 @@ winnow_fetch_begin(Relation heap, Relation rel, int vector_attno, bool all_colum
 		fetch->vector_column = 0;
 		fetch->info = BuildIndexInfo(rel);
 		fetch->estate = CreateExecutorState();
+		pull_varattnos((Node *) fetch->info->ii_Expressions, 1, &fetch->columns);
 	}
+	else
+		fetch->columns =
+			bms_make_singleton(fetch->vector_column - FirstLowInvalidHeapAttributeNumber);
 	fetch->row_context = AllocSetContextCreate(CurrentMemoryContext, "winnow fetched row",
 											   ALLOCSET_DEFAULT_SIZES);
 	return fetch;
@@ -76,21 +83,18 @@ in_table(WinnowFetch *fetch, const ItemPointerData *tid)
 }
 
 /*
- * Fetch the row version at the TID that the snapshot accepts, and fill values
- * and isnull (of the index's columns).  They are good until the next call.
+ * Put the row version at the TID that the snapshot accepts into the slot.
  * Returns false if there is no such version.
  *
  * With a snapshot that accepts several versions of a HOT chain the last one is
  * taken: it is the one that an index with broken chains was built from.
  */
-bool
-winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values,
-				 bool *isnull)
+static bool
+find_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot)
 {
 	ItemPointerData tid;
 	bool		again = false;
 	bool		found = false;
-	MemoryContext old;
 
 	MemoryContextReset(fetch->row_context);
 	winnow_tid_unpack(id, &tid);
@@ -109,27 +113,48 @@ winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values
 		if (!again)
 			break;
 	}
-	if (!found)
-		return false;
+	return found;
+}
+
+/* Fill values and isnull (of the index's columns) from the slot */
+static void
+evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
+{
+	MemoryContext old;
 
 	if (fetch->vector_column != 0)
 	{
 		values[fetch->vector_attno] = slot_getattr(fetch->slot, fetch->vector_column,
 												   &isnull[fetch->vector_attno]);
-		return true;
+		return;
 	}
 	old = MemoryContextSwitchTo(fetch->row_context);
 	ResetPerTupleExprContext(fetch->estate);
 	GetPerTupleExprContext(fetch->estate)->ecxt_scantuple = fetch->slot;
 	FormIndexDatum(fetch->info, fetch->slot, fetch->estate, values, isnull);
 	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Fetch the row version at the TID that the snapshot accepts, and fill values
+ * and isnull (of the index's columns).  They are good until the next call.
+ * Returns false if there is no such version.  The snapshot is one that VACUUM
+ * heeds: values out of line are there.
+ */
+bool
+winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values,
+				 bool *isnull)
+{
+	if (!find_row(fetch, id, snapshot))
+		return false;
+	evaluate(fetch, values, isnull);
 	return true;
 }
 
 /*
  * The vector of an index row, in index space.  Returns false if the row has been
- * deleted or was never committed: VACUUM may be removing its out-of-line values,
- * so they cannot be read.
+ * deleted or was never committed, which may be the case from one moment to the
+ * next: VACUUM may be removing its out-of-line values, so they cannot be read.
  */
 bool
 winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, uint64 id,
@@ -140,10 +165,17 @@ winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, 
 	bool		isnull[INDEX_MAX_KEYS];
 	SnapshotData dirty;
 	MemoryContext old;
+	bool		there;
 
 	InitDirtySnapshot(dirty);
-	if (!winnow_fetch_row(fetch, id, &dirty, values, isnull))
+	if (!find_row(fetch, id, &dirty))
 		return false;
+	old = MemoryContextSwitchTo(fetch->row_context);
+	there = winnow_read_out_of_line(fetch->slot, fetch->columns);
+	MemoryContextSwitchTo(old);
+	if (!there)
+		return false;
+	evaluate(fetch, values, isnull);
 	if (isnull[attno])
 		ereport(ERROR,
 				(errcode(ERRCODE_INDEX_CORRUPTED),

@@ -66,7 +66,7 @@ typedef struct WinnowPageOpaque
 /* How full nodes are, on average, when they have just been built */
 #define WINNOW_NODE_FILL			0.57
 
-/* How full lists are to be when rows are clustered; those too large are split then */
+/* How full centroids aim to make a node; what comes out larger is halved */
 #define WINNOW_CLUSTER_FILL			0.7
 
 typedef struct WinnowOptions
@@ -412,6 +412,9 @@ extern void winnow_fetch_ahead(const WinnowRowPlace *place);
 extern void winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place);
 extern void winnow_fetch_idle(WinnowFetch *fetch);
 extern void winnow_fetch_end(WinnowFetch *fetch);
+
+/* out_of_line.c */
+extern bool winnow_read_out_of_line(TupleTableSlot *slot, const Bitmapset *columns);
 
 /* build.c */
 extern IndexBuildResult *winnow_build(Relation heap, Relation rel, IndexInfo *info);

@@ -236,6 +236,7 @@ def test_disk_full(seed: int) -> None:
     """The disk with the tables, the indexes and the temporary files is full sooner or later."""
     rng = Random(f"{seed}-disk")
     full = 0
+    most = 40
     with small_disk(64 << 20) as disk, subject(disk / "space") as it, it.connect() as observer:
         ballast = disk / "ballast"
         for number in range(ROUNDS):
@@ -244,19 +245,22 @@ def test_disk_full(seed: int) -> None:
             with it.connect() as connection:
                 for statement in todo.before:
                     connection.execute(statement)
-                room = rng.choice((0, 1, 2, 5, rng.randrange(40), rng.randrange(400)))
+                room = rng.randrange(most + 1)
                 fill_up(ballast, room)
                 what = f"round {number}: {todo.name}, {room} blocks left"
+                # Twice as much for the next one, or half: so about half of them find the disk full.
                 try:
                     connection.execute(todo.sql)
+                    most //= 2
                 except psycopg.errors.DiskFull:
                     full += 1
+                    most = min(2 * most + 1, 400)
                 except psycopg.Error as error:
                     pytest.fail(f"{what}: {error} ({error.sqlstate})")
             observer.execute("RESET ALL")
             it.check(observer, what)
             ballast.unlink()
-    assert full > ROUNDS / 10
+    assert full > ROUNDS / 5
 
 
 def fill_up(ballast: Path, blocks: int) -> None:
@@ -270,22 +274,26 @@ def test_out_of_memory(seed: int) -> None:
     """A backend gets no more memory than it has and a little more."""
     rng = Random(f"{seed}-memory")
     refused = 0
+    most = 64
     with subject() as it, it.connect() as observer:
         for number in range(ROUNDS):
             it.prepare(observer)
             todo = action(rng, first_id(observer))
-            more = rng.choice((0, rng.randrange(64), rng.randrange(1000))) * 4096
+            more = rng.randrange(most + 1) * 4096
             what = f"round {number}: {todo.name}, {more} bytes more"
             with it.connect() as connection:
                 # Libraries must be there already; the server's caches may be cold.
                 connection.execute(rng.choice(("SELECT winnow_simd()", "SELECT winnow_check('items_index')")))
                 for statement in todo.before:
                     connection.execute(statement)
+                # As in test_disk_full
                 try:
                     with limited_memory(it, connection.info.backend_pid, more):
                         connection.execute(todo.sql)
+                    most //= 2
                 except psycopg.errors.OutOfMemory:
                     refused += 1
+                    most = min(2 * most + 1, 1000)
                 except psycopg.Error as error:
                     pytest.fail(f"{what}: {error} ({error.sqlstate})")
                 it.check(observer, what)
@@ -315,8 +323,9 @@ def test_errors_leave_no_memory(seed: int) -> None:
     rng = Random(f"{seed}-growth")
     sizes = []
     with subject() as it, it.connect() as observer, it.connect() as connection:
+        connection.prepare_threshold = None  # prepared statements would be added all along
         for number in range(8 * ROUNDS):
-            if number % (4 * ROUNDS) == ROUNDS:
+            if number % (3 * ROUNDS) == 2 * ROUNDS:  # every action has been tried before the first time
                 sizes.append(memory_contexts(connection))
             if number % 10 == 0:
                 it.prepare(observer)

@@ -394,6 +394,31 @@ def filled(connection: Connection) -> None:
     add_rows(connection, 200)
 
 
+@pytest.mark.parametrize("column", ["e", f"((e + e)::vector({DIMS}))"])
+def test_transaction_fails_while_its_rows_are_read(
+    server: Server, connection: Connection, sessions: Sessions, column: str
+) -> None:
+    """A split has found rows, whose out-of-line values are taken away before it can read them."""
+    connection.execute("TRUNCATE items; DROP INDEX items_index")
+    connection.execute(
+        "ALTER TABLE items ADD filler text GENERATED ALWAYS AS (repeat('x', 2100)) STORED,"
+        " ALTER filler SET STORAGE PLAIN, ALTER e SET STORAGE EXTERNAL"
+    )
+    connection.execute(
+        f"CREATE INDEX items_index ON items USING winnow (bucket, {column} vector_l2_ops, label) WITH (list_size = 8)"
+    )
+    toast = connection.execute("SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'items'").fetchone()
+    assert toast is not None
+    connection.execute("BEGIN")
+    add_rows(connection, 8)
+    with stopped(server, sessions, Pause(insert, "out-of-line", (), ())):
+        connection.execute("ROLLBACK")
+        connection.execute(f"VACUUM {toast[0]}")
+    check_indexes(connection)
+    connection.execute(VACUUM)
+    check_indexes(connection)
+
+
 @pytest.mark.parametrize("action", [emptied, filled])
 @pytest.mark.parametrize(
     ("work", "point"), [(insert, "insert-descended"), (insert, "split"), (scan, "scan-tested"), (scan, "scan-round")]
