@@ -182,7 +182,7 @@ winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int
 	return merge.nleft < nchildren;
 }
 
-/* The row of a child as it would be written now, but for its radius */
+/* The row of a child as it would be written now */
 static void
 describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *image)
 {
@@ -190,13 +190,14 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8		row[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	uint8	   *summary = image + sizeof(WinnowChildStats);
-	WinnowChildStats stats;
+	float	   *norm2 = palloc(sizeof(float) * layout->capacity);
+	double		weight = 0;
+	double		radius2 = 0;
+	WinnowChildStats stats = {0, 0};
 	WinnowChain chain;
 	Buffer		buffer = first;
 	BlockNumber next;
 
-	memcpy(&stats, image, sizeof(stats));
-	stats.rows = 0;
 	winnow_summary_reset(&index->schema, summary);
 	winnow_chain_start(&chain, BufferGetBlockNumber(first));
 	for (;;)
@@ -204,6 +205,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		Page		page = BufferGetPage(buffer);
 
 		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
+		winnow_group_norms(rel, index, page, buffer == first, norm2);
 		for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
 			WinnowChildStats below = {1, 0};
@@ -219,6 +221,11 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
 			}
 			stats.rows += below.rows;
+			if (!isinf(norm2[slot]))
+			{
+				weight += below.rows;
+				radius2 += below.rows * ((double) below.radius2 + norm2[slot]);
+			}
 		}
 		next = WinnowPageGetGroup(page)->next;
 		if (buffer != first)
@@ -227,13 +234,15 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 			break;
 		buffer = winnow_read_head(index, rel, next, level, BUFFER_LOCK_SHARE);
 	}
+	pfree(norm2);
+	stats.radius2 = weight > 0 ? (float) (radius2 / weight) : 0;
 	if (stats.rows > 0)
 		memcpy(image, &stats, sizeof(stats));
 }
 
 /*
  * Bring what a parent says of a child up to date: no wider a summary than its
- * rows need, and their number.  With the parent's first head page locked
+ * rows need, their number, and how far they are from its centroid.  With the parent's first head page locked
  * exclusively nobody can be about to add a row (insert.c: lock_path), and with
  * the child's nobody widens what the child says.  Returns whether that has
  * changed anything.
@@ -259,7 +268,11 @@ winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 	if (changed)
 	{
 		GenericXLogState *xlog = GenericXLogStart(rel);
+		WinnowChildStats stats;
 
+		memcpy(&stats, new, sizeof(stats));
+		elog(DEBUG2, "winnow: below block %u there are %u rows, at a mean squared distance of %g",
+			 step->child, stats.rows, stats.radius2);
 		winnow_row_set_image(&index->inner, GenericXLogRegisterBuffer(xlog, group, 0),
 							 step->slot, new);
 		GenericXLogFinish(xlog);

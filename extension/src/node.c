@@ -538,3 +538,40 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 	}
 	return true;
 }
+
+/*
+ * The squared distances of a head page's live rows to the node's centroid, as
+ * encoded; infinite where the vector is not known.  The page cannot be out of
+ * date.
+ */
+void
+winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, bool first, float *norm2)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(page);
+	const uint64 *live = winnow_live_bits(winnow_layout(index, group->level), page);
+	int			slot = 0;
+
+	while (slot < group->nrows)
+	{
+		int			last = Min(winnow_code_last(index->dims, first, slot), group->nrows - 1);
+		int			data;
+		int			base;
+		Buffer		buffer;
+		const char *code;
+
+		winnow_code_place(index->dims, first, slot, &data, &base);
+		if (data >= group->ndata)
+			winnow_corrupted(rel, InvalidBlockNumber, "A row has no code.");
+		buffer = winnow_read_page(rel, group->data[data], WINNOW_PAGE_DATA, BUFFER_LOCK_SHARE);
+		code = PageGetContents(BufferGetPage(buffer)) + base;
+		for (; slot <= last; slot++, code += index->code_bytes)
+			if (winnow_bit_get(live, slot))
+			{
+				float		norm;
+
+				memcpy(&norm, code, sizeof(norm));
+				norm2[slot] = norm * norm;
+			}
+		UnlockReleaseBuffer(buffer);
+	}
+}

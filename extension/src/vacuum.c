@@ -136,6 +136,7 @@ list_children(VacuumState *state, BlockNumber node, int level, WinnowChild *self
 			child->step.group = block;
 			child->step.slot = view->selected[i];
 			child->step.child = (BlockNumber) view->ids[i];
+			child->told = view->stats[i].rows;
 		}
 	}
 	winnow_view_free(view);
@@ -169,6 +170,7 @@ vacuum_node(VacuumState *state, BlockNumber node, int level, WinnowChild *self)
 	if (level == 0)
 	{
 		vacuum_leaf(state, node, self);
+		self->changed |= self->size != self->told;
 		WINNOW_WAIT_POINT("vacuum-leaf");
 		return;
 	}

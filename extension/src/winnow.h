@@ -385,6 +385,8 @@ extern bool winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber
 extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
 								 float epsilon, float *estimate, float *lower, float *norm);
+extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, bool first,
+							   float *norm2);
 
 #define winnow_view_note(view, seen, nblocks) \
 	winnow_note_pages((view)->block, (view)->ndata, (view)->data, seen, nblocks)
@@ -531,7 +533,8 @@ typedef struct WinnowChild
 {
 	WinnowStep	step;			/* its row in the parent */
 	int			size;			/* live rows; < 0: it is no more */
-	bool		changed;		/* it, or what is below it, has lost rows just now */
+	int			told;			/* rows that the parent says there are below it */
+	bool		changed;		/* it, or what is below it, has lost or got rows */
 	bool		holes;			/* it has slots that have lost their rows */
 	bool		fresh;			/* it is the result of a merge */
 } WinnowChild;

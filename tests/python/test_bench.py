@@ -311,6 +311,7 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
     assert all(cost.index_wal_bytes_per_row > 0 for cost in results.inserts)
     assert all(0 < cost.wal_bytes_per_row_again < cost.wal_bytes_per_row for cost in results.inserts)
     assert all(cost.deleted == ROWS // 20 for cost in results.vacuums)
+    assert all(0 < cost.plain_wal_bytes < cost.wal_bytes for cost in results.vacuums)
     tasks = {(cost.side, cost.task, cost.clients): cost for cost in results.upkeep}
     for name in names:
         assert tasks[name, "COPY", 1].rows == 100

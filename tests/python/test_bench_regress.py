@@ -63,7 +63,7 @@ def made_run(sides: tuple[str, ...] = ("winnow", "pgvector")) -> Results:
             {"workload": "none", "k": 10, "side": side, "clients": 2, "queries_per_second": 100.0} for side in sides
         ],
         inserts=[InsertCost(side, 10, 1, 100.0, 300.0, 200.0, 100.0) for side in sides],
-        vacuums=[VacuumCost(side, 50, 1.0, 4000) for side in sides],
+        vacuums=[VacuumCost(side, 50, 1.0, 4000, 1000) for side in sides],
     )
 
 
@@ -168,6 +168,7 @@ def test_bytes_count_and_a_build_taken_over_is_no_second_measurement() -> None:
         ("winnow", "indexes", "size"),
         ("winnow", "indexes", "build"),
         ("winnow", "vacuum of 50 rows", "WAL"),
+        ("winnow", "vacuum of 50 rows", "index WAL"),
         ("winnow", "insert", "index WAL per row"),
     }
     build = next(each for each in comparison.changes if (each.side, each.name) == ("winnow", "build"))

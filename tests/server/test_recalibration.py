@@ -33,16 +33,16 @@ def fill(connection: Connection, first: int, seed: int, count: int = ROWS) -> No
             copy.write_row((number, number % 50, "[" + ",".join(f"{value:.4f}" for value in row) + "]"))
 
 
-def messages(connection: Connection, sql: str, start: str) -> int:
-    """How many messages with this start a statement sends."""
-    found = 0
+def messages(connection: Connection, sql: str, start: str, level: str = "debug1") -> list[str]:
+    """The messages with this start that a statement sends."""
+    found: list[str] = []
 
     def note(diagnostic: psycopg.errors.Diagnostic) -> None:
-        nonlocal found
-        found += (diagnostic.message_primary or "").startswith(start)
+        if (diagnostic.message_primary or "").startswith(start):
+            found.append(str(diagnostic.message_primary))
 
     connection.add_notice_handler(note)
-    connection.execute("SET client_min_messages = debug1")
+    connection.execute(f"SET client_min_messages = {level}")
     connection.execute(sql)
     connection.execute("RESET client_min_messages")
     connection.remove_notice_handler(note)
@@ -51,7 +51,7 @@ def messages(connection: Connection, sql: str, start: str) -> int:
 
 def calibrations(connection: Connection, sql: str) -> int:
     """Whether a statement calibrates: it says what it finds."""
-    return messages(connection, sql, "winnow: dimension")
+    return len(messages(connection, sql, "winnow: dimension"))
 
 
 def recall(connection: Connection, seed: int) -> float:
@@ -102,14 +102,44 @@ def test_lists_are_clustered_anew(connection: Connection) -> None:
     for turn in range(4):
         fill_near(connection, ROWS // 4, turn * ROWS // 4)
     connection.execute("CREATE TABLE another (id int)")
-    before = pages(connection)
-    assert messages(connection, "VACUUM items", "winnow: lists clustered anew") > 0
-    assert pages(connection) <= 1.02 * before
+    before = info(connection, "pages")
+    assert messages(connection, "VACUUM items", "winnow: lists clustered anew")
+    assert info(connection, "pages") <= 1.02 * before
     check_indexes(connection)
     check_exact(connection, NEAREST, "items", ids=set(range(ROWS)))
 
 
-def pages(connection: Connection) -> int:
-    record = connection.execute("SELECT pages FROM winnow_index_info('items_index')").fetchone()
+def info(connection: Connection, column: str) -> int:
+    record = connection.execute(f"SELECT {column} FROM winnow_index_info('items_index')").fetchone()
     assert record is not None
     return int(str(record[0]))
+
+
+def test_parents_know_how_far_rows_are(connection: Connection) -> None:
+    """Rows of a list are replaced by others farther away, or added: VACUUM tells its parent."""
+    connection.autocommit = True
+    connection.execute("CREATE TABLE items (id bigint, e vector(8))")
+    connection.execute("CREATE INDEX items_index ON items USING winnow (e vector_l2_ops) WITH (list_size = 32)")
+
+    def add(first: int, count: int, length: float, offset: float = 0) -> None:
+        """Pairs of opposite vectors, around a point far away or the origin."""
+        for number in range(first, first + count):
+            vector = [offset] * 8
+            vector[number // 2 % 8] += length * (-1) ** number
+            connection.execute("INSERT INTO items VALUES (%s, %s::real[]::vector)", [number, vector])
+
+    def told() -> dict[int, float]:
+        """The distances of lists, by their numbers of rows."""
+        start = "winnow: below block"
+        found = [text.split() for text in messages(connection, "VACUUM (INDEX_CLEANUP ON) items", start, "debug2")]
+        return {int(words[6]): float(words[-1]) for words in found}
+
+    add(0, 16, 1)
+    add(100, 17, 1, offset=100)
+    assert info(connection, "lists") == 2
+    connection.execute("DELETE FROM items WHERE id BETWEEN 4 AND 15")
+    add(16, 12, 3)
+    assert told() == pytest.approx({16: (4 * 1 + 12 * 9) / 16})
+    add(200, 2, 5)
+    connection.execute("DELETE FROM items WHERE id = 116")
+    assert told() == pytest.approx({18: (4 * 1 + 12 * 9 + 2 * 25) / 18, 16: 1 + 1 / 17**2}, rel=1e-5)

@@ -284,6 +284,10 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
         ("time to insert a row, ms", {cost.side: 1e3 / cost.rows_per_second for cost in results.inserts}),
         ("VACUUM, s", {cost.side: cost.seconds for cost in results.vacuums}),
         ("WAL of VACUUM, MB", {cost.side: cost.wal_bytes / 1e6 for cost in results.vacuums}),
+        (
+            "the indexes' part of it, MB",
+            {cost.side: cost.index_wal_bytes / 1e6 for cost in results.vacuums if cost.plain_wal_bytes},
+        ),
     ]
     return [(title, figures) for title, figures in panels if figures]
 

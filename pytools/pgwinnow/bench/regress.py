@@ -167,6 +167,8 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
         where = f"vacuum of {vacuum.deleted:,} rows"
         add(vacuum.side, where, "time", Figure(vacuum.seconds, "time"))
         add(vacuum.side, where, "WAL", Figure(vacuum.wal_bytes, "size"))
+        if vacuum.plain_wal_bytes:
+            add(vacuum.side, where, "index WAL", Figure(vacuum.index_wal_bytes, "size"))
     return found
 
 

@@ -68,13 +68,10 @@ class Results:
                 answers=[Answer(**each) for each in kept["answers"]],
                 points=[Point(**each) for each in kept.get("points", ())],
                 throughput=list(kept["throughput"]),
-                inserts=[
-                    InsertCost(**{name: value for name, value in each.items() if not name.startswith("index_")})
-                    for each in kept["inserts"]
-                ],
+                inserts=[InsertCost(**measured(each)) for each in kept["inserts"]],
                 upkeep=[UpkeepCost(**each) for each in kept.get("upkeep", ())],
                 busy=[BusySearch(**each) for each in kept.get("busy", ())],
-                vacuums=[VacuumCost(**each) for each in kept["vacuums"]],
+                vacuums=[VacuumCost(**measured(each)) for each in kept["vacuums"]],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BenchError(
@@ -362,11 +359,17 @@ def busy_table(searches: Iterable[BusySearch]) -> Table:
 def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
     """VACUUM after random deletions."""
     table = Table(title="VACUUM after deleting rows at random")
-    for name in ("side", "deleted", "time", "WAL"):
+    for name in ("side", "deleted", "time", "WAL", "of the indexes"):
         table.add_column(name, justify="left" if name == "side" else "right")
     for cost in costs:
-        table.add_row(cost.side, f"{cost.deleted:,}", f"{cost.seconds:.2f} s", size(cost.wal_bytes))
+        own = size(cost.index_wal_bytes) if cost.plain_wal_bytes else "-"
+        table.add_row(cost.side, f"{cost.deleted:,}", f"{cost.seconds:.2f} s", size(cost.wal_bytes), own)
     return table
+
+
+def measured(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cost is made from, without what is derived from it."""
+    return {name: value for name, value in cost.items() if not name.startswith("index_")}
 
 
 def label(workload: str, k: int) -> str:

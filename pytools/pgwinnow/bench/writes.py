@@ -64,16 +64,22 @@ class InsertCost:
 
 @dataclass(frozen=True)
 class VacuumCost:
-    """VACUUM after deleting rows at random."""
+    """VACUUM after deleting rows at random, its WAL counted from a CHECKPOINT."""
 
     side: str
     deleted: int
     seconds: float
     wal_bytes: int
+    plain_wal_bytes: int = 0  # of a table with the same rows without indexes but its key; 0: not measured
+
+    @property
+    def index_wal_bytes(self) -> int:
+        """WAL that the side's indexes add."""
+        return self.wal_bytes - self.plain_wal_bytes
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
-        return asdict(self)
+        return {**asdict(self), "index_wal_bytes": self.index_wal_bytes}
 
 
 def insert_costs(
@@ -201,21 +207,32 @@ def vacuum_costs(
     seed: int,
     progress: Progress = lambda: None,
 ) -> list[VacuumCost]:
-    """Delete a share of the data set's rows at random on every side, then VACUUM, timed."""
+    """Delete a share of the rows at random on every side, with its indexes and without, then VACUUM, timed."""
     count = round(len(dataset.base) * share)
     doomed = np.random.default_rng(seed).choice(len(dataset.base), count, replace=False).tolist()
     costs = []
     for side, connection in connections:
         mark_changed(connection, side)
-        connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY (%s)").format(sql.Identifier(side.table)), (doomed,))
-        connection.execute("CHECKPOINT")
-        before = wal_position(connection)
-        start = time.perf_counter()
-        connection.execute(f"VACUUM (INDEX_CLEANUP ON) {side.table}")
-        seconds = time.perf_counter() - start
-        costs.append(VacuumCost(side.name, count, seconds, wal_position(connection) - before))
+        connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
+        connection.execute(side.table_sql(dataset, plain(side)))
+        connection.execute(f"INSERT INTO {plain(side)} SELECT * FROM {side.table}")  # noqa: S608 (the names are ours)
+        _, plain_wal = vacuum(connection, plain(side), doomed)
+        connection.execute(f"DROP TABLE {plain(side)}")
+        seconds, wal = vacuum(connection, side.table, doomed)
+        costs.append(VacuumCost(side.name, count, seconds, wal, plain_wal))
         progress()
     return costs
+
+
+def vacuum(connection: psycopg.Connection, table: str, doomed: Sequence[int]) -> tuple[float, int]:
+    """Delete the rows with these ids, then VACUUM: seconds and WAL bytes of that alone."""
+    connection.execute(f"VACUUM {table}")
+    connection.execute(sql.SQL("DELETE FROM {} WHERE id = ANY (%s)").format(sql.Identifier(table)), (doomed,))
+    connection.execute("CHECKPOINT")
+    before = wal_position(connection)
+    start = time.perf_counter()
+    connection.execute(f"VACUUM (INDEX_CLEANUP ON) {table}")
+    return time.perf_counter() - start, wal_position(connection) - before
 
 
 def wal_position(connection: psycopg.Connection) -> int:
