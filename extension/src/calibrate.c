@@ -58,7 +58,7 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 #define SAFETY 0.7
 
 /* Tolerances that are tried: a geometric series from the largest down */
-#define STEPS 96
+#define STEPS 128
 #define LARGEST 3.0
 #define STEP 0.91
 
@@ -66,7 +66,7 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
  * The effective dimension is halved until this tolerance does for a recall of
  * .95.  Estimates that are far too small leave nothing to be tolerated.
  */
-#define LEAST_TOLERANCE 0.01
+#define LEAST_TOLERANCE 0.005
 #define LEAST_TARGET 4
 #define LEAST_DIM 2
 
@@ -77,7 +77,7 @@ static const double targets[WINNOW_RECALL_TARGETS] =
 /* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
 #define EFFECTIVE_DIM 96
 static const float defaults[WINNOW_RECALL_TARGETS] =
-	{0.8f, 0.4f, 0.25f, 0.1f, 0.045f, 0.015f, 0.006f, 0.0025f};
+	{0.8f, 0.4f, 0.2f, 0.07f, 0.02f, 0.003f, 0.001f, 0.0005f};
 
 typedef struct Neighbour
 {
@@ -661,7 +661,7 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
 			continue;
 		if (changed)
 			sum_terms(play, best[K - 1]);
-		lacking = missing(play, n);
+		lacking = missing(play, n) / winnow_recall_bearable(1, n, K);
 		for (; step < STEPS && lacking <= tolerance; tolerance *= STEP)
 			outcome->recall[step++] += (double) nhits / K;
 	}

@@ -34,12 +34,13 @@
 
 /*
  * Lists read of n at a recall of 0.95, for k rows of the m that match:
- *		6.6 n^0.3 + 1.5 n sqrt(k / m)
+ *		21 n^0.05 k^0.2 + 1.1 n sqrt(k / m)
  * For other recalls, that times log(1 - recall) / log(0.05).
  */
-#define LISTS_FACTOR	6.6
-#define LISTS_EXPONENT	0.3
-#define WANTED_FACTOR	1.5
+#define LISTS_FACTOR	21.0
+#define LISTS_EXPONENT	0.05
+#define ROWS_EXPONENT	0.2
+#define WANTED_FACTOR	1.1
 #define RECALL_BASE		0.05
 
 /* Rows of the table fetched for k rows: 20 k^0.77 (384 / dimensions)^0.7 */
@@ -143,11 +144,12 @@ index_rows(IndexOptInfo *index, int dims)
 	return Max(Min(index->tuples, index->pages * per_page), 1);
 }
 
-/* Nodes read of a level of n, to find the given share of the rows that match */
+/* Nodes read of a level of n, to find so many rows, the given share of those that match */
 static double
-nodes_read(double n, double share)
+nodes_read(double n, double wanted, double share)
 {
-	double		nodes = LISTS_FACTOR * pow(n, LISTS_EXPONENT) + WANTED_FACTOR * n * sqrt(share);
+	double		nodes = LISTS_FACTOR * pow(n, LISTS_EXPONENT) * pow(wanted, ROWS_EXPONENT) +
+		WANTED_FACTOR * n * sqrt(share);
 
 	if (winnow_recall >= 1 || share > WINNOW_ALL_SHARE)
 		return n;
@@ -194,7 +196,7 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 	double		per_node = WINNOW_DEFAULT_LIST_SIZE * WINNOW_NODE_FILL;
 	double		share = wanted / matching;
 	double		nodes = Max(rows / per_node, 1);
-	double		read = nodes_read(nodes, share);
+	double		read = nodes_read(nodes, wanted, share);
 	double		all = nodes;
 	double		pages = read;
 	double		tested = rows * read / nodes;
@@ -205,7 +207,7 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 	while (nodes > 1)
 	{
 		nodes = Max(nodes / per_node, 1);
-		read = nodes_read(nodes, share);
+		read = nodes_read(nodes, wanted, share);
 		all += nodes;
 		pages += read;
 		estimated += read * per_node;

@@ -5,9 +5,13 @@
  *
  * Two estimates, which fail on different queries: the larger one counts.  A
  * search stops when it is within the tolerance that calibrate.c found for the
- * wanted recall.  Both take the space to be isotropic with d dimensions; as the
- * tolerance makes up for the level of the estimates, the same d does for most
- * data.  r is the score of the k-th best row found.
+ * wanted recall, which grows with the number of lists read: a query that has
+ * needed many will need as many again to find what is missing, and the same
+ * effort finds more for other queries.  So the mean recall is had for the least
+ * reading, and no query reads most of the lists for its last row.  Both
+ * estimates take the space to be isotropic with d dimensions; as the tolerance
+ * makes up for the level of the estimates, the same d does for most data.  r is
+ * the score of the k-th best row found.
  *
  * By rows.  The scores of the rows of a list around centroid c, seen from the
  * query q, are taken to be normally distributed.  For squared distances, with
@@ -45,6 +49,14 @@
 
 /* Rows vary in fewer directions within an inner node than within a list */
 #define INNER_SHARE 4
+
+/*
+ * The tolerance is that of a search for so many rows that has read so many
+ * lists; with the rows wanted the lists grow by this power.
+ */
+#define USUAL_ROWS 10
+#define USUAL_LISTS 32
+#define LISTS_GROWTH 0.25
 
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
@@ -115,6 +127,13 @@ double
 winnow_recall_code_share(double target)
 {
 	return CODE_SHARE * (1 - target);
+}
+
+/* The share of the k best that may be missing when so many lists have been read */
+double
+winnow_recall_bearable(double tolerance, double nlists, double k)
+{
+	return tolerance * nlists / (USUAL_LISTS * pow(k / USUAL_ROWS, LISTS_GROWTH));
 }
 
 /* The query is in index space */
@@ -227,7 +246,8 @@ winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
 }
 
 static bool
-reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double threshold)
+reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double threshold,
+				  double bearable)
 {
 	const WinnowQueueItem *best = recall->probed.items;
 	float		scale = winnow_recall_ball_scale(recall, threshold);
@@ -237,9 +257,9 @@ reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double t
 
 	for (Size i = 1; i < recall->probed.count; i++)
 		have += winnow_recall_ball_share(recall, &recall->probed.items[i], best, scale);
-	if (recall->tolerance >= 1)
+	if (bearable >= 1)
 		return true;
-	allowed = have * recall->tolerance / (1 - recall->tolerance);
+	allowed = have * bearable / (1 - bearable);
 	for (Size i = 0; i < unread->count && lack <= allowed; i++)
 		lack += winnow_recall_ball_share(recall, &unread->items[i], best, scale);
 	return lack <= allowed;
@@ -247,10 +267,10 @@ reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double t
 
 static bool
 reached_by_rows(const WinnowRecall *recall, const queue_heap *unread, double threshold,
-				int64 k)
+				int64 k, double bearable)
 {
 	double		pass_rate = (recall->passed + 1) / (recall->tested + 1);
-	double		allowed = recall->tolerance * k / pass_rate;
+	double		allowed = bearable * k / pass_rate;
 	double		missed = 0;
 
 	for (Size i = 0; i < unread->count && missed <= allowed; i++)
@@ -266,22 +286,25 @@ bool
 winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread, double threshold,
 					  int64 k)
 {
+	double		bearable;
+
 	if (recall->exact || recall->probed.count == 0 ||
 		recall->probed.count < recall->next_check)
 		return false;
 	recall->next_check = recall->probed.count + 1 +
 		(uint64) (CHECK_GROWTH * recall->probed.count);
+	bearable = winnow_recall_bearable(recall->tolerance, (double) recall->probed.count, (double) k);
 
 	/* the estimate that said no the last time first: most say it again */
 	if (recall->volume_last)
 	{
-		if (!reached_by_volume(recall, unread, threshold))
+		if (!reached_by_volume(recall, unread, threshold, bearable))
 			return false;
 		recall->volume_last = false;
-		return reached_by_rows(recall, unread, threshold, k);
+		return reached_by_rows(recall, unread, threshold, k, bearable);
 	}
-	if (!reached_by_rows(recall, unread, threshold, k))
+	if (!reached_by_rows(recall, unread, threshold, k, bearable))
 		return false;
 	recall->volume_last = true;
-	return reached_by_volume(recall, unread, threshold);
+	return reached_by_volume(recall, unread, threshold, bearable);
 }

@@ -31,7 +31,7 @@ WINNOW_HEAP(queue, WinnowQueueItem, queue_before)
 typedef struct WinnowRecall
 {
 	bool		exact;			/* target 1: nothing may be missed */
-	double		tolerance;		/* estimated share of the k best that may be missed */
+	double		tolerance;		/* share of the k best that may be missed; see winnow_recall_bearable */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
@@ -48,6 +48,7 @@ typedef struct WinnowRecall
 
 extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 							   const float *query);
+extern double winnow_recall_bearable(double tolerance, double nlists, double k);
 extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 								   const WinnowChildStats *stats, float spread,
 								   WinnowQueueItem *item);

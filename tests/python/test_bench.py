@@ -347,6 +347,9 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
     assert anew[0] != builds[0]
     assert anew[1:] == builds[1:]
 
+    # An index for another metric is another one.
+    assert run(cluster.server.dsn(), dataset, [Winnow(Metric.IP, 0.9)], again, progress).builds[0] != anew[0]
+
 
 def test_ways_to_load_give_equal_tables(cluster: Cluster, dataset: Dataset) -> None:
     loads = loading.compare_loads(cluster.server.dsn(), dataset, 200, 1, Progress(disable=True))

@@ -108,15 +108,15 @@ def ready_indexes(
     rebuild: bool,
     progress: Callable[[str], None] = lambda name: None,
 ) -> list[Build]:
-    """Build the side's indexes, or take over those that are there unless told to rebuild."""
+    """Build the side's indexes, or take over those that are there and the same, unless told to rebuild."""
     builds = []
     for index in side.indexes(dataset):
         progress(index.name)
-        kept = None if rebuild else comment_on(connection, index.name)
-        if kept is None:
-            builds.append(build(connection, side, index))
+        kept = json.loads((None if rebuild else comment_on(connection, index.name)) or "{}")
+        if kept.pop("sql", None) == index.sql:
+            builds.append(Build(**kept))
         else:
-            builds.append(Build(**json.loads(kept)))
+            builds.append(build(connection, side, index))
     return builds
 
 
@@ -129,7 +129,7 @@ def build(connection: psycopg.Connection, side: Side, index: Index) -> Build:
         connection.execute(index.sql)
         seconds = time.perf_counter() - start
     done = Build(side.name, index.name, seconds, shown, watch.peak, relation_size(connection, index.name))
-    set_comment(connection, "INDEX", index.name, json.dumps(done.as_json()))
+    set_comment(connection, "INDEX", index.name, json.dumps({"sql": index.sql, **done.as_json()}))
     return done
 
 
