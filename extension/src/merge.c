@@ -240,6 +240,24 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		memcpy(image, &stats, sizeof(stats));
 }
 
+/* Bring a node's pages into memory, so that its parent need not be locked while they come */
+static void
+warm_up(Relation rel, const WinnowIndex *index, BlockNumber node)
+{
+	WinnowView *view = winnow_view_alloc(index);
+
+	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_vacuum_delay();
+		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
+		for (int d = 0; d < view->ndata; d++)
+			PrefetchBuffer(rel, MAIN_FORKNUM, view->data[d]);
+		for (int d = 0; d < view->ndata; d++)
+			ReleaseBuffer(ReadBuffer(rel, view->data[d]));
+	}
+	winnow_view_free(view);
+}
+
 /*
  * Bring what a parent says of a child up to date: no wider a summary than its
  * rows need, their number, and how far they are from its centroid.  With the parent's first head page locked
@@ -253,11 +271,15 @@ winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 	uint8		old[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	uint8		new[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	bool		same = step->group == step->node;
-	Buffer		first = winnow_read_head(index, rel, step->node, -1, BUFFER_LOCK_EXCLUSIVE);
-	Buffer		group = same ? first :
-		winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_EXCLUSIVE);
-	Buffer		child = winnow_read_head(index, rel, step->child, -1, BUFFER_LOCK_EXCLUSIVE);
+	Buffer		first;
+	Buffer		group;
+	Buffer		child;
 	bool		changed;
+
+	warm_up(rel, index, step->child);
+	first = winnow_read_head(index, rel, step->node, -1, BUFFER_LOCK_EXCLUSIVE);
+	group = same ? first : winnow_read_head(index, rel, step->group, -1, BUFFER_LOCK_EXCLUSIVE);
+	child = winnow_read_head(index, rel, step->child, -1, BUFFER_LOCK_EXCLUSIVE);
 
 	if (!winnow_step_holds(index, step, first, group))
 		winnow_corrupted(rel, step->group, "A child has left it during VACUUM.");
@@ -268,17 +290,21 @@ winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 	if (changed)
 	{
 		GenericXLogState *xlog = GenericXLogStart(rel);
-		WinnowChildStats stats;
 
-		memcpy(&stats, new, sizeof(stats));
-		elog(DEBUG2, "winnow: below block %u there are %u rows, at a mean squared distance of %g",
-			 step->child, stats.rows, stats.radius2);
 		winnow_row_set_image(&index->inner, GenericXLogRegisterBuffer(xlog, group, 0),
 							 step->slot, new);
 		GenericXLogFinish(xlog);
 	}
 	UnlockReleaseBuffer(child);
 	winnow_step_unlock(first, group);
+	if (changed)
+	{
+		WinnowChildStats stats;
+
+		memcpy(&stats, new, sizeof(stats));
+		elog(DEBUG2, "winnow: below block %u there are %u rows, at a mean squared distance of %g",
+			 step->child, stats.rows, stats.radius2);
+	}
 	return changed;
 }
 

@@ -22,7 +22,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		5
+#define WINNOW_VERSION		6
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */

@@ -215,6 +215,7 @@ def vacuum_costs(
         mark_changed(connection, side)
         connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
         connection.execute(side.table_sql(dataset, plain(side)))
+        connection.execute(f"ALTER TABLE {plain(side)} SET (autovacuum_enabled = off)")
         connection.execute(f"INSERT INTO {plain(side)} SELECT * FROM {side.table}")  # noqa: S608 (the names are ours)
         _, plain_wal = vacuum(connection, plain(side), doomed)
         connection.execute(f"DROP TABLE {plain(side)}")
