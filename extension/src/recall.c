@@ -51,12 +51,11 @@
 #define INNER_SHARE 4
 
 /*
- * The tolerance is that of a search for so many rows that has read so many
- * lists; with the rows wanted the lists grow by this power.
+ * The tolerance is that of a search for so many rows, or fewer, that has read so
+ * many lists; those grow with the square root of the rows wanted.
  */
 #define USUAL_ROWS 10
 #define USUAL_LISTS 32
-#define LISTS_GROWTH 0.25
 
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
@@ -133,7 +132,7 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_bearable(double tolerance, double nlists, double k)
 {
-	return tolerance * nlists / (USUAL_LISTS * pow(k / USUAL_ROWS, LISTS_GROWTH));
+	return tolerance * nlists / (USUAL_LISTS * sqrt(Max(k / USUAL_ROWS, 1)));
 }
 
 /* The query is in index space */
