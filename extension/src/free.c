@@ -174,7 +174,7 @@ keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen
 			break;
 		}
 		winnow_note_pages(block, group->ndata, group->data, seen, nblocks);
-		npages += 1 + group->ndata;
+		npages += winnow_group_pages(winnow_layout(index, group->level), group);
 		block = group->next;
 		UnlockReleaseBuffer(buffer);
 	}

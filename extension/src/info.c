@@ -93,7 +93,7 @@ walk_group(InfoWalk *walk, int level, int g)
 	const WinnowGroup *group = WinnowPageGetGroup(page);
 	int			nlive = 0;
 
-	walk->pages += 1 + group->ndata;
+	walk->pages += winnow_group_pages(layout, group);
 	winnow_note_pages(state->heads.blocks[g], group->ndata, group->data, walk->seen,
 					  walk->nblocks);
 	for (int slot = 0; slot < group->nrows; slot++)
@@ -110,7 +110,7 @@ walk_group(InfoWalk *walk, int level, int g)
 	}
 	if (level == 0)
 	{
-		walk->slots += winnow_group_capacity(layout, g == 0);
+		walk->slots += layout->capacity;
 		walk->freed += group->nrows - nlive;
 	}
 	return nlive;

@@ -205,7 +205,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		Page		page = BufferGetPage(buffer);
 
 		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
-		winnow_group_norms(rel, index, page, buffer == first, norm2);
+		winnow_group_norms(rel, index, page, norm2);
 		for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
 			WinnowChildStats below = {1, 0};
@@ -342,7 +342,7 @@ winnow_lower_root(Relation rel, const WinnowIndex *index)
 											BUFFER_LOCK_EXCLUSIVE);
 		GenericXLogState *xlog = GenericXLogStart(rel);
 		WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, first, 0));
-		uint32		npages = 1 + group->ndata;
+		uint32		npages = winnow_group_pages(&index->inner, group);
 
 		/* with the meta page locked nobody starts from the old root any more */
 		group->flags |= WINNOW_RETIRED;

@@ -123,16 +123,17 @@ write_code(const WinnowIndex *index, const float *vector, const float *centroid,
 	}
 }
 
-/* The data pages of one group: centroid (first group), then codes */
+/* The data pages of a node: the centroid, then codes */
 static void
-write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool first,
-				 const float *centroid, const float *vectors, int nrows, int nknown,
-				 const BlockNumber *blocks, int nblocks, XLogRecPtr born, bool logged)
+write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
+				 const float *centroid, const WinnowRows *rows, const BlockNumber *blocks,
+				 int nblocks, XLogRecPtr born, bool logged)
 {
+	const WinnowLayout *layout = winnow_layout(index, level);
 	PGAlignedBlock image;
-	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
+	Size		centroid_left = sizeof(float) * index->dims;
 	const char *centroid_from = (const char *) centroid;
-	int			slot = 0;
+	int			row = 0;
 
 	for (int p = 0; p < nblocks; p++)
 	{
@@ -146,37 +147,60 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, bool f
 			centroid_from += part;
 			centroid_left -= part;
 		}
-		while (slot < nrows)
+		while (row < rows->count)
 		{
 			int			page;
 			int			offset;
 
-			winnow_code_place(index->dims, first, slot, &page, &offset);
+			/* as if all rows were the first group's */
+			winnow_code_place(layout, 0, row, &page, &offset);
 			if (page != p)
 				break;
-			write_code(index, slot < nknown ? vectors + (Size) slot * index->dims : NULL,
+			write_code(index,
+					   row < rows->nknown ? rows->vectors + (Size) row * index->dims : NULL,
 					   centroid, (uint8 *) PageGetContents(image.data) + offset);
 			winnow_data_set_end(image.data, offset + index->code_bytes);
-			slot++;
+			row++;
 		}
 		write_page(rel, fork, blocks[p], image.data, logged);
 	}
-	Assert(slot == nrows);
+	Assert(row == rows->count);
 }
 
-/* Groups that a node of nrows rows takes, and the rows in front of group g */
+/* The head pages of a node */
+static void
+write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
+				 const WinnowRows *rows, const BlockNumber *heads, int ngroups,
+				 const BlockNumber *data, XLogRecPtr born, bool logged)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+	PGAlignedBlock image;
+
+	for (int g = 0; g < ngroups; g++)
+	{
+		int			start = g * layout->capacity;
+		int			nrows = Min(rows->count - start, layout->capacity);
+		WinnowGroup *group;
+
+		winnow_head_init(image.data, born, level, g, heads[0]);
+		group = WinnowPageGetGroup(image.data);
+		group->next = g + 1 < ngroups ? heads[g + 1] : InvalidBlockNumber;
+		group->ndata = winnow_data_pages(layout, g, nrows);
+		if (winnow_data_shared(layout, g))
+			data--;
+		memcpy(group->data, data, sizeof(BlockNumber) * group->ndata);
+		data += group->ndata;
+		for (int i = 0; i < nrows; i++)
+			winnow_row_store(layout, image.data, i, rows->ids[start + i],
+							 rows->images + (Size) (start + i) * layout->image_bytes);
+		write_page(rel, fork, heads[g], image.data, logged);
+	}
+}
+
 static int
 count_groups(const WinnowLayout *layout, int nrows)
 {
-	int			beyond = Max(0, nrows - layout->first_capacity);
-
-	return 1 + (beyond + layout->capacity - 1) / layout->capacity;
-}
-
-static int
-rows_before(const WinnowLayout *layout, int g)
-{
-	return g == 0 ? 0 : layout->first_capacity + (g - 1) * layout->capacity;
+	return Max(1, (nrows + layout->capacity - 1) / layout->capacity);
 }
 
 /* Pages that a node of so many rows takes */
@@ -184,14 +208,8 @@ int
 winnow_node_pages(const WinnowIndex *index, int level, int nrows)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
-	int			ngroups = count_groups(layout, nrows);
-	int			npages = 0;
 
-	for (int g = 0; g < ngroups; g++)
-		npages += 1 + winnow_data_pages(index->dims, g == 0,
-										Min(rows_before(layout, g + 1), nrows) -
-										rows_before(layout, g));
-	return npages;
+	return count_groups(layout, nrows) + winnow_data_pages(layout, 0, nrows);
 }
 
 /*
@@ -204,55 +222,30 @@ void
 winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
 				  const WinnowRows *rows, bool logged, WinnowNode *node)
 {
-	const WinnowLayout *layout = winnow_layout(index, level);
-	int			ngroups = count_groups(layout, rows->count);
-	int			stride = 1 + layout->max_data;
-	BlockNumber *blocks = palloc(sizeof(BlockNumber) * stride * ngroups);
+	int			ngroups = count_groups(winnow_layout(index, level), rows->count);
+	int			npages = winnow_node_pages(index, level, rows->count);
+	BlockNumber *blocks = palloc(sizeof(BlockNumber) * npages);
 	XLogRecPtr	born;
-	PGAlignedBlock image;
 
 	mean_vector(index, rows, node->centroid);
 	describe_node(index, level, rows, node);
 
-	/* all blocks first: pages name one another */
-	for (int g = 0; g < ngroups; g++)
+	/* all blocks first: pages name one another; head pages are read before the others */
+	for (int p = 0; p < npages; p++)
 	{
-		int			nrows = Min(rows_before(layout, g + 1), rows->count) - rows_before(layout, g);
-		int			npages = 1 + winnow_data_pages(index->dims, g == 0, nrows);
+		Buffer		buffer = logged ? winnow_allocate(rel) : winnow_extend_relation(rel, fork);
 
-		for (int p = 0; p < npages; p++)
-		{
-			Buffer		buffer = logged ? winnow_allocate(rel) :
-				winnow_extend_relation(rel, fork);
-
-			blocks[g * stride + p] = BufferGetBlockNumber(buffer);
-			UnlockReleaseBuffer(buffer);
-		}
+		blocks[p] = BufferGetBlockNumber(buffer);
+		UnlockReleaseBuffer(buffer);
 	}
 	node->block = blocks[0];
 	born = logged ? winnow_birth(rel) : InvalidXLogRecPtr;
-
-	for (int g = 0; g < ngroups; g++)
-	{
-		BlockNumber *mine = blocks + g * stride;
-		int			start = rows_before(layout, g);
-		int			nrows = Min(rows_before(layout, g + 1), rows->count) - start;
-		WinnowGroup *group;
-
-		CHECK_FOR_INTERRUPTS();
-		winnow_head_init(image.data, born, level, mine[0], blocks[0]);
-		group = WinnowPageGetGroup(image.data);
-		group->next = g + 1 < ngroups ? mine[stride] : InvalidBlockNumber;
-		group->ndata = winnow_data_pages(index->dims, g == 0, nrows);
-		memcpy(group->data, mine + 1, sizeof(BlockNumber) * group->ndata);
-		for (int i = 0; i < nrows; i++)
-			winnow_row_store(layout, image.data, i, rows->ids[start + i],
-							 rows->images + (Size) (start + i) * layout->image_bytes);
-		write_data_pages(rel, fork, index, g == 0, node->centroid,
-						 rows->vectors + (Size) start * index->dims, nrows,
-						 rows->nknown - start, group->data, group->ndata, born, logged);
-		write_page(rel, fork, mine[0], image.data, logged);
-	}
+	CHECK_FOR_INTERRUPTS();
+	write_head_pages(rel, fork, index, level, rows, blocks, ngroups, blocks + ngroups, born,
+					 logged);
+	CHECK_FOR_INTERRUPTS();
+	write_data_pages(rel, fork, index, level, node->centroid, rows, blocks + ngroups,
+					 npages - ngroups, born, logged);
 	pfree(blocks);
 }
 
@@ -360,12 +353,16 @@ winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node, int 
 
 /* Pages of a node that has been copied */
 int
-winnow_heads_pages(const WinnowHeads *heads)
+winnow_heads_pages(const WinnowIndex *index, const WinnowHeads *heads)
 {
-	int			npages = heads->ngroups;
+	int			npages = 0;
 
 	for (int g = 0; g < heads->ngroups; g++)
-		npages += WinnowPageGetGroup(heads->pages[g].data)->ndata;
+	{
+		const WinnowGroup *group = WinnowPageGetGroup(heads->pages[g].data);
+
+		npages += winnow_group_pages(winnow_layout(index, group->level), group);
+	}
 	return npages;
 }
 
@@ -455,7 +452,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	winnow_chain_follow(rel, &view->chain, block, page);
 	view->block = block;
 	view->level = group->level;
-	view->first = group->first == block;
+	view->number = group->number;
 	view->born = WinnowPageGetOpaque(page)->born;
 	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : PageGetLSN(page);
 	view->next = group->next;
@@ -487,7 +484,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 		view_children(layout, page, view);
 	else
 		view_rows(layout, page, view);
-	if (view->hold_first && view->first)
+	if (view->hold_first && view->number == 0)
 		view->held = buffer;
 	else
 		UnlockReleaseBuffer(buffer);
@@ -505,13 +502,14 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 					 const WinnowQueryCode *query, float epsilon,
 					 float *estimate, float *lower, float *norm)
 {
+	const WinnowLayout *layout = winnow_layout(index, view->level);
 	uint16		rows[WINNOW_MAX_LIST_SIZE];
 	int			i = 0;
 
 	while (i < view->nselected)
 	{
 		int			slot = view->selected[i];
-		int			last = winnow_code_last(index->dims, view->first, slot);
+		int			last = winnow_code_last(layout, view->number, slot);
 		int			page;
 		int			base;
 		int			n = 0;
@@ -519,7 +517,7 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 		Buffer		buffer;
 
 		/* the run of selected rows whose codes are on the same page */
-		winnow_code_place(index->dims, view->first, slot, &page, &base);
+		winnow_code_place(layout, view->number, slot, &page, &base);
 		for (; i + n < view->nselected && view->selected[i + n] <= last; n++)
 			rows[n] = view->selected[i + n] - slot;
 		if (page >= view->ndata)
@@ -545,21 +543,22 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
  * date.
  */
 void
-winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, bool first, float *norm2)
+winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, float *norm2)
 {
 	const WinnowGroup *group = WinnowPageGetGroup(page);
-	const uint64 *live = winnow_live_bits(winnow_layout(index, group->level), page);
+	const WinnowLayout *layout = winnow_layout(index, group->level);
+	const uint64 *live = winnow_live_bits(layout, page);
 	int			slot = 0;
 
 	while (slot < group->nrows)
 	{
-		int			last = Min(winnow_code_last(index->dims, first, slot), group->nrows - 1);
+		int			last = Min(winnow_code_last(layout, group->number, slot), group->nrows - 1);
 		int			data;
 		int			base;
 		Buffer		buffer;
 		const char *code;
 
-		winnow_code_place(index->dims, first, slot, &data, &base);
+		winnow_code_place(layout, group->number, slot, &data, &base);
 		if (data >= group->ndata)
 			winnow_corrupted(rel, InvalidBlockNumber, "A row has no code.");
 		buffer = winnow_read_page(rel, group->data[data], WINNOW_PAGE_DATA, BUFFER_LOCK_SHARE);

@@ -28,90 +28,129 @@ centroid_bytes(int dims)
 }
 
 /*
- * Where the code of a slot lies: which of the group's data pages, and the
- * offset from the start of that page's contents.  The first group of a node
- * has the centroid in front of the codes.
+ * Where the code at a position lies, counted over all groups of a node: which
+ * of the node's data pages, and the offset from the start of that page's
+ * contents.  The centroid is in front of the codes.
  */
-void
-winnow_code_place(int dims, bool first, int slot, int *page, int *offset)
+static void
+place_code(const WinnowLayout *layout, int position, int *page, int *offset)
 {
-	int			code = winnow_code_bytes(dims);
+	int			code = winnow_code_bytes(layout->dims);
 	int			per_page = WINNOW_PAGE_USABLE / code;
-	int			front = first ? centroid_bytes(dims) : 0;
+	int			front = centroid_bytes(layout->dims);
 	int			shared = front % WINNOW_PAGE_USABLE;
 	int			on_shared = (WINNOW_PAGE_USABLE - shared) / code;
 
 	*page = front / WINNOW_PAGE_USABLE;
-	if (slot < on_shared)
-		*offset = shared + slot * code;
+	if (position < on_shared)
+		*offset = shared + position * code;
 	else
 	{
-		slot -= on_shared;
-		*page += 1 + slot / per_page;
-		*offset = (slot % per_page) * code;
+		position -= on_shared;
+		*page += 1 + position / per_page;
+		*offset = (position % per_page) * code;
 	}
 }
 
-/* The last slot whose code is on the same page as that of the given slot */
-int
-winnow_code_last(int dims, bool first, int slot)
-{
-	int			code = winnow_code_bytes(dims);
-	int			per_page = WINNOW_PAGE_USABLE / code;
-	int			shared = first ? centroid_bytes(dims) % WINNOW_PAGE_USABLE : 0;
-	int			on_shared = (WINNOW_PAGE_USABLE - shared) / code;
-
-	if (slot < on_shared)
-		return on_shared - 1;
-	return on_shared + ((slot - on_shared) / per_page + 1) * per_page - 1;
-}
-
-/* Data pages that a group of nrows rows needs */
-int
-winnow_data_pages(int dims, bool first, int nrows)
+/* The first data page of the node that a group names */
+static int
+first_page(const WinnowLayout *layout, int number)
 {
 	int			page;
 	int			offset;
 
-	if (nrows == 0)
-		return first ? (centroid_bytes(dims) + WINNOW_PAGE_USABLE - 1) / WINNOW_PAGE_USABLE : 0;
-	winnow_code_place(dims, first, nrows - 1, &page, &offset);
-	return page + 1;
-}
-
-/* Bytes of a head page that a group of the given capacity takes */
-static int
-head_bytes(const WinnowLayout *layout, int dims, int capacity)
-{
-	int			bytes = offsetof(WinnowGroup, data);
-
-	bytes += sizeof(BlockNumber) * winnow_data_pages(dims, true, capacity);
-	bytes = MAXALIGN(bytes);
-	bytes += sizeof(uint64) * WINNOW_MASK_WORDS(capacity);
-	return bytes + (layout->id_width + layout->image_bytes) * capacity;
+	if (number == 0)
+		return 0;
+	place_code(layout, number * layout->capacity, &page, &offset);
+	return page;
 }
 
 /*
- * The number of rows, up to "most", that fills the pages of a group best and
- * fits on a head page.
+ * Where the code of a slot of the node's group of that number lies: which of
+ * the data pages that the group names, and the offset from the start of that
+ * page's contents.
  */
-static int
-best_capacity(const WinnowLayout *layout, int dims, bool first, int most)
+void
+winnow_code_place(const WinnowLayout *layout, int number, int slot, int *page, int *offset)
 {
-	int			best = 1;
-	double		best_density = 0;
+	place_code(layout, number * layout->capacity + slot, page, offset);
+	*page -= first_page(layout, number);
+}
 
-	for (int n = 1; n <= most && head_bytes(layout, dims, n) <= WINNOW_PAGE_USABLE; n++)
+/* The last slot whose code is on the same page as that of the given slot */
+int
+winnow_code_last(const WinnowLayout *layout, int number, int slot)
+{
+	int			code = winnow_code_bytes(layout->dims);
+	int			page;
+	int			offset;
+
+	winnow_code_place(layout, number, slot, &page, &offset);
+	return slot + (WINNOW_PAGE_USABLE - offset) / code - 1;
+}
+
+/* Is the first data page of a group also the last one of the group before it? */
+bool
+winnow_data_shared(const WinnowLayout *layout, int number)
+{
+	int			page;
+	int			offset;
+
+	place_code(layout, number * layout->capacity, &page, &offset);
+	return number > 0 && offset > 0;
+}
+
+/* Data pages that a group of nrows rows names: those that hold something of it */
+int
+winnow_data_pages(const WinnowLayout *layout, int number, int nrows)
+{
+	int			page;
+	int			offset;
+
+	if (nrows == 0 && number > 0)
+		return winnow_data_shared(layout, number) ? 1 : 0;
+	if (nrows == 0)
+		return (centroid_bytes(layout->dims) + WINNOW_PAGE_USABLE - 1) / WINNOW_PAGE_USABLE;
+	winnow_code_place(layout, number, nrows - 1, &page, &offset);
+	return page + 1;
+}
+
+/* Pages of a group that are not those of the group before it too */
+int
+winnow_group_pages(const WinnowLayout *layout, const WinnowGroup *group)
+{
+	return 1 + group->ndata - (winnow_data_shared(layout, group->number) ? 1 : 0);
+}
+
+/* The most data pages that a group of the layout's capacity can name */
+static int
+most_data_pages(const WinnowLayout *layout)
+{
+	int			per_page = WINNOW_PAGE_USABLE / winnow_code_bytes(layout->dims);
+
+	/* another group than the first may begin with the last code of a page */
+	return Max(winnow_data_pages(layout, 0, layout->capacity),
+			   1 + (layout->capacity + per_page - 2) / per_page);
+}
+
+/* Where the parts of a head page are; returns where they end */
+static int
+place_columns(WinnowLayout *layout)
+{
+	int			offset = MAXALIGN(SizeOfPageHeaderData);
+
+	layout->max_data = most_data_pages(layout);
+	offset += MAXALIGN(offsetof(WinnowGroup, data) + sizeof(BlockNumber) * layout->max_data);
+	layout->live_offset = offset;
+	offset += sizeof(uint64) * WINNOW_MASK_WORDS(layout->capacity);
+	layout->id_offset = offset;
+	offset += layout->id_width * layout->capacity;
+	for (int i = 0; i < layout->ncolumns; i++)
 	{
-		double		density = (double) n / (1 + winnow_data_pages(dims, first, n));
-
-		if (density >= best_density)
-		{
-			best_density = density;
-			best = n;
-		}
+		layout->page_offset[i] = offset;
+		offset += layout->width[i] * layout->capacity;
 	}
-	return best;
+	return offset;
 }
 
 /* Take one column into the row image */
@@ -125,16 +164,15 @@ add_column(WinnowLayout *layout, int width)
 }
 
 /*
- * Work out the layout of a level.  A group takes no more rows than a node is
- * meant to hold.
+ * Work out the layout of a level.  A group takes as many rows as fit on its head
+ * page, but no more than a node is meant to hold.
  */
 void
 winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 				   int list_size, bool leaf)
 {
-	int			offset;
-
 	memset(layout, 0, sizeof(*layout));
+	layout->dims = dims;
 	layout->id_width = leaf ? sizeof(ItemPointerData) : sizeof(BlockNumber);
 	if (!leaf)
 	{
@@ -145,23 +183,10 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	for (int i = 0; i < (leaf ? schema->nleaf : schema->ninner); i++)
 		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
 
-	layout->capacity = best_capacity(layout, dims, false, list_size);
-	layout->first_capacity = best_capacity(layout, dims, true, layout->capacity);
-	layout->max_data = Max(winnow_data_pages(dims, true, layout->first_capacity),
-						   winnow_data_pages(dims, false, layout->capacity));
-
-	offset = MAXALIGN(SizeOfPageHeaderData);
-	offset += MAXALIGN(offsetof(WinnowGroup, data) + sizeof(BlockNumber) * layout->max_data);
-	layout->live_offset = offset;
-	offset += sizeof(uint64) * WINNOW_MASK_WORDS(layout->capacity);
-	layout->id_offset = offset;
-	offset += layout->id_width * layout->capacity;
-	for (int i = 0; i < layout->ncolumns; i++)
-	{
-		layout->page_offset[i] = offset;
-		offset += layout->width[i] * layout->capacity;
-	}
-	Assert(offset <= (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))));
+	layout->capacity = Min(list_size, WINNOW_PAGE_USABLE / (layout->id_width + layout->image_bytes));
+	while (place_columns(layout) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
+		layout->capacity--;
+	Assert(layout->capacity > 0);
 }
 
 /*
@@ -189,11 +214,11 @@ winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born)
 }
 
 /*
- * An empty head page.  It has no hole: columns reach over the whole page.
+ * An empty head page of the node whose first one is given.  It has no hole:
+ * columns reach over the whole page.
  */
 void
-winnow_head_init(Page page, XLogRecPtr born, int level, BlockNumber self,
-				 BlockNumber first)
+winnow_head_init(Page page, XLogRecPtr born, int level, int number, BlockNumber first)
 {
 	WinnowGroup *group;
 
@@ -201,7 +226,8 @@ winnow_head_init(Page page, XLogRecPtr born, int level, BlockNumber self,
 	((PageHeader) page)->pd_lower = ((PageHeader) page)->pd_upper;
 	group = WinnowPageGetGroup(page);
 	group->level = level;
-	group->first = BlockNumberIsValid(first) ? first : self;
+	group->number = number;
+	group->first = first;
 	group->next = InvalidBlockNumber;
 }
 
@@ -373,8 +399,7 @@ winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, 
 	layout = winnow_layout(index, group->level);
 	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
-	if (group->nrows > winnow_group_capacity(layout, group->first == block) ||
-		group->ndata > layout->max_data)
+	if (group->nrows > layout->capacity || group->ndata > layout->max_data)
 		winnow_corrupted(rel, block, "It claims more rows than fit.");
 	if (header->pd_lower != header->pd_upper)
 		winnow_corrupted(rel, block, "It has a hole, which loses its columns.");
@@ -391,6 +416,7 @@ void
 winnow_chain_start(WinnowChain *chain, BlockNumber node)
 {
 	chain->node = node;
+	chain->ngroups = 0;
 	chain->mark = InvalidBlockNumber;
 	chain->steps = 0;
 	chain->stride = 1;
@@ -404,6 +430,8 @@ winnow_chain_follow(Relation rel, WinnowChain *chain, BlockNumber block, Page pa
 		winnow_corrupted(rel, block, "It does not belong to the node that it was reached from.");
 	if (block == chain->mark)
 		winnow_corrupted(rel, block, "The chain of groups that it is in has no end.");
+	if (WinnowPageGetGroup(page)->number != chain->ngroups++)
+		winnow_corrupted(rel, block, "It is not in its place among the groups of its node.");
 	if (++chain->steps == chain->stride)
 	{
 		chain->mark = block;

@@ -96,7 +96,7 @@ look_at_list(Recalibration *state, BlockNumber list, const WinnowChildStats *sta
 	{
 		winnow_vacuum_delay();
 		winnow_view_read(state->rel, state->index, block, 0, InvalidXLogRecPtr, NULL, view);
-		if (view->first && state->calibration)
+		if (view->number == 0 && state->calibration)
 			winnow_centroid_read(state->rel, state->index, view->data, view->ndata,
 								 InvalidXLogRecPtr, state->node->centroid);
 		take_rows(state, view);

@@ -117,8 +117,8 @@ choose_lists(Regroup *state)
 
 	/* a row is among all, in a cluster that is halved, and in a part */
 	Size		row_bytes = 3 * (sizeof(float) * dims + state->index->leaf.image_bytes) + 64;
-	double		rows_per_page = state->index->leaf.first_capacity /
-		(1.0 + winnow_data_pages((int) dims, true, state->index->leaf.first_capacity));
+	int			list_size = state->index->list_size;
+	double		rows_per_page = (double) list_size / winnow_node_pages(state->index, 0, list_size);
 	double		room = Min(maintenance_work_mem * 1024.0 / row_bytes, state->nrows);
 	int			oldest = 0;
 
@@ -377,7 +377,7 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 	winnow_rows_allocate(index, 1, &rows, state->nlists + state->nparts);
 	winnow_heads_copy(state->rel, index, BufferGetBlockNumber(first), 1, InvalidXLogRecPtr, first,
 					  &copy);
-	*npages += winnow_heads_pages(&copy);
+	*npages += winnow_heads_pages(state->index, &copy);
 	for (int g = 0; g < copy.ngroups; g++)
 	{
 		Page		page = copy.pages[g].data;
@@ -400,7 +400,7 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 		}
 	}
 	for (int l = 0; l < state->nchosen; l++)
-		*npages += winnow_heads_pages(&state->copies[l]);
+		*npages += winnow_heads_pages(state->index, &state->copies[l]);
 	if (rows.count + state->nparts > index->list_size)
 		return NULL;
 	for (int p = 0; p < state->nparts; p++)

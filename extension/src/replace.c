@@ -299,7 +299,7 @@ code_page(Attempt *attempt, int n, Buffer locked, int *offset)
 	WinnowGroup *header = WinnowPageGetGroup(BufferGetPage(attempt->groups[n]));
 	int			page;
 
-	winnow_code_place(wanted->index->dims, step->group == step->node, step->slot, &page, offset);
+	winnow_code_place(&wanted->index->inner, header->number, step->slot, &page, offset);
 	if (page >= header->ndata)
 		winnow_corrupted(wanted->rel, step->group, "A row has no code.");
 	if (BufferIsValid(locked) && header->data[page] == BufferGetBlockNumber(locked))
@@ -396,7 +396,7 @@ write_new(Attempt *attempt, uint32 *npages)
 		return true;
 	}
 	for (int n = 0; n < wanted->nold; n++)
-		*npages += winnow_heads_pages(&attempt->copies[n]);
+		*npages += winnow_heads_pages(wanted->index, &attempt->copies[n]);
 	for (int p = 0; p < attempt->nnew; p++)
 	{
 		attempt->nodes[p] = winnow_node_alloc(wanted->index);

@@ -55,7 +55,7 @@ winnow_step_unlock(Buffer first, Buffer group)
 
 /* First slot of a head page that no live row has, or -1 */
 static int
-free_slot(const WinnowLayout *layout, Page page, bool first)
+free_slot(const WinnowLayout *layout, Page page)
 {
 	WinnowGroup *group = WinnowPageGetGroup(page);
 	const uint64 *live = winnow_live_bits(layout, page);
@@ -72,21 +72,34 @@ free_slot(const WinnowLayout *layout, Page page, bool first)
 			break;
 		}
 	}
-	return group->nrows < winnow_group_capacity(layout, first) ? group->nrows : -1;
+	return group->nrows < layout->capacity ? group->nrows : -1;
 }
 
-/* Chain an empty group behind the last one, which is locked */
+/*
+ * Chain an empty group behind the last one, which is locked and full.  Its rows'
+ * codes go on where those of the last one end.
+ */
 static Buffer
-add_group(Relation rel, Buffer last)
+add_group(Relation rel, const WinnowLayout *layout, Buffer last)
 {
-	Buffer		buffer = winnow_allocate(rel);
-	GenericXLogState *xlog = GenericXLogStart(rel);
-	WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, last, 0));
-	Page		page = GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE);
+	WinnowGroup *before = WinnowPageGetGroup(BufferGetPage(last));
+	Buffer		buffer;
+	GenericXLogState *xlog;
+	WinnowGroup *group;
+	Page		page;
 
-	winnow_head_init(page, winnow_birth(rel), group->level, BufferGetBlockNumber(buffer),
-					 group->first);
-	group->next = BufferGetBlockNumber(buffer);
+	if (before->number == PG_UINT16_MAX ||
+		before->ndata != winnow_data_pages(layout, before->number, layout->capacity))
+		winnow_corrupted(rel, BufferGetBlockNumber(last), "A row has no code.");
+	buffer = winnow_allocate(rel);
+	xlog = GenericXLogStart(rel);
+	before = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, last, 0));
+	before->next = BufferGetBlockNumber(buffer);
+	page = GenericXLogRegisterBuffer(xlog, buffer, GENERIC_XLOG_FULL_IMAGE);
+	winnow_head_init(page, winnow_birth(rel), before->level, before->number + 1, before->first);
+	group = WinnowPageGetGroup(page);
+	if (winnow_data_shared(layout, group->number))
+		group->data[group->ndata++] = before->data[before->ndata - 1];
 	GenericXLogFinish(xlog);
 	return buffer;
 }
@@ -123,7 +136,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 		room->nlive += winnow_count_live(layout, page);
 		if (room->group == InvalidBuffer)
 		{
-			room->slot = free_slot(layout, page, buffer == first);
+			room->slot = free_slot(layout, page);
 			if (room->slot >= 0)
 				room->group = buffer;
 		}
@@ -136,7 +149,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 										BUFFER_LOCK_EXCLUSIVE);
 		}
 		else if (room->group == InvalidBuffer)
-			next = add_group(rel, buffer);
+			next = add_group(rel, layout, buffer);
 		else
 			next = InvalidBuffer;
 		if (buffer != first && buffer != held && buffer != room->group)
@@ -148,8 +161,7 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 
 	page = BufferGetPage(room->group);
 	group = WinnowPageGetGroup(page);
-	winnow_code_place(index->dims, group->first == BufferGetBlockNumber(room->group),
-					  room->slot, &data_page, &room->offset);
+	winnow_code_place(layout, group->number, room->slot, &data_page, &room->offset);
 	if (data_page > group->ndata || data_page >= layout->max_data)
 		winnow_corrupted(rel, BufferGetBlockNumber(room->group), "A row has no code.");
 	room->new_data = data_page == group->ndata;

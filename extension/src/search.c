@@ -413,10 +413,10 @@ reached(WinnowSearch *search)
 void
 winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
 {
-	const WinnowLayout *layout = winnow_layout(search->index, node->level);
-	int			ngroups = node->level > 0 ? 1 : 1 + (int) node->rows / layout->capacity;
+	int			nrows = node->level > 0 ? search->index->list_size / 2 : (int) node->rows;
 
-	winnow_prefetch(search->rel, node->block, Min(ngroups * (1 + layout->max_data), MAX_AHEAD));
+	winnow_prefetch(search->rel, node->block,
+					Min(winnow_node_pages(search->index, node->level, nrows), MAX_AHEAD));
 }
 
 /* Start at the root, with nothing found but what has been returned */

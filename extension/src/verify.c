@@ -37,6 +37,7 @@ typedef struct NodeCheck
 	BlockNumber block;			/* of the group that it is at */
 	XLogRecPtr	asof;			/* its LSN */
 	char	   *head;			/* copy of its head page */
+	BlockNumber last_data;		/* the last of the data pages met */
 	PGAlignedBlock data;		/* and of one of its data pages */
 	int			data_page;		/* which; -1: none */
 	int			nrows;			/* live rows met */
@@ -141,24 +142,23 @@ check_head(WinnowCheck *check, NodeCheck *node)
 	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
 	const uint64 *live = winnow_live_bits(layout, node->head);
-	bool		first = node->block == node->node;
 
 	if ((group->flags & ~WINNOW_RETIRED) != 0)
 		winnow_corrupted(check->rel, node->block, "It has unknown flags.");
 	if ((group->flags & WINNOW_RETIRED) && !winnow_check_replayed(check))
 		winnow_corrupted(check->rel, node->block, "It is retired, but the tree still has it.");
-	if (group->ndata != winnow_data_pages(check->index->dims, first, group->nrows))
+	if (group->ndata != winnow_data_pages(layout, group->number, group->nrows))
 		winnow_corrupted(check->rel, node->block,
 						 psprintf("It has %d data pages, and its %d rows need %d.", group->ndata,
 								  group->nrows,
-								  winnow_data_pages(check->index->dims, first, group->nrows)));
+								  winnow_data_pages(layout, group->number, group->nrows)));
 
 	/*
 	 * Rows only go to a new group when the slots of the others have all been
 	 * used.
 	 */
 	if (BlockNumberIsValid(group->next) &&
-		group->nrows < winnow_group_capacity(layout, first))
+		group->nrows < layout->capacity)
 		winnow_corrupted(check->rel, node->block, "It has a next group, but is not full.");
 	for (int slot = 0; slot < WINNOW_MASK_WORDS(layout->capacity) * 64; slot++)
 	{
@@ -171,16 +171,18 @@ check_head(WinnowCheck *check, NodeCheck *node)
 }
 
 /*
- * The group's data pages: met once, and long enough for what is on them, since
- * what lies behind their end is not logged.  Returns false if one is gone.
+ * The group's data pages: met once, but for one that it shares with the group
+ * before it, and long enough for what is on them, since what lies behind their
+ * end is not logged.  Returns false if one is gone.
  */
 static bool
 check_data_pages(WinnowCheck *check, NodeCheck *node)
 {
 	const WinnowIndex *index = check->index;
 	const WinnowGroup *group = WinnowPageGetGroup(node->head);
-	bool		first = node->block == node->node;
-	Size		centroid_left = first ? sizeof(float) * index->dims : 0;
+	const WinnowLayout *layout = winnow_layout(index, node->level);
+	bool		shares = winnow_data_shared(layout, group->number);
+	Size		centroid_left = group->number == 0 ? sizeof(float) * index->dims : 0;
 	int			slot = 0;
 
 	for (int p = 0; p < group->ndata; p++)
@@ -195,7 +197,7 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 			int			page;
 			int			offset;
 
-			winnow_code_place(index->dims, first, slot, &page, &offset);
+			winnow_code_place(layout, group->number, slot, &page, &offset);
 			if (page != p)
 				break;
 			end = offset + index->code_bytes;
@@ -206,7 +208,12 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 			return false;
 		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
 		UnlockReleaseBuffer(buffer);
-		note_new_block(check, group->data[p]);
+		if (p > 0 || !shares)
+			note_new_block(check, group->data[p]);
+		else if (group->data[p] != node->last_data)
+			winnow_corrupted(check->rel, node->block,
+							 "Its codes do not go on where those of the group before it end.");
+		node->last_data = group->data[p];
 		if (lower < MAXALIGN(SizeOfPageHeaderData) + end)
 			winnow_corrupted(check->rel, group->data[p],
 							 "It ends before the codes that are on it do.");
@@ -225,7 +232,8 @@ row_code(WinnowCheck *check, NodeCheck *node, int slot)
 	int			page;
 	int			offset;
 
-	winnow_code_place(check->index->dims, node->block == node->node, slot, &page, &offset);
+	winnow_code_place(winnow_layout(check->index, node->level), group->number, slot, &page,
+					  &offset);
 	if (page != node->data_page)
 	{
 		Buffer		buffer = winnow_try_read_page(check->rel, group->data[page],

@@ -22,7 +22,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		6
+#define WINNOW_VERSION		7
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -125,7 +125,9 @@ typedef struct WinnowGroup
 	BlockNumber first;			/* first head page of the node */
 	BlockNumber next;			/* next group of the node */
 	uint64		retired_at;		/* next transaction id then (first group) */
-	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages */
+	uint16		number;			/* groups of the node in front of this one */
+	uint16		unused;
+	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages with its rows' codes */
 } WinnowGroup;
 
 #define WinnowPageGetGroup(page) ((WinnowGroup *) PageGetContents(page))
@@ -147,9 +149,9 @@ typedef struct WinnowChildStats
 
 typedef struct WinnowLayout
 {
+	int			dims;
 	int			capacity;		/* rows per group */
-	int			first_capacity; /* of the first group, which has the centroid */
-	int			max_data;		/* data pages of a full first group */
+	int			max_data;		/* data pages that the codes of a group can lie on */
 	uint16		live_offset;	/* live bits, from the start of the page */
 	uint16		id_offset;		/* TIDs, or blocks of children */
 	uint16		id_width;
@@ -178,15 +180,13 @@ typedef struct WinnowIndex
 
 #define winnow_layout(index, level) ((level) == 0 ? &(index)->leaf : &(index)->inner)
 
-#define winnow_group_capacity(layout, first) \
-	((first) ? (layout)->first_capacity : (layout)->capacity)
-
 #define WINNOW_MASK_MAX		WINNOW_MASK_WORDS(WINNOW_MAX_LIST_SIZE)
 
 /* A walk along the groups of a node */
 typedef struct WinnowChain
 {
 	BlockNumber node;			/* first head page of the node */
+	int			ngroups;		/* met */
 	BlockNumber mark;			/* a group met before */
 	uint32		steps;			/* since */
 	uint32		stride;			/* steps until the mark is moved */
@@ -195,12 +195,15 @@ typedef struct WinnowChain
 /* page.c */
 extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
 							   int dims, int list_size, bool leaf);
-extern void winnow_code_place(int dims, bool first, int slot, int *page, int *offset);
-extern int	winnow_code_last(int dims, bool first, int slot);
-extern int	winnow_data_pages(int dims, bool first, int nrows);
+extern void winnow_code_place(const WinnowLayout *layout, int number, int slot, int *page,
+							  int *offset);
+extern int	winnow_code_last(const WinnowLayout *layout, int number, int slot);
+extern int	winnow_data_pages(const WinnowLayout *layout, int number, int nrows);
+extern bool winnow_data_shared(const WinnowLayout *layout, int number);
+extern int	winnow_group_pages(const WinnowLayout *layout, const WinnowGroup *group);
 extern XLogRecPtr winnow_birth(Relation rel);
 extern void winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born);
-extern void winnow_head_init(Page page, XLogRecPtr born, int level, BlockNumber self,
+extern void winnow_head_init(Page page, XLogRecPtr born, int level, int number,
 							 BlockNumber first);
 extern void winnow_data_set_end(Page page, int end);
 extern void winnow_code_store(const WinnowIndex *index, Page page, int offset,
@@ -353,14 +356,14 @@ typedef struct WinnowHeads
 extern bool winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node,
 							  int level, XLogRecPtr asof, Buffer locked,
 							  WinnowHeads *heads);
-extern int	winnow_heads_pages(const WinnowHeads *heads);
+extern int	winnow_heads_pages(const WinnowIndex *index, const WinnowHeads *heads);
 
 /* What a reader takes from one head page */
 typedef struct WinnowView
 {
 	BlockNumber block;
 	int			level;
-	bool		first;			/* first group of its node */
+	int			number;			/* groups of the node in front of it */
 	XLogRecPtr	born;			/* of the page */
 	XLogRecPtr	asof;			/* when the page named the pages that it names, or 0 */
 	BlockNumber next;
@@ -385,7 +388,7 @@ extern bool winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber
 extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
 								 float epsilon, float *estimate, float *lower, float *norm);
-extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, bool first,
+extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page,
 							   float *norm2);
 
 #define winnow_view_note(view, seen, nblocks) \

@@ -37,12 +37,12 @@ PATIENCE = 120.0
 PAGE = 8192
 LOWER, UPPER = 12, 14
 MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 84
-LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, DATA = 24, 26, 28, 30, 32, 36, 40, 48
+LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, NUMBER, DATA = 24, 26, 28, 30, 32, 36, 40, 48, 52
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
 RETIRED = 1
-# Groups of at most 64 rows whose data fits into one page: one block number, a word of live bits, ids, columns.
-LIVE, IDS = 56, 64
+# Groups of at most 64 rows whose codes are on two pages at most: two block numbers, a word of live bits, ids, columns.
+LIVE, IDS = 64, 72
 CHILD, TID = 4, 6
 CONTENTS = 24
 # Bytes of the columns of SCHEMA's index.  Leaves: null bits, and texts as hash and prefix.  Inner nodes: rows below and
@@ -486,6 +486,25 @@ def data_is_own_head(index: IndexFile) -> None:
 def data_is_another_leafs(index: IndexFile) -> None:
     *others, leaf = index.nodes(0)
     index.put(leaf, DATA, index.get(max(others, key=lambda other: index.get(other, NROWS, "H")), DATA))
+
+
+@fault("do not go on where those of the group before it end")
+def data_not_shared(index: IndexFile) -> None:
+    """The second group of a node begins on another page than the first one ends on."""
+    first = next(node for node in index.nodes(0) if index.get(node, NEXT) != NOWHERE)
+    other = next(node for node in index.nodes(0) if node != first)
+    index.put(index.get(first, NEXT), DATA, index.get(other, DATA))
+
+
+@fault("not in its place among the groups")
+def group_out_of_place(index: IndexFile) -> None:
+    first = next(node for node in index.nodes(0) if index.get(node, NEXT) != NOWHERE)
+    index.put(index.get(first, NEXT), NUMBER, 2, "H")
+
+
+@fault("not in its place among the groups")
+def first_group_out_of_place(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], NUMBER, 0xFFFF, "H")
 
 
 @fault("names a block that does not exist")

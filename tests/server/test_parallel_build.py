@@ -21,7 +21,7 @@ WORKERS = (0, 1, 2, 4)
 
 # Offsets in a page, see WinnowGroup and WinnowMeta
 CONTENTS = 24
-LEVEL, NROWS, NDATA, FIRST, DATA = 0, 4, 6, 8, 24
+LEVEL, NROWS, NDATA, FIRST, DATA = 0, 4, 6, 8, 28
 META_ROOT = 60
 
 
