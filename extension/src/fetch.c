@@ -18,6 +18,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+/* Bytes of a row that the processor is asked for */
+#define MAX_ROW_AHEAD	2048
+
 struct WinnowFetch
 {
 	Relation	rel;			/* the index */
@@ -138,13 +141,15 @@ evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
 /*
  * Fetch the row version at the TID that the snapshot accepts, and fill values
  * and isnull (of the index's columns).  They are good until the next call.
+ * place is what winnow_fetch_prepare has found.
  * Returns false if there is no such version.  The snapshot is one that VACUUM
  * heeds: values out of line are there.
  */
 bool
-winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot, Datum *values,
-				 bool *isnull)
+winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
+				 Snapshot snapshot, Datum *values, bool *isnull)
 {
+	winnow_fetch_hold(fetch->heap, id, place);
 	if (!find_row(fetch, id, snapshot))
 		return false;
 	evaluate(fetch, values, isnull);
@@ -223,6 +228,53 @@ winnow_fetch_ahead(const WinnowRowPlace *place)
 }
 
 /*
+ * Make ready for the fetches of some rows, which otherwise wait for memory one
+ * by one: for the buffer table, the page's header, the row.  Here the processor
+ * is asked for all at once, and the kernel for what is not in shared buffers.
+ * Where the pages are is remembered in places, for winnow_fetch_hold.
+ */
+void
+winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n, WinnowRowPlace *places)
+{
+	Relation	heap = fetch->heap->rel;
+
+	for (int i = 0; i < n; i++)
+	{
+		ItemPointerData tid;
+		Buffer		buffer = InvalidBuffer;
+
+		winnow_tid_unpack(ids[i], &tid);
+		if (heap->rd_tableam == GetHeapamTableAmRoutine() && in_table(fetch, &tid))
+			buffer = PrefetchBuffer(heap, MAIN_FORKNUM,
+									ItemPointerGetBlockNumber(&tid))
+						 .recent_buffer;
+		places[i] = (WinnowRowPlace){InvalidBuffer, 0};
+		if (BufferIsValid(buffer) && !BufferIsLocal(buffer))
+		{
+			places[i].buffer = buffer;
+			/* with the row's line pointer, if it is among the first */
+			winnow_fetch_ahead(&places[i]);
+		}
+	}
+	for (int i = 0; i < n; i++)
+	{
+		OffsetNumber offset = (OffsetNumber) (ids[i] & 0xFFFF);
+		Page		page;
+		const ItemIdData *row;
+
+		if (places[i].buffer == InvalidBuffer || offset == 0 || offset > MaxHeapTuplesPerPage)
+			continue;
+
+		/* not pinned: whatever is read here, all that depends on it is which lines come */
+		page = BufferGetPage(places[i].buffer);
+		row = PageGetItemId(page, offset);
+		places[i].offset = ItemIdGetOffset(row) % BLCKSZ;
+		for (int line = 0; line < (int) ItemIdGetLength(row) && line < MAX_ROW_AHEAD; line += WINNOW_LINE)
+			__builtin_prefetch((const char *) page + (places[i].offset + line) % BLCKSZ);
+	}
+}
+
+/*
  * Let a fetch from the table have the page of a row that it is to fetch next, if
  * it is where it was: then it need not be looked up.
  */
@@ -242,6 +294,9 @@ winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *p
 	if (BufferIsValid(heap->xs_cbuf))
 		ReleaseBuffer(heap->xs_cbuf);
 	heap->xs_cbuf = place->buffer;
+
+	/* as a fetch does that comes to another page */
+	heap_page_prune_opt(fetch->rel, place->buffer);
 }
 
 /* Let go of the heap page held, before control goes back to the executor */

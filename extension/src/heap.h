@@ -4,7 +4,8 @@
  *
  * WINNOW_HEAP(name, type, before) defines type name_heap with
  *		name_push(heap, item), name_pop(heap), name_top(heap), and name_add, which
- *		appends without order, for name_order to put things right in one go.
+ *		appends without order, for name_order to put things right in one go;
+ *		name_extend appends an item that the caller fills in.
  * before(a, b) says that *a leaves the heap before *b.
  */
 #ifndef WINNOW_HEAP_H
@@ -20,17 +21,23 @@ typedef struct name##_heap \
 	type	   *items; \
 } name##_heap; \
 \
-static inline void \
-name##_add(name##_heap *heap, type item) \
+static inline type * \
+name##_extend(name##_heap *heap) \
 { \
 	if (heap->count == heap->allocated) \
 	{ \
 		heap->allocated = heap->allocated ? heap->allocated * 2 : 256; \
-		heap->items = heap->count == 0 ? \
+		heap->items = heap->items == NULL ? \
 			palloc_extended(sizeof(type) * heap->allocated, MCXT_ALLOC_HUGE) : \
 			repalloc_huge(heap->items, sizeof(type) * heap->allocated); \
 	} \
-	heap->items[heap->count++] = item; \
+	return &heap->items[heap->count++]; \
+} \
+\
+static inline void \
+name##_add(name##_heap *heap, type item) \
+{ \
+	*name##_extend(heap) = item; \
 } \
 \
 static inline void \

@@ -419,6 +419,24 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
 	}
 }
 
+/* The slots whose bits are set */
+static void
+select_rows(const uint64 *mask, int nwords, WinnowView *view)
+{
+	int			n = 0;
+
+	for (int w = 0; w < nwords; w++)
+	{
+		if (mask[w] == ~UINT64CONST(0))
+			for (int i = 0; i < 64; i++)
+				view->selected[n++] = w * 64 + i;
+		else
+			for (uint64 bits = mask[w]; bits != 0; bits &= bits - 1)
+				view->selected[n++] = w * 64 + pg_rightmost_one_pos64(bits);
+	}
+	view->nselected = n;
+}
+
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs and columns are read under one
@@ -476,10 +494,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			winnow_filter_children(filter, &columns, mask);
 	}
 
-	view->nselected = 0;
-	for (int w = 0; w < nwords; w++)
-		for (uint64 bits = mask[w]; bits != 0; bits &= bits - 1)
-			view->selected[view->nselected++] = w * 64 + pg_rightmost_one_pos64(bits);
+	select_rows(mask, nwords, view);
 	if (group->level > 0)
 		view_children(layout, page, view);
 	else

@@ -44,7 +44,11 @@
 
 #include "kernels/kernels.h"
 
-/* Of the rows that may be missed, the share left to the bounds of codes */
+/*
+ * Of the rows that may be missed, the share left to the bounds of codes.  They
+ * are such that a row just at the threshold is lost with the whole probability:
+ * most of the best are further inside, and no more than that share is lost.
+ */
 #define CODE_SHARE 0.2
 
 /* Rows vary in fewer directions within an inner node than within a list */
@@ -102,7 +106,7 @@ phi(float z)
 	return phi_table[(int) ((z + PHI_RANGE) * PHI_STEPS + 0.5f)];
 }
 
-/* The z that a normal deviate exceeds with the given probability < 1/2 */
+/* The z that a normal deviate exceeds with the given probability; 0 if it is above 1/2 */
 static double
 normal_quantile(double probability)
 {
@@ -140,15 +144,19 @@ void
 winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 				   const float *query)
 {
+	winnow_items_heap probed = recall->probed;
+
 	tables_init();
 	memset(recall, 0, sizeof(*recall));
+	recall->probed = probed;
+	recall->probed.count = 0;
 	recall->exact = target >= 1;
 	recall->tolerance = winnow_tolerance(index->tolerance, target);
 	recall->metric = index->metric;
 	recall->effective_dim = index->effective_dim;
 	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
 	recall->epsilon = recall->exact ? INFINITY :
-		(float) normal_quantile(winnow_recall_code_share(target));
+		(float) normal_quantile(1 - target);
 }
 
 /*
@@ -198,7 +206,7 @@ winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int test
 
 	/* lists without a match have no part in what is to be found */
 	if (passed > 0 && !recall->exact)
-		queue_add(&recall->probed, *list);
+		winnow_items_add(&recall->probed, *list);
 }
 
 /* The squared distance that a score stands for */
@@ -244,14 +252,25 @@ winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
 	return list->rows * phi((threshold - list->mean) * list->inverse_sd);
 }
 
+/* The part of the ball that the unread nodes may hold, as far as it is not too much */
+static double
+lacking_share(const WinnowRecall *recall, const WinnowQueue *unread,
+			  const winnow_entries_heap *entries, float scale, double lack, double allowed)
+{
+	for (Size i = 0; i < entries->count && lack <= allowed; i++)
+		lack += winnow_recall_ball_share(recall, &unread->items.items[entries->items[i].item],
+										 recall->probed.items, scale);
+	return lack;
+}
+
 static bool
-reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double threshold,
+reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
 				  double bearable)
 {
 	const WinnowQueueItem *best = recall->probed.items;
 	float		scale = winnow_recall_ball_scale(recall, threshold);
 	double		have = 1;
-	double		lack = 0;
+	double		lack;
 	double		allowed;
 
 	for (Size i = 1; i < recall->probed.count; i++)
@@ -259,21 +278,32 @@ reached_by_volume(const WinnowRecall *recall, const queue_heap *unread, double t
 	if (bearable >= 1)
 		return true;
 	allowed = have * bearable / (1 - bearable);
-	for (Size i = 0; i < unread->count && lack <= allowed; i++)
-		lack += winnow_recall_ball_share(recall, &unread->items[i], best, scale);
+	lack = lacking_share(recall, unread, &unread->inner, scale, 0, allowed);
+	lack = lacking_share(recall, unread, &unread->lists, scale, lack, allowed);
 	return lack <= allowed;
 }
 
+/* Better rows, matching or not, that the unread nodes may hold, as far as not too many */
+static double
+better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, float threshold,
+			double missed, double allowed)
+{
+	for (Size i = 0; i < entries->count && missed <= allowed; i++)
+		missed += winnow_recall_better_rows(&unread->items.items[entries->items[i].item],
+											threshold);
+	return missed;
+}
+
 static bool
-reached_by_rows(const WinnowRecall *recall, const queue_heap *unread, double threshold,
+reached_by_rows(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
 				int64 k, double bearable)
 {
 	double		pass_rate = (recall->passed + 1) / (recall->tested + 1);
 	double		allowed = bearable * k / pass_rate;
-	double		missed = 0;
+	double		missed;
 
-	for (Size i = 0; i < unread->count && missed <= allowed; i++)
-		missed += winnow_recall_better_rows(&unread->items[i], (float) threshold);
+	missed = better_rows(unread, &unread->inner, (float) threshold, 0, allowed);
+	missed = better_rows(unread, &unread->lists, (float) threshold, missed, allowed);
 	return missed <= allowed;
 }
 
@@ -282,7 +312,7 @@ reached_by_rows(const WinnowRecall *recall, const queue_heap *unread, double thr
  * best found.
  */
 bool
-winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread, double threshold,
+winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double threshold,
 					  int64 k)
 {
 	double		bearable;

@@ -5,28 +5,7 @@
 #ifndef WINNOW_RECALL_H
 #define WINNOW_RECALL_H
 
-#include "winnow.h"
-
-#include "heap.h"
-
-/* A node not yet read, and how the scores of the rows below are distributed */
-typedef struct WinnowQueueItem
-{
-	float		key;			/* expected score of the best row below */
-	float		mean;			/* of the rows' scores */
-	float		inverse_sd;		/* one over their standard deviation */
-	float		centroid_score;
-	float		radius2;		/* mean squared distance of the rows to the centroid */
-	float		spread;			/* the centroid's squared distance to the root's */
-	float		rows;
-	BlockNumber block;
-	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */
-	int16		level;
-	bool		exact;			/* the centroid's score is not an estimate */
-} WinnowQueueItem;
-
-#define queue_before(a, b) ((a)->key < (b)->key)
-WINNOW_HEAP(queue, WinnowQueueItem, queue_before)
+#include "queue.h"
 
 typedef struct WinnowRecall
 {
@@ -41,7 +20,7 @@ typedef struct WinnowRecall
 	double		variance;		/* sum of their squared distances to the root's centroid */
 	uint64		next_check;		/* lists probed when to look again */
 	bool		volume_last;	/* the estimate that said no was that by volume */
-	queue_heap	probed;			/* lists read that had a match, in that order */
+	winnow_items_heap probed;	/* lists read that had a match, in that order */
 	double		tested;			/* rows of all lists read */
 	double		passed;			/* of those, rows that pass the filter */
 } WinnowRecall;
@@ -54,7 +33,7 @@ extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 								   WinnowQueueItem *item);
 extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
 								 int tested, int passed);
-extern bool winnow_recall_reached(WinnowRecall *recall, const queue_heap *unread,
+extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread,
 								  double threshold, int64 k);
 extern double winnow_recall_code_share(double target);
 

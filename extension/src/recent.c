@@ -21,9 +21,6 @@
 /* Entries, 4 bytes each: a power of two */
 #define ENTRIES 65536
 
-/* Bytes that the processor fetches at a time */
-#define LINE 64
-
 /* Lines at the start of a page that are asked for, next to its last one */
 #define LINES_AHEAD 8
 
@@ -67,8 +64,8 @@ winnow_prefetch(Relation rel, BlockNumber block, int npages)
 			continue;
 		__builtin_prefetch(GetBufferDescriptor(buffer - 1));
 		page = BufferGetPage(buffer);
-		__builtin_prefetch(page + BLCKSZ - LINE);
+		__builtin_prefetch(page + BLCKSZ - WINNOW_LINE);
 		for (int line = 0; line < LINES_AHEAD; line++)
-			__builtin_prefetch(page + line * LINE);
+			__builtin_prefetch(page + line * WINNOW_LINE);
 	}
 }

@@ -42,7 +42,8 @@ score_of(const WinnowSearch *search, double distance)
 }
 
 /*
- * Candidates above this cannot be among the k best.  The slack covers the
+ * Candidates above this cannot be among the k best, if those are wanted rather
+ * than all rows.  The slack covers the
  * rounding of the operators' own float sums.
  */
 static double
@@ -50,7 +51,7 @@ threshold(const WinnowSearch *search)
 {
 	double		top;
 
-	if (search->best.count < search->wanted)
+	if (search->best.count < search->wanted || search->wanted == 0)
 		return INFINITY;
 	top = search->best.items[0];
 	return top + 1e-5 * (fabs(top) + search->magnitude);
@@ -110,8 +111,8 @@ compare_ids(const void *a, const void *b)
 }
 
 /* Fetch a candidate's heap row; if it matches, it becomes a result */
-void
-winnow_search_rerank(WinnowSearch *search, uint64 id)
+static void
+rerank(WinnowSearch *search, uint64 id, const WinnowRowPlace *place)
 {
 	IndexScanDesc scan = search->scan;
 	Datum		values[INDEX_MAX_KEYS];
@@ -124,7 +125,7 @@ winnow_search_rerank(WinnowSearch *search, uint64 id)
 		bsearch(&id, search->returned, search->nsorted, sizeof(uint64), compare_ids))
 		return;
 	search->counters->reranked++;
-	if (!winnow_fetch_row(search->fetch, id, scan->xs_snapshot, values, isnull))
+	if (!winnow_fetch_row(search->fetch, id, place, scan->xs_snapshot, values, isnull))
 	{
 		search->counters->invisible++;
 		return;
@@ -162,13 +163,45 @@ winnow_search_rerank(WinnowSearch *search, uint64 id)
 	search->nfound++;
 }
 
+/*
+ * Rerank candidates in the given order, as far as they may be among the k best;
+ * the others remain active.
+ */
+void
+winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n)
+{
+	uint64		ids[WINNOW_ROWS_AT_ONCE] = {0};
+	WinnowRowPlace places[WINNOW_ROWS_AT_ONCE];
+
+	for (int i = 0; i < n; i++)
+		ids[i] = candidates[i].id;
+	winnow_fetch_prepare(search->fetch, ids, n, places);
+	for (int i = 0; i < n; i++)
+	{
+		if (candidates[i].lower > threshold(search))
+			candidates_push(&search->active, candidates[i]);
+		else
+			rerank(search, ids[i], &places[i]);
+	}
+}
+
 /* Rerank, best first, whatever may be among the k best */
 static void
 rerank_active(WinnowSearch *search)
 {
-	while (search->active.count > 0 &&
-		   search->active.items[0].lower <= threshold(search))
-		winnow_search_rerank(search, candidates_pop(&search->active).id);
+	for (;;)
+	{
+		Candidate	next[WINNOW_ROWS_AT_ONCE];
+		double		limit = threshold(search);
+		int			n = 0;
+
+		while (n < WINNOW_ROWS_AT_ONCE && search->active.count > 0 &&
+			   search->active.items[0].lower <= limit)
+			next[n++] = candidates_pop(&search->active);
+		if (n == 0)
+			break;
+		winnow_search_rerank(search, next, n);
+	}
 }
 
 /* The view is of a node's first group: remember where its centroid is */
@@ -199,7 +232,7 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		item.level = node->level - 1;
 		item.asof = view->asof;
 		item.rows = view->stats[i].rows;
-		queue_add(&search->rest, item);
+		winnow_items_add(&search->rest, item);
 	}
 	if (view->nselected == 0 || search->gathering)
 		return true;
@@ -221,14 +254,14 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		return false;
 	for (int i = 0; i < view->nselected; i++)
 	{
-		WinnowQueueItem item = {0};
+		WinnowQueueItem *item = winnow_queue_item(&search->queue);
 
-		item.block = (BlockNumber) view->ids[i];
-		item.level = node->level - 1;
-		item.asof = view->asof;
+		item->block = (BlockNumber) view->ids[i];
+		item->level = node->level - 1;
+		item->asof = view->asof;
 		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
-							   node->spread + search->norm[i] * search->norm[i], &item);
-		queue_push(&search->queue, item);
+							   node->spread + search->norm[i] * search->norm[i], item);
+		winnow_queue_enter(&search->queue);
 	}
 	return true;
 }
@@ -349,11 +382,7 @@ estimate_list(WinnowSearch *search)
 	return true;
 }
 
-/*
- * Read a list.  The score that it was queued with is an estimate: if the exact
- * one shows that another list is better, it goes back into the queue.  Returns
- * false if a page is gone.
- */
+/* Read a list.  Returns false if a page is gone. */
 static bool
 probe(WinnowSearch *search, WinnowQueueItem *list)
 {
@@ -375,16 +404,9 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
 							 index->dims);
 		shift = (float) search->code->centroid_score - list->centroid_score;
+		/* it was queued with an estimate */
 		list->centroid_score += shift;
 		list->mean += shift;
-		list->key += shift;
-		if (!list->exact && search->queue.count > 0 &&
-			list->key > search->queue.items[0].key)
-		{
-			list->exact = true;
-			queue_push(&search->queue, *list);
-			return true;
-		}
 		search->magnitude = Max(search->magnitude,
 								(float) fabs(search->code->centroid_score));
 		if (!estimate_list(search))
@@ -403,7 +425,7 @@ reached(WinnowSearch *search)
 	if (!search->directed)
 		return search->scan->numberOfOrderBys < 2;
 	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
-							  search->goal);
+								 search->goal);
 }
 
 /*
@@ -425,7 +447,7 @@ start(WinnowSearch *search)
 {
 	WinnowQueueItem root = {0};
 
-	search->queue.count = 0;
+	winnow_queue_clear(&search->queue);
 	search->active.count = 0;
 	search->pool.count = 0;
 	search->results.count = 0;
@@ -443,7 +465,8 @@ start(WinnowSearch *search)
 		winnow_page_gone(search->rel, search->replaying, &search->restarts);
 	}
 	root.level = search->view->level;
-	queue_push(&search->queue, root);
+	*winnow_queue_item(&search->queue) = root;
+	winnow_queue_enter(&search->queue);
 }
 
 /*
@@ -473,15 +496,15 @@ search_to_goal(WinnowSearch *search)
 	all = winnow_all_pays(search) && winnow_search_all(search);
 	if (!all)
 		rerank_active(search);
-	while (!all && search->queue.count > 0 && !reached(search))
+	while (!all && !winnow_queue_empty(&search->queue) && !reached(search))
 	{
-		WinnowQueueItem item = queue_pop(&search->queue);
+		WinnowQueueItem node = *winnow_queue_pop(&search->queue);
 
-		if (search->queue.count > 0)
-			winnow_search_prefetch(search, &search->queue.items[0]);
-		if (!(item.level > 0 ? winnow_search_expand(search, &item) : probe(search, &item)))
+		if (!winnow_queue_empty(&search->queue))
+			winnow_search_prefetch(search, winnow_queue_top(&search->queue));
+		if (!(node.level > 0 ? winnow_search_expand(search, &node) : probe(search, &node)))
 			winnow_search_start_again(search);
-		else if (item.level > 0)
+		else if (node.level > 0)
 			WINNOW_WAIT_POINT("scan-expanded");
 		else
 		{
@@ -536,6 +559,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->groups[i] = winnow_view_alloc(index);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
+	winnow_search_borrow(search);
 	search->goal = wanted == WINNOW_WANTED_UNKNOWN ? FIRST_GOAL : wanted;
 	search->next_look = WINNOW_FIRST_LOOK;
 	if (!winnow_filter_never(filter))
@@ -571,7 +595,7 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 
 	while (search->nreturned >= search->goal || search->results.count == 0)
 	{
-		if (search->queue.count == 0 && search->active.count == 0 &&
+		if (winnow_queue_empty(&search->queue) && search->active.count == 0 &&
 			search->pool.count == 0 && search->results.count == 0)
 			return false;
 		/* a cursor that was read in pieces may be read to its end now */

@@ -65,8 +65,9 @@ winnow_all_pays(const WinnowSearch *search)
 		return true;
 	if (search->nprobed < WINNOW_FIRST_LOOK)
 		return false;
-	for (Size i = 0; i < search->queue.count; i++)
-		unread += search->queue.items[i].rows;
+	for (Size i = 0; i < search->queue.items.count; i++)
+		if (search->queue.items.items[i].unread)
+			unread += search->queue.items.items[i].rows;
 	expected = (search->recall.passed + 1) / (search->recall.tested + 1) * unread;
 	expected += search->active.count + search->pool.count;
 	return search->goal - search->nfound > WINNOW_ALL_SHARE * expected;
@@ -84,12 +85,13 @@ typedef enum Gathered
 static bool
 gather_nodes(WinnowSearch *search)
 {
-	queue_heap *rest = &search->rest;
+	winnow_items_heap *rest = &search->rest;
 	bool		whole = true;
 
 	rest->count = 0;
-	for (Size i = 0; i < search->queue.count; i++)
-		queue_add(rest, search->queue.items[i]);
+	for (Size i = 0; i < search->queue.items.count; i++)
+		if (search->queue.items.items[i].unread)
+			winnow_items_add(rest, search->queue.items.items[i]);
 
 	search->gathering = true;
 	for (Size i = 0; i < rest->count && whole; i++)
@@ -114,7 +116,7 @@ gather_nodes(WinnowSearch *search)
 static Gathered
 gather(WinnowSearch *search, Size most)
 {
-	queue_heap *rest = &search->rest;
+	winnow_items_heap *rest = &search->rest;
 
 	if (!gather_nodes(search))
 		return GATHERED_PAGE_GONE;
@@ -184,13 +186,14 @@ winnow_search_all(WinnowSearch *search)
 		winnow_search_start_again(search);
 	}
 
-	search->queue.count = 0;
+	winnow_queue_clear(&search->queue);
 	search->goal = WINNOW_WANTED_ALL;
 	search->wanted = 0;			/* scores do not matter any more */
 	search->best.count = 0;
 	sort_candidates(search->pool.items, search->pool.count);
-	for (Size i = 0; i < search->pool.count; i++)
-		winnow_search_rerank(search, search->pool.items[i].id);
+	for (Size i = 0; i < search->pool.count; i += WINNOW_ROWS_AT_ONCE)
+		winnow_search_rerank(search, &search->pool.items[i],
+							 (int) Min(search->pool.count - i, WINNOW_ROWS_AT_ONCE));
 	search->pool.count = 0;
 	sort_results(search->results.items, search->results.count);
 	search->sorted = true;

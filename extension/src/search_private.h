@@ -78,10 +78,10 @@ struct WinnowSearch
 	int			ngroups;
 	int			allocated;
 
-	queue_heap	queue;			/* nodes not yet read */
+	WinnowQueue queue;			/* nodes not yet read */
 	bool		sorted;			/* results are, best last */
 	bool		gathering;		/* children go to "rest" instead, as they come */
-	queue_heap	rest;			/* all that is not yet read, while it is read */
+	winnow_items_heap rest;		/* all that is not yet read, while it is read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
 	results_heap results;		/* reranked, not returned */
@@ -101,17 +101,23 @@ struct WinnowSearch
 	float		magnitude;		/* of the scores seen, for rounding slack */
 };
 
+/* Rows that are fetched from the table together */
+#define WINNOW_ROWS_AT_ONCE 8
+
 /* Lists read before it is worth estimating how many rows match */
 #define WINNOW_FIRST_LOOK 16
 
 /* search.c */
 extern void winnow_search_activate(WinnowSearch *search);
-extern void winnow_search_rerank(WinnowSearch *search, uint64 id);
+extern void winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n);
 extern bool winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node);
 extern int	winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list);
 extern int	winnow_search_count_list(WinnowSearch *search, int passed);
 extern void winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node);
 extern void winnow_search_start_again(WinnowSearch *search);
+
+/* search_memory.c */
+extern void winnow_search_borrow(WinnowSearch *search);
 
 /* search_all.c */
 extern bool winnow_all_pays(const WinnowSearch *search);

@@ -127,6 +127,7 @@ winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
 	int			attno = index->schema.vector_attno;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
+	const WinnowRowPlace nowhere = {InvalidBuffer, 0};
 	ItemPointerData tid;
 	MemoryContext old;
 
@@ -140,7 +141,7 @@ winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
 							psprintf("points to %s, which is not in the table",
 									 tid_text(row->id)));
 	tid_sort_add(check->tids, row->id);
-	if (!winnow_fetch_row(check->fetch, row->id, check->snapshot, values, isnull))
+	if (!winnow_fetch_row(check->fetch, row->id, &nowhere, check->snapshot, values, isnull))
 	{
 		check_item(check, row);
 		return;

@@ -308,6 +308,9 @@ winnow_note_pages(BlockNumber block, int ndata, const BlockNumber *data, uint64 
 extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
 extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
 
+/* Bytes that the processor fetches at a time */
+#define WINNOW_LINE	64
+
 /* index.c */
 extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,
 										MemoryContext context);
@@ -400,10 +403,6 @@ typedef struct WinnowFetch WinnowFetch;
 extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_attno,
 									   bool all_columns);
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
-extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot,
-							 Datum *values, bool *isnull);
-extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
-								uint64 id, float *vector);
 
 /* Where in shared buffers a row was: a hint */
 typedef struct WinnowRowPlace
@@ -412,6 +411,12 @@ typedef struct WinnowRowPlace
 	uint16		offset;			/* of the row in the page */
 } WinnowRowPlace;
 
+extern void winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n,
+								 WinnowRowPlace *places);
+extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
+							 Snapshot snapshot, Datum *values, bool *isnull);
+extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
+								uint64 id, float *vector);
 extern WinnowRowPlace winnow_fetch_place(WinnowFetch *fetch);
 extern void winnow_fetch_ahead(const WinnowRowPlace *place);
 extern void winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place);

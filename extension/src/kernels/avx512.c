@@ -257,6 +257,24 @@ avx512_load_planes(const uint64_t *planes, int nwords, int w, __m512i plane[4])
 	return some;
 }
 
+/* The sums of the lanes of eight vectors, in their order */
+AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
+avx512_vpopcnt_sums(const __m512i v[8])
+{
+	__m512i		pairs[4];		/* in each 128 bits, sums for two of the vectors */
+	__m512i		halves[2];
+
+	for (int i = 0; i < 4; i++)
+		pairs[i] = _mm512_add_epi64(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]),
+									_mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
+	for (int i = 0; i < 2; i++)
+		halves[i] = _mm512_add_epi64(_mm512_shuffle_i64x2(pairs[2 * i], pairs[2 * i + 1], 0x88),
+									 _mm512_shuffle_i64x2(pairs[2 * i], pairs[2 * i + 1], 0xDD));
+	return _mm512_add_epi64(_mm512_shuffle_i64x2(halves[0], halves[1], 0x88),
+							_mm512_shuffle_i64x2(halves[0], halves[1], 0xDD));
+}
+
+/* Eight rows at a time: their sums over the lanes take as long as that of one or two */
 AVX512_VPOPCNT static void
 avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
 						 const uint16_t *rows, int nrows,
@@ -266,26 +284,36 @@ avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
 	__m512i		plane[4];
 	__mmask8	some = avx512_load_planes(planes, nwords, 0, plane);
 
-	for (int i = 0; i < nrows; i++)
+	for (int i = 0; i < nrows; i += 8)
 	{
-		const uint8_t *code = codes + (size_t) rows[i] * stride;
-		__m512i		sum;
-		uint64_t	total;
+		int			n = nrows - i < 8 ? nrows - i : 8;
+		__m512i		sum[8];
+		__m512i		total;
 
-		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
-		sum = avx512_vpopcnt_words(_mm512_maskz_loadu_epi64(some, code), plane);
+		for (int j = 0; j < 8; j++)
+		{
+			/* the last row once more where there are no eight */
+			const uint8_t *code = codes + (size_t) rows[i + (j < n ? j : n - 1)] * stride;
+
+			WINNOW_PREFETCH_CODE(codes, stride, rows, i + j, nrows);
+			sum[j] = avx512_vpopcnt_words(_mm512_maskz_loadu_epi64(some, code), plane);
+		}
 		for (int w = 8; w < nwords; w += 8)
 		{
 			__m512i		more[4];
 			__mmask8	rest = avx512_load_planes(planes, nwords, w, more);
 
-			sum = _mm512_add_epi64(sum, avx512_vpopcnt_words(
-											_mm512_maskz_loadu_epi64(rest, code + (size_t) w * 8),
-											more));
+			for (int j = 0; j < n; j++)
+				sum[j] = _mm512_add_epi64(
+					sum[j], avx512_vpopcnt_words(
+						_mm512_maskz_loadu_epi64(
+							rest, codes + (size_t) rows[i + j] * stride + (size_t) w * 8),
+						more));
 		}
-		total = (uint64_t) _mm512_reduce_add_epi64(sum);
-		dots[i] = (uint32_t) total;
-		ones[i] = (uint32_t) (total >> 32);
+		total = avx512_vpopcnt_sums(sum);
+		_mm256_mask_storeu_epi32(dots + i, avx512_first8(n), _mm512_cvtepi64_epi32(total));
+		_mm256_mask_storeu_epi32(ones + i, avx512_first8(n),
+								 _mm512_cvtepi64_epi32(_mm512_srli_epi64(total, 32)));
 	}
 }
 

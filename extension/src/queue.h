@@ -1,0 +1,150 @@
+/*
+ * queue.h
+ *		The nodes that a search knows of and has not read, best first.
+ *
+ * A search meets thousands of nodes for each hundred that it reads, so a node is
+ * put down once, where it stays, and what is kept in order are pairs of its key
+ * and its place.
+ */
+#ifndef WINNOW_QUEUE_H
+#define WINNOW_QUEUE_H
+
+#include "winnow.h"
+
+#include "heap.h"
+
+#include <math.h>
+
+/* A node, and how the scores of the rows below are distributed */
+typedef struct WinnowQueueItem
+{
+	float		key;			/* expected score of the best row below */
+	float		mean;			/* of the rows' scores */
+	float		inverse_sd;		/* one over their standard deviation */
+	float		centroid_score;
+	float		radius2;		/* mean squared distance of the rows to the centroid */
+	float		spread;			/* the centroid's squared distance to the root's */
+	float		rows;
+	BlockNumber block;
+	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */
+	int16		level;
+	bool		unread;
+} WinnowQueueItem;
+
+typedef struct WinnowQueueEntry
+{
+	float		key;
+	uint32		item;
+} WinnowQueueEntry;
+
+#define winnow_entry_before(a, b) ((a)->key < (b)->key)
+WINNOW_HEAP(winnow_entries, WinnowQueueEntry, winnow_entry_before)
+
+/* Nodes in no order of their own */
+#define winnow_item_before(a, b) ((a)->key < (b)->key)
+WINNOW_HEAP(winnow_items, WinnowQueueItem, winnow_item_before)
+
+typedef struct WinnowQueue
+{
+	winnow_items_heap items;	/* read or not, as they came */
+	winnow_entries_heap inner;	/* the unread inner nodes */
+	winnow_entries_heap lists;	/* the unread lists: first such as are a heap, ... */
+	Size		nordered;		/* ... so many, then those that have come since */
+	float		least;			/* no key of the latter is below this */
+} WinnowQueue;
+
+static inline void
+winnow_queue_clear(WinnowQueue *queue)
+{
+	queue->items.count = 0;
+	queue->inner.count = 0;
+	queue->lists.count = 0;
+	queue->nordered = 0;
+	queue->least = INFINITY;
+}
+
+static inline bool
+winnow_queue_empty(const WinnowQueue *queue)
+{
+	return queue->inner.count + queue->lists.count == 0;
+}
+
+/* A new item, to be filled in and entered; its address is good until the next one */
+static inline WinnowQueueItem *
+winnow_queue_item(WinnowQueue *queue)
+{
+	return winnow_items_extend(&queue->items);
+}
+
+/* Put the last item into the queue, by its key */
+static inline void
+winnow_queue_enter(WinnowQueue *queue)
+{
+	Size		place = queue->items.count - 1;
+	WinnowQueueItem *item = &queue->items.items[place];
+	WinnowQueueEntry entry = {item->key, (uint32) place};
+
+	item->unread = true;
+	if (item->level > 0)
+		winnow_entries_push(&queue->inner, entry);
+	else
+	{
+		winnow_entries_add(&queue->lists, entry);
+		queue->least = Min(queue->least, entry.key);
+	}
+}
+
+/*
+ * Lists come by the hundred when an inner node is read, and mostly all inner
+ * nodes are before the first list is: they are put in order when a list has to
+ * be chosen.
+ */
+static inline void
+winnow_queue_settle(WinnowQueue *queue)
+{
+	Size		nnew = queue->lists.count - queue->nordered;
+
+	if (nnew > queue->nordered / 8)
+		winnow_entries_order(&queue->lists);
+	else
+		for (Size i = queue->nordered; i < queue->lists.count; i++)
+			winnow_entries_sift_up(&queue->lists, i);
+	queue->nordered = queue->lists.count;
+	queue->least = INFINITY;
+}
+
+/* The most promising node; the queue is not empty */
+static inline WinnowQueueItem *
+winnow_queue_top(WinnowQueue *queue)
+{
+	WinnowQueueItem *items = queue->items.items;
+	float		least = queue->least;
+
+	if (queue->nordered > 0)
+		least = Min(least, queue->lists.items[0].key);
+	if (queue->inner.count > 0 &&
+		(queue->lists.count == 0 || queue->inner.items[0].key <= least))
+		return &items[queue->inner.items[0].item];
+	if (queue->nordered < queue->lists.count)
+		winnow_queue_settle(queue);
+	return &items[queue->lists.items[0].item];
+}
+
+/* Take the most promising node out; its address is good until an item is added */
+static inline WinnowQueueItem *
+winnow_queue_pop(WinnowQueue *queue)
+{
+	WinnowQueueItem *item = winnow_queue_top(queue);
+
+	item->unread = false;
+	if (item->level > 0)
+		winnow_entries_pop(&queue->inner);
+	else
+	{
+		winnow_entries_pop(&queue->lists);
+		queue->nordered--;
+	}
+	return item;
+}
+
+#endif							/* WINNOW_QUEUE_H */
