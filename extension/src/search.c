@@ -117,7 +117,7 @@ rerank(WinnowSearch *search, uint64 id, const WinnowRowPlace *place)
 	IndexScanDesc scan = search->scan;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
-	Found		result = {get_float8_nan(), NULL, id, {0}, 0};
+	Found		result = {.distance = get_float8_nan(), .id = id};
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
@@ -158,6 +158,8 @@ rerank(WinnowSearch *search, uint64 id, const WinnowRowPlace *place)
 			result.more[i - 1] = distance;
 	}
 	MemoryContextSwitchTo(old);
+	result.nprobed = search->nprobed;
+	result.ntested = search->ntested;
 	results_push(&search->results, result);
 	best_offer(search, score_of(search, result.distance));
 	search->nfound++;
@@ -345,6 +347,7 @@ winnow_search_count_list(WinnowSearch *search, int passed)
 	for (int g = 0; g < search->ngroups; g++)
 		tested += search->groups[g]->nlive;
 	search->nprobed++;
+	search->ntested += tested;
 	search->counters->lists_probed++;
 	search->counters->rows_tested += tested;
 	search->counters->rows_passed += passed;
@@ -570,6 +573,18 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	return search;
 }
 
+/* What a search that knew where to stop would have read for the rows returned so far */
+static void
+count_needed(WinnowSearch *search, const Found *row)
+{
+	if (row->nprobed <= search->needed_probed)
+		return;
+	search->counters->lists_needed += row->nprobed - search->needed_probed;
+	search->counters->rows_needed += row->ntested - search->needed_tested;
+	search->needed_probed = row->nprobed;
+	search->needed_tested = row->ntested;
+}
+
 /* A row that is returned, in case the search has to start again */
 static void
 remember(WinnowSearch *search, uint64 id)
@@ -617,6 +632,7 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 		remember(search, winnow_tid_pack(tid));
 	search->nreturned++;
 	search->counters->returned++;
+	count_needed(search, &best);
 	search->restarts = 0;
 	return true;
 }

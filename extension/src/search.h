@@ -19,7 +19,9 @@ typedef struct WinnowScanCounters
 	uint64		inner_nodes;	/* inner nodes read */
 	uint64		lists_pruned;	/* children whose summary no key could pass */
 	uint64		lists_probed;	/* lists read */
+	uint64		lists_needed;	/* of those, until the last row that was returned was found */
 	uint64		rows_tested;	/* rows whose attribute columns were tested */
+	uint64		rows_needed;	/* of those, until then */
 	uint64		rows_passed;	/* of those, rows the columns let pass */
 	uint64		codes_estimated;
 	uint64		reranked;		/* heap rows fetched */

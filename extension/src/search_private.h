@@ -25,6 +25,8 @@ typedef struct Found
 	double		distance;
 	double	   *more;			/* of the further keys */
 	uint64		id;
+	uint64		nprobed;		/* lists read when it was found */
+	uint64		ntested;		/* and rows tested */
 	WinnowRowPlace at;			/* where the row was */
 	int			nmore;
 } Found;
@@ -94,6 +96,9 @@ struct WinnowSearch
 
 	int64		goal;			/* k: rows to find before returning any */
 	uint64		nprobed;		/* lists read */
+	uint64		ntested;		/* and rows of theirs tested */
+	uint64		needed_probed;	/* of both, until the last row returned was found */
+	uint64		needed_tested;
 	uint64		next_look;		/* lists read when to estimate the matches again */
 	int64		nfound;			/* rows reranked that match */
 	int64		nreturned;

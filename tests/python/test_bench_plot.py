@@ -86,7 +86,7 @@ def test_page_is_complete_and_needs_nothing(tmp_path: Path) -> None:
     assert not re.search(r"[^-]width: *\d+px", without_data)
     assert "&lt;script&gt;" in text
     tables = [tag for tag, _ in parsed.tags if tag == "table"]
-    assert len(tables) == 2 * 7 + 1
+    assert len(tables) == 2 * 8 + 1
 
 
 def test_charts_show_what_was_measured() -> None:

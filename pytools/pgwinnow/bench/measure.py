@@ -24,7 +24,7 @@ from pgwinnow.bench.truth import Judge, Score, Truth
 from pgwinnow.bench.workloads import Workload
 
 TUNING_QUERIES = 50
-LOOKED_AT = 10  # queries whose plans and counters are recorded
+LOOKED_AT = 30  # queries whose plans and counters are recorded
 
 Progress = Callable[[], None]
 

@@ -19,6 +19,7 @@ from pgwinnow.bench.report import (
     curves_table,
     environment_table,
     inserts_table,
+    surplus_table,
     throughput_table,
     upkeep_table,
     vacuums_table,
@@ -100,6 +101,7 @@ def tables(results: Results) -> Iterator[Table]:
         yield throughput_table(results.throughput)
     if results.answers:
         yield work_table(results.answers, results.environment.get("memory_bytes_per_second"))
+        yield surplus_table(results.answers)
     yield environment_table(results.environment)
 
 

@@ -99,6 +99,7 @@ def show(results: Results, console: Console) -> None:
         target = float(results.environment["recall"])
         console.print(answers_table(results.answers, target))
         console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
+        console.print(surplus_table(results.answers))
         for line in verdict(results.answers, target):
             console.print(escape(line))
     if results.points:
@@ -208,6 +209,20 @@ def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Tab
                 else f"and {answer.bitmap_milliseconds:.2f} ms for the filter's bitmap",
             )
         table.add_section()
+    return table
+
+
+def surplus_table(answers: Sequence[Answer]) -> Table:
+    """What winnow read, and what an oracle would have that stopped with the last row of the answer."""
+    table = Table(title="What was read beyond what the answer needed (means over some queries)")
+    for name in ("workload", "lists read", "needed", "x", "rows tested", "needed", "x"):
+        table.add_column(name, justify="left" if name == "workload" else "right")
+    for (workload, k), row in by_workload(answers):
+        for counters in (answer.counters for answer in row if answer.counters.get("lists_needed")):
+            cells = [label(workload, k)]
+            for had, needed in (("lists_probed", "lists_needed"), ("rows_tested", "rows_needed")):
+                cells += [f"{counters[had]:.0f}", f"{counters[needed]:.0f}", f"{counters[had] / counters[needed]:.1f}"]
+            table.add_row(*cells)
     return table
 
 
