@@ -55,7 +55,7 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 #define ENOUGH_LISTS 16
 
 /* Queries that are not rows of the table, and filters of real life, are harder */
-#define SAFETY 0.7
+#define SAFETY 0.85
 
 /* Tolerances that are tried: a geometric series from the largest down */
 #define STEPS 128
@@ -605,16 +605,51 @@ sum_terms(Play *play, float threshold)
 	}
 }
 
-/* Share of the K best that is estimated to be missing when n lists have been read */
+/* The K best of the lists read, sorted, and the places of their lists */
+typedef struct Best
+{
+	int			count;
+	float		score[K];
+	int			place[K];
+} Best;
+
+/* Returns whether the row is one of them */
+static bool
+best_add(Best *best, float score, int place)
+{
+	int			i;
+
+	if (best->count == K && score >= best->score[K - 1])
+		return false;
+	for (i = best->count == K ? K - 1 : best->count++; i > 0 && best->score[i - 1] > score; i--)
+	{
+		best->score[i] = best->score[i - 1];
+		best->place[i] = best->place[i - 1];
+	}
+	best->score[i] = score;
+	best->place[i] = place;
+	return true;
+}
+
+/*
+ * Share of the K best that is estimated to be missing when n lists have been
+ * read, as in winnow_recall_reached
+ */
 static double
-missing(const Play *play, int n)
+missing(const Play *play, const Best *best, int n)
 {
 	int			last = play->nlists - 1;
+	int			late = (int) winnow_recall_late(n);
+	double		early = late > 0 ? play->share[late - 1] : 0;
+	double		have = play->share[n - 1];
 	double		pass_rate = (play->passed[n - 1] + 1) / (play->tested[n - 1] + 1);
 	double		by_rows = (play->better[last] - play->better[n - 1]) * pass_rate / K;
-	double		by_volume = (play->share[last] - play->share[n - 1]) / play->share[last];
+	int			hits = 0;
 
-	return Max(by_rows, by_volume);
+	for (int i = 0; i < K; i++)
+		hits += best->place[i] >= late;
+	return Max(by_rows, winnow_recall_missing(hits, have - early, have, play->share[last] - have,
+											  K));
 }
 
 /*
@@ -624,8 +659,7 @@ missing(const Play *play, int n)
 static void
 play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome)
 {
-	float		best[K];		/* of the lists read, sorted */
-	int			nbest = 0;
+	Best		best = {0};
 	int			nhits = 0;
 	int			step = 0;
 	double		tolerance = LARGEST;
@@ -646,22 +680,14 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
 
 		for (int j = at[n - 1]; j > 0; j = next[j - 1])
 		{
-			float		score = nearest[j - 1].score;
-			int			i;
-
 			nhits += j - 1 < K;
-			if (nbest == K && score >= best[K - 1])
-				continue;
-			for (i = nbest == K ? K - 1 : nbest++; i > 0 && best[i - 1] > score; i--)
-				best[i] = best[i - 1];
-			best[i] = score;
-			changed = true;
+			changed |= best_add(&best, nearest[j - 1].score, n - 1);
 		}
-		if (nbest < K)
+		if (best.count < K)
 			continue;
 		if (changed)
-			sum_terms(play, best[K - 1]);
-		lacking = missing(play, n) / winnow_recall_bearable(1, n, K);
+			sum_terms(play, best.score[K - 1]);
+		lacking = missing(play, &best, n) / winnow_recall_bearable(1, n, K);
 		for (; step < STEPS && lacking <= tolerance; tolerance *= STEP)
 			outcome->recall[step++] += (double) nhits / K;
 	}

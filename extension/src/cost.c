@@ -34,17 +34,17 @@
 
 /*
  * Lists read of n at a recall of 0.95, for k rows of the m that match:
- *		21 n^0.05 k^0.2 + 1.1 n sqrt(k / m)
+ *		15 n^0.05 k^0.27 + 1.1 n sqrt(k / m)
  * For other recalls, that times log(1 - recall) / log(0.05).
  */
-#define LISTS_FACTOR	21.0
+#define LISTS_FACTOR	15.0
 #define LISTS_EXPONENT	0.05
-#define ROWS_EXPONENT	0.2
+#define ROWS_EXPONENT	0.27
 #define WANTED_FACTOR	1.1
 #define RECALL_BASE		0.05
 
-/* Rows of the table fetched for k rows: 20 k^0.77 (384 / dimensions)^0.7 */
-#define RERANK_FACTOR				20.0
+/* Rows of the table fetched for k rows: 13 k^0.77 (384 / dimensions)^0.7 */
+#define RERANK_FACTOR				13.0
 #define RERANK_EXPONENT				0.77
 #define RERANK_DIMENSIONS			384.0
 #define RERANK_DIMENSIONS_EXPONENT	0.7

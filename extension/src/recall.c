@@ -35,6 +35,13 @@
  * where the filter is independent of the vector or absent.  Inner products have
  * no ball; they get that of rows which all have the mean length X of the rows:
  * |q - x|^2 = |q|^2 + X^2 - 2 <q, x>.
+ *
+ * What the lists read have held says how far the estimate by volume is off for
+ * the query at hand: the nearest rows of most are in few lists, of some in many.
+ * Of the k best so far, those in late lists (all but the first quarter) are
+ * compared with what their part of the ball would have, and the estimate is
+ * scaled by that, as in Bayes' rule for the rate of a Poisson process, with a
+ * prior worth a tenth of the rows wanted.
  */
 #include "postgres.h"
 
@@ -56,10 +63,15 @@
 
 /*
  * The tolerance is that of a search for so many rows, or fewer, that has read so
- * many lists; those grow with the square root of the rows wanted.
+ * many lists.  A search for more rows is borne less, in proportion to this power
+ * of how many more.
  */
 #define USUAL_ROWS 10
 #define USUAL_LISTS 32
+#define MORE_ROWS 0.75
+
+/* Late lists are those read after the first of so many parts */
+#define LATE_PARTS 4
 
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
@@ -136,7 +148,7 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_bearable(double tolerance, double nlists, double k)
 {
-	return tolerance * nlists / (USUAL_LISTS * sqrt(Max(k / USUAL_ROWS, 1)));
+	return tolerance * nlists / (USUAL_LISTS * pow(Max(k / USUAL_ROWS, 1), MORE_ROWS));
 }
 
 /* The query is in index space */
@@ -252,10 +264,46 @@ winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
 	return list->rows * phi((threshold - list->mean) * list->inverse_sd);
 }
 
-/* The part of the ball that the unread nodes may hold, as far as it is not too much */
+/* Is it worth asking again whether enough has been read? */
+bool
+winnow_recall_due(const WinnowRecall *recall)
+{
+	return !recall->exact && recall->probed.count > 0 &&
+		recall->probed.count >= recall->next_check;
+}
+
+/* Of so many lists read, the first one that counts as late */
+Size
+winnow_recall_late(Size nlists)
+{
+	return nlists / LATE_PARTS;
+}
+
+/* Rows that the belief in the estimate by volume is worth */
 static double
-lacking_share(const WinnowRecall *recall, const WinnowQueue *unread,
-			  const winnow_entries_heap *entries, float scale, double lack, double allowed)
+prior_hits(double k)
+{
+	return Max(k / 10, 1);
+}
+
+/*
+ * The share of the k best that is still to be found, by volume: hits is the number
+ * of them that are in late lists, late the part of the ball that these may hold,
+ * have that of all lists read, lack that of the others.
+ */
+double
+winnow_recall_missing(double hits, double late, double have, double lack, double k)
+{
+	double		whole = have + lack;
+	double		prior = prior_hits(k);
+
+	return lack / whole * (hits + prior) / (late / whole * k + prior);
+}
+
+/* The part of the ball that unread nodes may hold, added up as far as it is not too much */
+static double
+add_shares(const WinnowRecall *recall, const WinnowQueue *unread,
+		   const winnow_entries_heap *entries, float scale, double lack, double allowed)
 {
 	for (Size i = 0; i < entries->count && lack <= allowed; i++)
 		lack += winnow_recall_ball_share(recall, &unread->items.items[entries->items[i].item],
@@ -263,30 +311,10 @@ lacking_share(const WinnowRecall *recall, const WinnowQueue *unread,
 	return lack;
 }
 
-static bool
-reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
-				  double bearable)
-{
-	const WinnowQueueItem *best = recall->probed.items;
-	float		scale = winnow_recall_ball_scale(recall, threshold);
-	double		have = 1;
-	double		lack;
-	double		allowed;
-
-	for (Size i = 1; i < recall->probed.count; i++)
-		have += winnow_recall_ball_share(recall, &recall->probed.items[i], best, scale);
-	if (bearable >= 1)
-		return true;
-	allowed = have * bearable / (1 - bearable);
-	lack = lacking_share(recall, unread, &unread->inner, scale, 0, allowed);
-	lack = lacking_share(recall, unread, &unread->lists, scale, lack, allowed);
-	return lack <= allowed;
-}
-
-/* Better rows, matching or not, that the unread nodes may hold, as far as not too many */
+/* Better rows, matching or not, that unread nodes may hold, added up likewise */
 static double
-better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, float threshold,
-			double missed, double allowed)
+add_better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, float threshold,
+				double missed, double allowed)
 {
 	for (Size i = 0; i < entries->count && missed <= allowed; i++)
 		missed += winnow_recall_better_rows(&unread->items.items[entries->items[i].item],
@@ -296,44 +324,72 @@ better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, float
 
 static bool
 reached_by_rows(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
-				int64 k, double bearable)
+				double k, double bearable)
 {
 	double		pass_rate = (recall->passed + 1) / (recall->tested + 1);
 	double		allowed = bearable * k / pass_rate;
 	double		missed;
 
-	missed = better_rows(unread, &unread->inner, (float) threshold, 0, allowed);
-	missed = better_rows(unread, &unread->lists, (float) threshold, missed, allowed);
+	missed = add_better_rows(unread, &unread->inner, (float) threshold, 0, allowed);
+	missed = add_better_rows(unread, &unread->lists, (float) threshold, missed, allowed);
 	return missed <= allowed;
+}
+
+static bool
+reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
+				  double k, double hits, double bearable)
+{
+	const WinnowQueueItem *lists = recall->probed.items;
+	Size		nlists = recall->probed.count;
+	float		scale = winnow_recall_ball_scale(recall, threshold);
+	double		prior = prior_hits(k);
+	double		have = 0;
+	double		late = 0;
+	double		lack;
+	double		allowed;
+
+	for (Size i = 0; i < nlists; i++)
+	{
+		double		share = i == 0 ? 1 :
+			winnow_recall_ball_share(recall, &lists[i], &lists[0], scale);
+
+		have += share;
+		if (i >= winnow_recall_late(nlists))
+			late += share;
+	}
+	if (bearable >= 1)
+		return true;
+
+	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
+	allowed = bearable * (late * k + prior * have) / (hits + prior * (1 - bearable));
+	lack = add_shares(recall, unread, &unread->inner, scale, 0, allowed);
+	lack = add_shares(recall, unread, &unread->lists, scale, lack, allowed);
+	return lack <= allowed;
 }
 
 /*
  * Has enough been read for the k best?  threshold is the score of the k-th
- * best found.
+ * best found, hits the number of them that were in late lists.
  */
 bool
 winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double threshold,
-					  int64 k)
+					  int64 k, int64 hits)
 {
-	double		bearable;
+	Size		nlists = recall->probed.count;
+	double		bearable = winnow_recall_bearable(recall->tolerance, (double) nlists, (double) k);
 
-	if (recall->exact || recall->probed.count == 0 ||
-		recall->probed.count < recall->next_check)
-		return false;
-	recall->next_check = recall->probed.count + 1 +
-		(uint64) (CHECK_GROWTH * recall->probed.count);
-	bearable = winnow_recall_bearable(recall->tolerance, (double) recall->probed.count, (double) k);
+	recall->next_check = nlists + 1 + (Size) (CHECK_GROWTH * nlists);
 
 	/* the estimate that said no the last time first: most say it again */
 	if (recall->volume_last)
 	{
-		if (!reached_by_volume(recall, unread, threshold, bearable))
+		if (!reached_by_volume(recall, unread, threshold, (double) k, (double) hits, bearable))
 			return false;
 		recall->volume_last = false;
-		return reached_by_rows(recall, unread, threshold, k, bearable);
+		return reached_by_rows(recall, unread, threshold, (double) k, bearable);
 	}
-	if (!reached_by_rows(recall, unread, threshold, k, bearable))
+	if (!reached_by_rows(recall, unread, threshold, (double) k, bearable))
 		return false;
 	recall->volume_last = true;
-	return reached_by_volume(recall, unread, threshold, bearable);
+	return reached_by_volume(recall, unread, threshold, (double) k, (double) hits, bearable);
 }

@@ -33,8 +33,12 @@ extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 								   WinnowQueueItem *item);
 extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
 								 int tested, int passed);
+extern bool winnow_recall_due(const WinnowRecall *recall);
+extern Size winnow_recall_late(Size nlists);
+extern double winnow_recall_missing(double hits, double late, double have, double lack,
+									double k);
 extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread,
-								  double threshold, int64 k);
+								  double threshold, int64 k, int64 hits);
 extern double winnow_recall_code_share(double target);
 
 /* The estimates' terms for one list; calibrate.c sums them in its own way */

@@ -53,16 +53,18 @@ threshold(const WinnowSearch *search)
 
 	if (search->best.count < search->wanted || search->wanted == 0)
 		return INFINITY;
-	top = search->best.items[0];
+	top = search->best.items[0].score;
 	return top + 1e-5 * (fabs(top) + search->magnitude);
 }
 
 static void
-best_offer(WinnowSearch *search, double score)
+best_offer(WinnowSearch *search, const Found *row)
 {
+	Score		score = {score_of(search, row->distance), row->list};
+
 	if (search->best.count < search->wanted)
 		scores_push(&search->best, score);
-	else if (search->wanted > 0 && score < search->best.items[0])
+	else if (search->wanted > 0 && score.score < search->best.items[0].score)
 	{
 		search->best.items[0] = score;
 		scores_sift_down(&search->best, 0);
@@ -94,7 +96,7 @@ set_goal(WinnowSearch *search, int64 goal)
 	search->wanted = goal - search->nreturned;
 	search->best.count = 0;
 	for (Size i = 0; i < search->results.count; i++)
-		best_offer(search, score_of(search, search->results.items[i].distance));
+		best_offer(search, &search->results.items[i]);
 	search->recall.next_check = 0;
 
 	/* what was not good enough for the last goal may be now */
@@ -112,12 +114,13 @@ compare_ids(const void *a, const void *b)
 
 /* Fetch a candidate's heap row; if it matches, it becomes a result */
 static void
-rerank(WinnowSearch *search, uint64 id, const WinnowRowPlace *place)
+rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *place)
 {
+	uint64		id = candidate->id;
 	IndexScanDesc scan = search->scan;
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
-	Found		result = {.distance = get_float8_nan(), .id = id};
+	Found		result = {.distance = get_float8_nan(), .id = id, .list = candidate->list};
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
@@ -161,7 +164,7 @@ rerank(WinnowSearch *search, uint64 id, const WinnowRowPlace *place)
 	result.nprobed = search->nprobed;
 	result.ntested = search->ntested;
 	results_push(&search->results, result);
-	best_offer(search, score_of(search, result.distance));
+	best_offer(search, &result);
 	search->nfound++;
 }
 
@@ -183,7 +186,7 @@ winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n)
 		if (candidates[i].lower > threshold(search))
 			candidates_push(&search->active, candidates[i]);
 		else
-			rerank(search, ids[i], &places[i]);
+			rerank(search, &candidates[i], &places[i]);
 	}
 }
 
@@ -363,6 +366,7 @@ static bool
 estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
+	uint32		list = (uint32) search->recall.probed.count;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -374,7 +378,7 @@ estimate_list(WinnowSearch *search)
 		search->counters->codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
 		{
-			Candidate	candidate = {search->lower[i], view->ids[i]};
+			Candidate	candidate = {search->lower[i], list, view->ids[i]};
 
 			if (candidate.lower <= limit)
 				candidates_push(&search->active, candidate);
@@ -423,12 +427,20 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 static bool
 reached(WinnowSearch *search)
 {
+	Size		late;
+	int64		hits = 0;
+
 	if (search->nfound < search->goal)
 		return false;
 	if (!search->directed)
 		return search->scan->numberOfOrderBys < 2;
+	if (!winnow_recall_due(&search->recall))
+		return false;
+	late = winnow_recall_late(search->recall.probed.count);
+	for (Size i = 0; i < search->best.count; i++)
+		hits += search->best.items[i].list >= late;
 	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
-								 search->goal);
+								 search->goal, hits);
 }
 
 /*

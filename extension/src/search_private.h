@@ -13,6 +13,7 @@
 typedef struct Candidate
 {
 	float		lower;			/* lower bound of its score */
+	uint32		list;			/* among recall.probed, that it was in */
 	uint64		id;
 } Candidate;
 
@@ -29,6 +30,7 @@ typedef struct Found
 	uint64		ntested;		/* and rows tested */
 	WinnowRowPlace at;			/* where the row was */
 	int			nmore;
+	uint32		list;
 } Found;
 
 static inline int
@@ -51,8 +53,14 @@ result_before(const Found *a, const Found *b)
 
 WINNOW_HEAP(results, Found, result_before)
 
-#define score_before(a, b) (*(a) > *(b))
-WINNOW_HEAP(scores, double, score_before)
+typedef struct Score
+{
+	double		score;
+	uint32		list;			/* that the row was in */
+} Score;
+
+#define score_before(a, b) ((a)->score > (b)->score)
+WINNOW_HEAP(scores, Score, score_before)
 
 struct WinnowSearch
 {
