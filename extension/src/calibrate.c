@@ -16,7 +16,7 @@
  */
 #include "postgres.h"
 
-#include "cluster.h"
+#include "calibrate_private.h"
 
 #include <math.h>
 
@@ -24,11 +24,6 @@
 #include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-
-/* Queries, neighbours that are played for, and neighbours that are kept */
-#define QUERIES 128
-#define K 10
-#define KEPT 100
 
 /*
  * Filters: shares of rows drawn at random, then shares of rows near another
@@ -38,7 +33,6 @@
  */
 #define RANDOM_FILTERS 4
 #define FARTHEST_FILTER 5
-#define FILTERS 6
 static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 
 /* Rows that the radius of the latter is found with, and the mean */
@@ -57,11 +51,6 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 /* Queries that are not rows of the table, and filters of real life, are harder */
 #define SAFETY 0.85
 
-/* Tolerances that are tried: a geometric series from the largest down */
-#define STEPS 128
-#define LARGEST 3.0
-#define STEP 0.91
-
 /*
  * The effective dimension is halved until this tolerance does for a recall of
  * .95.  Estimates that are far too small leave nothing to be tolerated.
@@ -78,70 +67,6 @@ static const double targets[WINNOW_RECALL_TARGETS] =
 #define EFFECTIVE_DIM 96
 static const float defaults[WINNOW_RECALL_TARGETS] =
 	{0.8f, 0.4f, 0.2f, 0.07f, 0.02f, 0.003f, 0.001f, 0.0005f};
-
-typedef struct Neighbour
-{
-	float		score;
-	uint64		list;			/* key of the list's node */
-} Neighbour;
-
-/* The worst on top; which of equals is kept must not depend on when they came */
-static inline bool
-neighbour_before(const Neighbour *a, const Neighbour *b)
-{
-	return a->score > b->score || (a->score == b->score && a->list > b->list);
-}
-
-WINNOW_HEAP(neighbours, Neighbour, neighbour_before)
-
-/* What is asked of every row; in a file, with mean and queries behind it */
-typedef struct Questions
-{
-	int			nqueries;		/* 0: there are not enough rows */
-	uint64		key[QUERIES];	/* rows that are the queries */
-	float		query2[QUERIES];	/* their squared lengths */
-	int			other[FILTERS][QUERIES];	/* of filters near a query: which one */
-	float		radius2[FILTERS][QUERIES];	/* and how near */
-} Questions;
-
-/* What is noted of every list; in a file per part */
-typedef struct ListNotes
-{
-	WinnowChildStats stats;
-	float		spread;			/* squared distance of the centroid to the mean */
-	float		centroid[QUERIES];	/* its scores */
-	uint16		passed[FILTERS][QUERIES];	/* rows that pass */
-} ListNotes;
-
-struct WinnowCalibration
-{
-	WinnowTeam *team;
-	const WinnowIndex *index;
-	Questions	asked;
-	float	   *queries;
-	float	   *mean;			/* of the sample */
-	float	   *distance2;		/* of a row to every query */
-	double		stray[QUERIES]; /* rows elsewhere that pass a filter near a query, as a share */
-	neighbours_heap nearest[FILTERS][QUERIES];
-	ListNotes	notes;
-	BufFile    *file;			/* of the part that is being written */
-
-	/* while searches are played, for the queries from "first" on */
-	int			nlists;
-	int			first;
-	int			nplayed;
-	WinnowChildStats *stats;
-	float	   *spread;
-	float	   *centroids;		/* scores of every list's centroid, a query after the other */
-	uint16	   *passed[FILTERS];	/* likewise */
-};
-
-/* What a search played through adds up to, by filter and tolerance */
-typedef struct Outcome
-{
-	double		recall[STEPS];
-	int			count;
-} Outcome;
 
 void
 winnow_calibration_default(WinnowMeta *meta)
@@ -511,233 +436,6 @@ load_notes(WinnowCalibration *calibration, int first, int nplayed)
 	Assert(list == calibration->nlists);
 }
 
-/* The lists of one query in the order in which a search reads them */
-typedef struct Play
-{
-	float		effective_dim;
-	WinnowRecall recall;
-	WinnowQueueItem *lists;		/* "block" is the number of the list */
-	int			nlists;
-	int		   *place;			/* of every list in that order; -1: no row passes */
-	float	   *better;			/* sum of better rows over the lists up to a place */
-	float	   *share;			/* sum of the ball's shares likewise */
-	double	   *tested;			/* rows of the lists up to a place */
-	double	   *passed;			/* of those, rows that pass the filter */
-} Play;
-
-static int
-compare_items(const void *a, const void *b)
-{
-	float		x = ((const WinnowQueueItem *) a)->key;
-	float		y = ((const WinnowQueueItem *) b)->key;
-
-	return x < y ? -1 : x > y;
-}
-
-static int
-compare_neighbours(const void *a, const void *b)
-{
-	if (neighbour_before(a, b))
-		return 1;
-	return neighbour_before(b, a) ? -1 : 0;
-}
-
-/* Put all lists into the order of a query */
-static void
-order_lists(const WinnowCalibration *calibration, int query, Play *play,
-			WinnowQueueItem *order)
-{
-	int			dims = calibration->index->dims;
-
-	winnow_recall_init(&play->recall, 0.5, calibration->index,
-					   calibration->queries + (Size) query * dims);
-	play->recall.effective_dim = play->effective_dim;
-	play->recall.root2 = winnow_kernels->inner_product(calibration->mean, calibration->mean,
-													   dims);
-	for (int l = 0; l < calibration->nlists; l++)
-	{
-		order[l].level = 0;
-		winnow_recall_describe(&play->recall,
-							   calibration->centroids[(Size) l * calibration->nplayed + query - calibration->first],
-							   &calibration->stats[l], calibration->spread[l], &order[l]);
-		order[l].block = l;
-	}
-	qsort(order, calibration->nlists, sizeof(WinnowQueueItem), compare_items);
-}
-
-/* Leave the lists that have a match, as if summaries had pruned the others */
-static void
-prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *play,
-			const WinnowQueueItem *order)
-{
-	play->nlists = 0;
-	for (int i = 0; i < calibration->nlists; i++)
-	{
-		int			list = order[i].block;
-		int			passed = calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
-		int			before = play->nlists - 1;
-
-		play->place[list] = passed > 0 ? play->nlists : -1;
-		if (passed == 0)
-			continue;
-		play->lists[play->nlists] = order[i];
-		play->tested[play->nlists] = (before < 0 ? 0 : play->tested[before]) + order[i].rows;
-		play->passed[play->nlists] = (before < 0 ? 0 : play->passed[before]) + passed;
-		play->nlists++;
-	}
-}
-
-/* The estimates' terms at a threshold, summed up from the first list on */
-static void
-sum_terms(Play *play, float threshold)
-{
-	float		scale = winnow_recall_ball_scale(&play->recall, threshold);
-	double		better = 0;
-	double		share = 0;
-
-	for (int i = 0; i < play->nlists; i++)
-	{
-		better += winnow_recall_better_rows(&play->lists[i], threshold);
-		share += i == 0 ? 1 :
-			winnow_recall_ball_share(&play->recall, &play->lists[i], &play->lists[0], scale);
-		play->better[i] = (float) better;
-		play->share[i] = (float) share;
-	}
-}
-
-/* The K best of the lists read, sorted, and the places of their lists */
-typedef struct Best
-{
-	int			count;
-	float		score[K];
-	int			place[K];
-} Best;
-
-/* Returns whether the row is one of them */
-static bool
-best_add(Best *best, float score, int place)
-{
-	int			i;
-
-	if (best->count == K && score >= best->score[K - 1])
-		return false;
-	for (i = best->count == K ? K - 1 : best->count++; i > 0 && best->score[i - 1] > score; i--)
-	{
-		best->score[i] = best->score[i - 1];
-		best->place[i] = best->place[i - 1];
-	}
-	best->score[i] = score;
-	best->place[i] = place;
-	return true;
-}
-
-/*
- * Share of the K best that is estimated to be missing when n lists have been
- * read, as in winnow_recall_reached
- */
-static double
-missing(const Play *play, const Best *best, int n)
-{
-	int			last = play->nlists - 1;
-	int			late = (int) winnow_recall_late(n);
-	double		early = late > 0 ? play->share[late - 1] : 0;
-	double		have = play->share[n - 1];
-	double		pass_rate = (play->passed[n - 1] + 1) / (play->tested[n - 1] + 1);
-	double		by_rows = (play->better[last] - play->better[n - 1]) * pass_rate / K;
-	int			hits = 0;
-
-	for (int i = 0; i < K; i++)
-		hits += best->place[i] >= late;
-	return Max(by_rows, winnow_recall_missing(hits, have - early, have, play->share[last] - have,
-											  K));
-}
-
-/*
- * Play the search of one query under one filter, whose neighbours are sorted:
- * add the recall at which it stops to the outcome of every tolerance.
- */
-static void
-play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome)
-{
-	Best		best = {0};
-	int			nhits = 0;
-	int			step = 0;
-	double		tolerance = LARGEST;
-	int		   *at = palloc0(sizeof(int) * (play->nlists + 1));	/* first neighbour of a list */
-	int		   *next = palloc(sizeof(int) * nnearest);
-
-	for (int j = nnearest - 1; j >= 0; j--)
-	{
-		int			place = play->place[nearest[j].list];
-
-		next[j] = at[place];
-		at[place] = j + 1;
-	}
-	for (int n = 1; n <= play->nlists && step < STEPS; n++)
-	{
-		bool		changed = false;
-		double		lacking;
-
-		for (int j = at[n - 1]; j > 0; j = next[j - 1])
-		{
-			nhits += j - 1 < K;
-			changed |= best_add(&best, nearest[j - 1].score, n - 1);
-		}
-		if (best.count < K)
-			continue;
-		if (changed)
-			sum_terms(play, best.score[K - 1]);
-		lacking = missing(play, &best, n) / winnow_recall_bearable(1, n, K);
-		for (; step < STEPS && lacking <= tolerance; tolerance *= STEP)
-			outcome->recall[step++] += (double) nhits / K;
-	}
-	while (step < STEPS)
-		outcome->recall[step++] += 1;
-	outcome->count++;
-	pfree(at);
-	pfree(next);
-}
-
-/* Play the searches of the queries whose notes are loaded, under all filters */
-static void
-play_loaded(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
-{
-	Play		play = {0};
-	WinnowQueueItem *order;
-	int			nlists = calibration->nlists;
-
-	play.effective_dim = effective_dim;
-	order = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
-	play.lists = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
-	play.place = palloc_extended(sizeof(int) * nlists, MCXT_ALLOC_HUGE);
-	play.better = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
-	play.share = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
-	play.tested = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
-	play.passed = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
-	for (int i = calibration->first; i < calibration->first + calibration->nplayed; i++)
-	{
-		order_lists(calibration, i, &play, order);
-		for (int f = 0; f < FILTERS; f++)
-		{
-			neighbours_heap *nearest = &calibration->nearest[f][i];
-
-			CHECK_FOR_INTERRUPTS();
-			if (nearest->count < 2 * K)
-				continue;
-			qsort(nearest->items, nearest->count, sizeof(Neighbour), compare_neighbours);
-			prune_lists(calibration, i, f, &play, order);
-			play_search(&play, nearest->items, nearest->count, &outcomes[f]);
-		}
-	}
-	pfree(order);
-	pfree(play.lists);
-	pfree(play.place);
-	pfree(play.better);
-	pfree(play.share);
-	pfree(play.tested);
-	pfree(play.passed);
-}
-
 /* Play all queries, as many at a time as there is memory for */
 static void
 play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
@@ -758,7 +456,7 @@ play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 	for (int i = 0; i < calibration->asked.nqueries; i += most)
 	{
 		load_notes(calibration, i, Min(most, calibration->asked.nqueries - i));
-		play_loaded(calibration, effective_dim, outcomes);
+		winnow_calibration_play(calibration, effective_dim, outcomes);
 	}
 }
 

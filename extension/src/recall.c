@@ -369,11 +369,12 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 
 /*
  * Has enough been read for the k best?  threshold is the score of the k-th
- * best found, hits the number of them that were in late lists.
+ * best found.  Of nbest of them (where the others have been returned already) so
+ * many as hits were in late lists.
  */
 bool
 winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double threshold,
-					  int64 k, int64 hits)
+					  int64 k, int64 nbest, int64 hits)
 {
 	Size		nlists = recall->probed.count;
 	double		bearable = winnow_recall_bearable(recall->tolerance, (double) nlists, (double) k);
@@ -383,7 +384,7 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 	/* the estimate that said no the last time first: most say it again */
 	if (recall->volume_last)
 	{
-		if (!reached_by_volume(recall, unread, threshold, (double) k, (double) hits, bearable))
+		if (!reached_by_volume(recall, unread, threshold, (double) nbest, (double) hits, bearable))
 			return false;
 		recall->volume_last = false;
 		return reached_by_rows(recall, unread, threshold, (double) k, bearable);
@@ -391,5 +392,5 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 	if (!reached_by_rows(recall, unread, threshold, (double) k, bearable))
 		return false;
 	recall->volume_last = true;
-	return reached_by_volume(recall, unread, threshold, (double) k, (double) hits, bearable);
+	return reached_by_volume(recall, unread, threshold, (double) nbest, (double) hits, bearable);
 }

@@ -38,7 +38,7 @@ extern Size winnow_recall_late(Size nlists);
 extern double winnow_recall_missing(double hits, double late, double have, double lack,
 									double k);
 extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread,
-								  double threshold, int64 k, int64 hits);
+								  double threshold, int64 k, int64 nbest, int64 hits);
 extern double winnow_recall_code_share(double target);
 
 /* The estimates' terms for one list; calibrate.c sums them in its own way */

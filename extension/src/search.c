@@ -440,7 +440,7 @@ reached(WinnowSearch *search)
 	for (Size i = 0; i < search->best.count; i++)
 		hits += search->best.items[i].list >= late;
 	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
-								 search->goal, hits);
+								 search->goal, (int64) search->best.count, hits);
 }
 
 /*

@@ -297,18 +297,14 @@ avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
 
 			WINNOW_PREFETCH_CODE(codes, stride, rows, i + j, nrows);
 			sum[j] = avx512_vpopcnt_words(_mm512_maskz_loadu_epi64(some, code), plane);
-		}
-		for (int w = 8; w < nwords; w += 8)
-		{
-			__m512i		more[4];
-			__mmask8	rest = avx512_load_planes(planes, nwords, w, more);
+			for (int w = 8; w < nwords && j < n; w += 8)
+			{
+				__m512i		more[4];
+				__mmask8	rest = avx512_load_planes(planes, nwords, w, more);
 
-			for (int j = 0; j < n; j++)
-				sum[j] = _mm512_add_epi64(
-					sum[j], avx512_vpopcnt_words(
-						_mm512_maskz_loadu_epi64(
-							rest, codes + (size_t) rows[i + j] * stride + (size_t) w * 8),
-						more));
+				sum[j] = _mm512_add_epi64(sum[j], avx512_vpopcnt_words(
+											  _mm512_maskz_loadu_epi64(rest, code + (size_t) w * 8), more));
+			}
 		}
 		total = avx512_vpopcnt_sums(sum);
 		_mm256_mask_storeu_epi32(dots + i, avx512_first8(n), _mm512_cvtepi64_epi32(total));

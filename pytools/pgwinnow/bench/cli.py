@@ -15,7 +15,7 @@ from rich.console import Console
 from pgwinnow._cli_server import _parse_settings
 from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow._errors import WinnowError
-from pgwinnow.bench import datasets, plans
+from pgwinnow.bench import datasets, kernels, plans
 from pgwinnow.bench.grow import grow
 from pgwinnow.bench.inprocess import LIBRARIES
 from pgwinnow.bench.loading import compare_loads, loads_table
@@ -399,6 +399,33 @@ def plans_command(
     console = wide_console()
     console.print(plans.misses_table(points, within))
     console.print(plans.verdict_table(points, within))
+
+
+@app.command("kernels")
+def kernels_command(
+    dims: Annotated[str, typer.Option(help="Numbers of dimensions, separated by commas.")] = commas(
+        kernels.Options.dimensions
+    ),
+    level: Annotated[
+        list[str] | None, typer.Option(help="Instruction set; repeatable (default: all that the machine has).")
+    ] = None,
+    megabytes: Annotated[
+        int, typer.Option(min=1, help="Memory that is gone through: more than the CPU's caches hold.")
+    ] = kernels.Options.megabytes,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Time the vector instructions by themselves, at each level, beside the speed of the memory.
+
+    For example:
+
+        pgwinnow bench kernels --dims 384,1536 --level avx2 --level scalar
+    """
+    options = kernels.Options(numbers(dims), level or [], megabytes)
+    with progress_bars(Console(stderr=True)) as progress:
+        times, bandwidth = kernels.run(options, progress)
+    if json_file is not None:
+        json_file.write_text(json.dumps(kernels.as_json(times, bandwidth), indent=1) + "\n")
+    wide_console().print(kernels.kernels_table(times, bandwidth))
 
 
 def numbers(text: str) -> list[int]:
