@@ -17,6 +17,7 @@
 #include "optimizer/optimizer.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/spccache.h"
 
 /* Bytes of a row that the processor is asked for */
 #define MAX_ROW_AHEAD	2048
@@ -237,6 +238,8 @@ void
 winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n, WinnowRowPlace *places)
 {
 	Relation	heap = fetch->heap->rel;
+	bool		ahead = heap->rd_tableam == GetHeapamTableAmRoutine() &&
+		get_tablespace_io_concurrency(heap->rd_rel->reltablespace) > 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -244,7 +247,7 @@ winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n, WinnowRowPlac
 		Buffer		buffer = InvalidBuffer;
 
 		winnow_tid_unpack(ids[i], &tid);
-		if (heap->rd_tableam == GetHeapamTableAmRoutine() && in_table(fetch, &tid))
+		if (ahead && in_table(fetch, &tid))
 			buffer = PrefetchBuffer(heap, MAIN_FORKNUM,
 									ItemPointerGetBlockNumber(&tid))
 						 .recent_buffer;

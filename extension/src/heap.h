@@ -26,10 +26,13 @@ name##_extend(name##_heap *heap) \
 { \
 	if (heap->count == heap->allocated) \
 	{ \
-		heap->allocated = heap->allocated ? heap->allocated * 2 : 256; \
+		Size		wanted = heap->allocated ? heap->allocated * 2 : 256; \
+\
+		/* an error must not leave it with more than it has (search_memory.c) */ \
 		heap->items = heap->items == NULL ? \
-			palloc_extended(sizeof(type) * heap->allocated, MCXT_ALLOC_HUGE) : \
-			repalloc_huge(heap->items, sizeof(type) * heap->allocated); \
+			palloc_extended(sizeof(type) * wanted, MCXT_ALLOC_HUGE) : \
+			repalloc_huge(heap->items, sizeof(type) * wanted); \
+		heap->allocated = wanted; \
 	} \
 	return &heap->items[heap->count++]; \
 } \

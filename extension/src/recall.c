@@ -29,8 +29,8 @@
  * radius r around q is beyond the plane between c0 and c, whose distance from q is
  *		h = (|q - c|^2 - |q - c0|^2) / (2 |c - c0|).
  * The share of a d-dimensional ball beyond a plane is about
- * Phi(-h sqrt(d + 2) / sqrt(r)).  The lists read must have the wanted share of
- * the sum over all lists that can hold a match.  |c - c0|^2 is taken to be the
+ * Phi(-h sqrt(d + 2) / sqrt(r)).  What is missing is the share of the lists not
+ * read in the sum over all lists that can hold a match.  |c - c0|^2 is taken to be the
  * sum of the squared distances of c and c0 to the root's centroid.  This holds
  * where the filter is independent of the vector or absent.  Inner products have
  * no ball; they get that of rows which all have the mean length X of the rows:
@@ -41,7 +41,7 @@
  * Of the k best so far, those in late lists (all but the first quarter) are
  * compared with what their part of the ball would have, and the estimate is
  * scaled by that, as in Bayes' rule for the rate of a Poisson process, with a
- * prior worth a tenth of the rows wanted.
+ * prior worth a tenth of these rows, or one.
  */
 #include "postgres.h"
 
@@ -347,7 +347,10 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 	double		late = 0;
 	double		lack;
 	double		allowed;
+	double		divisor = hits + prior * (1 - bearable);
 
+	if (divisor <= 0)
+		return true;
 	for (Size i = 0; i < nlists; i++)
 	{
 		double		share = i == 0 ? 1 :
@@ -357,11 +360,9 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 		if (i >= winnow_recall_late(nlists))
 			late += share;
 	}
-	if (bearable >= 1)
-		return true;
 
 	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
-	allowed = bearable * (late * k + prior * have) / (hits + prior * (1 - bearable));
+	allowed = bearable * (late * k + prior * have) / divisor;
 	lack = add_shares(recall, unread, &unread->inner, scale, 0, allowed);
 	lack = add_shares(recall, unread, &unread->lists, scale, lack, allowed);
 	return lack <= allowed;

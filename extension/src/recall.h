@@ -41,7 +41,7 @@ extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unrea
 								  double threshold, int64 k, int64 nbest, int64 hits);
 extern double winnow_recall_code_share(double target);
 
-/* The estimates' terms for one list; calibrate.c sums them in its own way */
+/* The estimates' terms for one list; calibrate_play.c sums them in its own way */
 extern float winnow_recall_ball_scale(const WinnowRecall *recall, double threshold);
 extern float winnow_recall_ball_share(const WinnowRecall *recall,
 									  const WinnowQueueItem *list,

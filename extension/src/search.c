@@ -43,8 +43,7 @@ score_of(const WinnowSearch *search, double distance)
 
 /*
  * Candidates above this cannot be among the k best, if those are wanted rather
- * than all rows.  The slack covers the
- * rounding of the operators' own float sums.
+ * than all rows.  The slack covers the rounding of the operators' own float sums.
  */
 static double
 threshold(const WinnowSearch *search)
@@ -450,7 +449,8 @@ reached(WinnowSearch *search)
 void
 winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
 {
-	int			nrows = node->level > 0 ? search->index->list_size / 2 : (int) node->rows;
+	int			nrows = node->level > 0 ? search->index->list_size / 2 :
+		(int) Min(node->rows, search->index->list_size);
 
 	winnow_prefetch(search->rel, node->block,
 					Min(winnow_node_pages(search->index, node->level, nrows), MAX_AHEAD));

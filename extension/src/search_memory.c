@@ -4,8 +4,8 @@
  *
  * The arrays of a search take some hundred kilobytes.  If each search got them
  * from the operating system and gave them back, a tenth of its time would go
- * into page faults.  So a backend keeps those of a search that has ended, unless
- * they have become large.  A search that begins while another is under way has
+ * into page faults.  So a backend keeps those of a search that has ended, but for
+ * arrays that have become large: a few megabytes at most.  A search that begins while another is under way has
  * its own.
  */
 #include "postgres.h"
@@ -14,9 +14,9 @@
 
 #include "utils/memutils.h"
 
-/* Items that an array has room for to begin with, and bytes that are kept of one */
+/* Items that an array has room for to begin with, and the most bytes that are kept of one */
 #define FIRST_ITEMS		256
-#define MOST_BYTES		(1024 * 1024)
+#define MOST_BYTES		(512 * 1024)
 
 /* What all heaps are (heap.h) */
 typedef struct Array

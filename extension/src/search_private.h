@@ -13,7 +13,7 @@
 typedef struct Candidate
 {
 	float		lower;			/* lower bound of its score */
-	uint32		list;			/* among recall.probed, that it was in */
+	uint32		list;			/* among recall.probed, that it was in; if those are kept */
 	uint64		id;
 } Candidate;
 

@@ -27,6 +27,7 @@ from pgwinnow.types import Metric, to_text  # noqa: E402
 Connection = psycopg.Connection[Any]
 
 ROWS, DIMENSIONS = 800, 8
+QUERIES = 20
 READER = "bench_reader"
 
 
@@ -77,7 +78,7 @@ def run(connection: Connection, filters: list[str], name: str = 'shop."Items"', 
     options = Options(
         ks=values.pop("ks", [10]), recall=values.pop("recall", 0.95), rounds=1, curve=values.pop("curve", False)
     )
-    arguments: dict[str, Any] = {"vector": "embedding", "queries": 20, "metric": None, **values}
+    arguments: dict[str, Any] = {"vector": "embedding", "queries": QUERIES, "metric": None, **values}
     return measure_table(
         connection, name, filters=filters, options=options, progress=Progress(disable=True), **arguments
     )
@@ -110,7 +111,7 @@ def test_figures_and_nothing_written(shop: Connection, measuring: Connection) ->
     for answer in results.answers:
         assert answer.side == "winnow"
         assert (answer.recall, answer.wrong, answer.returned) == (1.0, 0, answer.expected), answer
-        assert sum(answer.plans.values()) == 10
+        assert sum(answer.plans.values()) == QUERIES
     # Strictly cheaper rows of the same kind: not the row itself. Rows of equal tags: also itself, which is left out.
     prices = shop.execute(
         'SELECT avg(n) FROM (SELECT (SELECT count(*) FROM shop."Items" o WHERE o.tags && i.tags AND o.id <> i.id AND'
@@ -129,13 +130,13 @@ def test_the_row_itself_is_no_answer(shop: Connection, measuring: Connection) ->
     shop.commit()
     results = run(measuring, ["price = $price AND id % 10000 = $id % 10000"], ks=[3], recall=1.0)
     (answer,) = results.answers
-    assert (answer.expected, answer.returned) == (20, 20)
+    assert (answer.expected, answer.returned) == (QUERIES, QUERIES)
     assert answer.recall == 1.0
     rows = shop.execute('SELECT count(embedding) FROM shop."Items"').fetchone()
     assert rows is not None
     assert answer.matching == pytest.approx(1 / rows[0])
     without_filter = run(measuring, [], ks=[1], recall=1.0).answers[0]
-    assert (without_filter.workload, without_filter.expected) == ("none", 20)
+    assert (without_filter.workload, without_filter.expected) == ("none", QUERIES)
 
 
 def test_recall_is_measured_and_not_assumed(shop: Connection, measuring: Connection) -> None:
