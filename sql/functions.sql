@@ -28,6 +28,7 @@ CREATE FUNCTION winnow_index_info(
 		OUT dimensions integer,
 		OUT attributes integer,
 		OUT list_size integer,
+		OUT bits integer,
 		OUT levels integer,
 		OUT inner_nodes bigint,
 		OUT lists bigint,

@@ -43,6 +43,7 @@ explain_scan(const WinnowScanCounters *counters, ExplainState *es)
 	ExplainPropertyUInteger("Rows Tested", NULL, counters->rows_tested, es);
 	ExplainPropertyUInteger("Rows Passed", NULL, counters->rows_passed, es);
 	ExplainPropertyUInteger("Codes Estimated", NULL, counters->codes_estimated, es);
+	ExplainPropertyUInteger("Codes Refined", NULL, counters->refined, es);
 	ExplainPropertyUInteger("Rows Reranked", NULL, counters->reranked, es);
 	ExplainPropertyUInteger("Search Rounds", NULL, counters->rounds, es);
 }

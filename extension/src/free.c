@@ -168,12 +168,13 @@ keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen
 		group = WinnowPageGetGroup(page);
 		if (PageIsNew(page) || winnow_page_kind(page) != WINNOW_PAGE_HEAD ||
 			group->first != node || group->level >= WINNOW_MAX_LEVELS ||
-			group->ndata > winnow_layout(index, group->level)->max_data)
+			group->ndata > winnow_layout(index, group->level)->max_data ||
+			group->nrefinement > winnow_layout(index, group->level)->max_refinement)
 		{
 			UnlockReleaseBuffer(buffer);
 			break;
 		}
-		winnow_note_pages(block, group->ndata, group->data, seen, nblocks);
+		winnow_group_note(winnow_layout(index, group->level), block, group, seen, nblocks);
 		npages += winnow_group_pages(winnow_layout(index, group->level), group);
 		block = group->next;
 		UnlockReleaseBuffer(buffer);

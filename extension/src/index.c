@@ -58,6 +58,7 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->dims = vector_dims(rel, schema->vector_attno);
 	meta->metric = vector_metric(rel, schema->vector_attno);
 	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
+	meta->bits = options ? options->bits : WINNOW_DEFAULT_BITS;
 	meta->nattrs = schema->nattrs;
 	meta->seed = WINNOW_DEFAULT_SEED;
 	winnow_calibration_default(meta);
@@ -87,6 +88,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
 		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
 		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
+		meta->bits < WINNOW_DEFAULT_BITS || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
 		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 	for (int i = 0; i < WINNOW_RECALL_TARGETS; i++)
@@ -135,13 +137,16 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	index->dims = meta->dims;
 	index->metric = (WinnowMetric) meta->metric;
 	index->list_size = meta->list_size;
+	index->bits = meta->bits;
 	index->effective_dim = meta->effective_dim;
 	memcpy(index->tolerance, meta->tolerance, sizeof(index->tolerance));
 	index->code_bytes = winnow_code_bytes(meta->dims);
 	index->schema = *schema;
 	pfree(schema);
-	winnow_layout_init(&index->leaf, &index->schema, index->dims, index->list_size, true);
-	winnow_layout_init(&index->inner, &index->schema, index->dims, index->list_size, false);
+	winnow_layout_init(&index->leaf, &index->schema, index->dims, index->list_size,
+					   index->bits, true);
+	winnow_layout_init(&index->inner, &index->schema, index->dims, index->list_size,
+					   index->bits, false);
 	index->rotation = index_rotation(index);
 	winnow_rotation_init(index->rotation, index->dims, meta->seed);
 	return index;

@@ -94,8 +94,7 @@ walk_group(InfoWalk *walk, int level, int g)
 	int			nlive = 0;
 
 	walk->pages += winnow_group_pages(layout, group);
-	winnow_note_pages(state->heads.blocks[g], group->ndata, group->data, walk->seen,
-					  walk->nblocks);
+	winnow_group_note(layout, state->heads.blocks[g], group, walk->seen, walk->nblocks);
 	for (int slot = 0; slot < group->nrows; slot++)
 	{
 		if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
@@ -252,7 +251,7 @@ metric_name(WinnowMetric metric)
 	return NULL;
 }
 
-#define INFO_COLUMNS 21
+#define INFO_COLUMNS 22
 
 /* The columns, in the order of the function's OUT parameters */
 static HeapTuple
@@ -270,6 +269,7 @@ form_info(const InfoWalk *walk, TupleDesc desc)
 	values[n++] = Int32GetDatum(index->dims);
 	values[n++] = Int32GetDatum(index->schema.nattrs);
 	values[n++] = Int32GetDatum(index->list_size);
+	values[n++] = Int32GetDatum(index->bits);
 	values[n++] = Int32GetDatum(walk->height);
 	values[n++] = Int64GetDatum(walk->inner_nodes);
 	values[n++] = Int64GetDatum(walk->lists);

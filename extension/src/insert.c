@@ -25,6 +25,7 @@ typedef struct WinnowInsertState
 	float	   *centroid;
 	uint8	   *image;
 	uint8	   *code;
+	uint8	   *record;			/* refinement code, if the index has them */
 	MemoryContext row_context;
 } WinnowInsertState;
 
@@ -44,6 +45,7 @@ insert_state(Relation rel, IndexInfo *info)
 		state->centroid = palloc(sizeof(float) * state->index->dims);
 		state->image = palloc0(Max(state->index->leaf.image_bytes, 1));
 		state->code = palloc(state->index->code_bytes);
+		state->record = palloc(Max(state->index->leaf.refinement_bytes, 1));
 		state->row_context = AllocSetContextCreate(info->ii_Context, "winnow insert",
 												   ALLOCSET_DEFAULT_SIZES);
 		MemoryContextSwitchTo(old);
@@ -143,8 +145,12 @@ append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPoi
 	winnow_centroid_read(rel, index, group->data, group->ndata, InvalidXLogRecPtr,
 						 state->centroid);
 	winnow_encode(state->vector, state->centroid, index->dims, state->code);
+	if (index->bits > 1)
+		winnow_refinement_fill(index, state->vector, state->centroid, state->record);
 
 	winnow_room_find(rel, index, first, InvalidBuffer, &room);
+	if (index->bits > 1)
+		winnow_refinement_add(rel, &room, state->record);
 	xlog = GenericXLogStart(rel);
 	winnow_room_fill_row(xlog, &room, winnow_tid_pack(tid), state->image);
 	winnow_room_fill_code(rel, index, xlog, &room, state->code);

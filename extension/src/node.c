@@ -82,29 +82,6 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 	memcpy(node->image, &stats, sizeof(stats));
 }
 
-/* Put a finished page image into its block */
-static void
-write_page(Relation rel, ForkNumber fork, BlockNumber block, Page image, bool logged)
-{
-	Buffer		buffer = ReadBufferExtended(rel, fork, block, RBM_NORMAL, NULL);
-
-	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-	if (logged)
-	{
-		GenericXLogState *state = GenericXLogStart(rel);
-
-		memcpy(GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE),
-			   image, BLCKSZ);
-		GenericXLogFinish(state);
-	}
-	else
-	{
-		memcpy(BufferGetPage(buffer), image, BLCKSZ);
-		MarkBufferDirty(buffer);
-	}
-	UnlockReleaseBuffer(buffer);
-}
-
 /*
  * The code of a row; of one whose vector is not known, the code that says so
  * (see winnow_encode): its bounds never rule it out.
@@ -162,7 +139,7 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 			winnow_data_set_end(image.data, offset + index->code_bytes);
 			row++;
 		}
-		write_page(rel, fork, blocks[p], image.data, logged);
+		winnow_page_write(rel, fork, blocks[p], image.data, logged);
 	}
 	Assert(row == rows->count);
 }
@@ -171,7 +148,8 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 static void
 write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
 				 const WinnowRows *rows, const BlockNumber *heads, int ngroups,
-				 const BlockNumber *data, XLogRecPtr born, bool logged)
+				 const BlockNumber *data, const BlockNumber *refinement, XLogRecPtr born,
+				 bool logged)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	PGAlignedBlock image;
@@ -190,10 +168,14 @@ write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 			data--;
 		memcpy(group->data, data, sizeof(BlockNumber) * group->ndata);
 		data += group->ndata;
+		group->nrefinement = winnow_refinement_count(layout, nrows);
+		memcpy(winnow_refinement_blocks(layout, group), refinement,
+			   sizeof(BlockNumber) * group->nrefinement);
+		refinement += group->nrefinement;
 		for (int i = 0; i < nrows; i++)
 			winnow_row_store(layout, image.data, i, rows->ids[start + i],
 							 rows->images + (Size) (start + i) * layout->image_bytes);
-		write_page(rel, fork, heads[g], image.data, logged);
+		winnow_page_write(rel, fork, heads[g], image.data, logged);
 	}
 }
 
@@ -203,13 +185,45 @@ count_groups(const WinnowLayout *layout, int nrows)
 	return Max(1, (nrows + layout->capacity - 1) / layout->capacity);
 }
 
+/* Pages of a node of so many rows that searches read as a whole: head and data pages */
+int
+winnow_scanned_pages(const WinnowIndex *index, int level, int nrows)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+
+	return count_groups(layout, nrows) + winnow_data_pages(layout, 0, nrows);
+}
+
 /* Pages that a node of so many rows takes */
 int
 winnow_node_pages(const WinnowIndex *index, int level, int nrows)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
+	int			full = nrows / layout->capacity;
 
-	return count_groups(layout, nrows) + winnow_data_pages(layout, 0, nrows);
+	return winnow_scanned_pages(index, level, nrows) +
+		full * winnow_refinement_count(layout, layout->capacity) +
+		winnow_refinement_count(layout, nrows - full * layout->capacity);
+}
+
+/* The pages with the refinement codes of a node, group by group */
+static void
+write_refinement_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
+					   const float *centroid, const WinnowRows *rows,
+					   const BlockNumber *blocks, XLogRecPtr born, bool logged)
+{
+	const WinnowLayout *layout = winnow_layout(index, level);
+
+	if (layout->refinement_bytes == 0)
+		return;
+	for (int start = 0; start < rows->count; start += layout->capacity)
+	{
+		int			nrows = Min(rows->count - start, layout->capacity);
+
+		winnow_refinement_write(rel, fork, index, centroid, rows, start, nrows, blocks, born,
+								logged);
+		blocks += winnow_refinement_count(layout, nrows);
+	}
 }
 
 /*
@@ -224,6 +238,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 {
 	int			ngroups = count_groups(winnow_layout(index, level), rows->count);
 	int			npages = winnow_node_pages(index, level, rows->count);
+	int			nscanned = winnow_scanned_pages(index, level, rows->count);
 	BlockNumber *blocks = palloc(sizeof(BlockNumber) * npages);
 	XLogRecPtr	born;
 
@@ -241,11 +256,14 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	node->block = blocks[0];
 	born = logged ? winnow_birth(rel) : InvalidXLogRecPtr;
 	CHECK_FOR_INTERRUPTS();
-	write_head_pages(rel, fork, index, level, rows, blocks, ngroups, blocks + ngroups, born,
-					 logged);
+	write_head_pages(rel, fork, index, level, rows, blocks, ngroups, blocks + ngroups,
+					 blocks + nscanned, born, logged);
 	CHECK_FOR_INTERRUPTS();
 	write_data_pages(rel, fork, index, level, node->centroid, rows, blocks + ngroups,
-					 npages - ngroups, born, logged);
+					 nscanned - ngroups, born, logged);
+	CHECK_FOR_INTERRUPTS();
+	write_refinement_pages(rel, fork, index, level, node->centroid, rows, blocks + nscanned,
+						   born, logged);
 	pfree(blocks);
 }
 
@@ -374,6 +392,7 @@ winnow_view_alloc(const WinnowIndex *index)
 
 	view->data = palloc(sizeof(BlockNumber) *
 						Max(index->leaf.max_data, index->inner.max_data));
+	view->refinement = palloc(sizeof(BlockNumber) * Max(index->leaf.max_refinement, 1));
 	view->selected = palloc(sizeof(uint16) * capacity);
 	view->ids = palloc(sizeof(uint64) * capacity);
 	view->stats = palloc(sizeof(WinnowChildStats) * capacity);
@@ -384,10 +403,20 @@ void
 winnow_view_free(WinnowView *view)
 {
 	pfree(view->data);
+	pfree(view->refinement);
 	pfree(view->selected);
 	pfree(view->ids);
 	pfree(view->stats);
 	pfree(view);
+}
+
+/* Among the bits of nblocks blocks, set those of the view's pages */
+void
+winnow_view_note(const WinnowView *view, uint64 *seen, BlockNumber nblocks)
+{
+	winnow_note_blocks(&view->block, 1, seen, nblocks);
+	winnow_note_blocks(view->data, view->ndata, seen, nblocks);
+	winnow_note_blocks(view->refinement, view->nrefinement, seen, nblocks);
 }
 
 /* Copy the TIDs of the selected rows */
@@ -477,6 +506,9 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	view->nrows = group->nrows;
 	view->ndata = group->ndata;
 	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
+	view->nrefinement = group->nrefinement;
+	memcpy(view->refinement, winnow_refinement_blocks(layout, group),
+		   sizeof(BlockNumber) * group->nrefinement);
 
 	memcpy(mask, winnow_live_bits(layout, page), sizeof(uint64) * nwords);
 	if (group->nrows % 64 != 0)

@@ -50,6 +50,10 @@ winnow_options_init(void)
 					  "Number of rows that a list holds before it is split in two",
 					  WINNOW_DEFAULT_LIST_SIZE, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
 					  AccessExclusiveLock);
+	add_int_reloption(option_kind, "bits",
+					  "Bits per dimension that the index keeps of a vector; with more than one it reads fewer rows of the table",
+					  WINNOW_DEFAULT_BITS, WINNOW_DEFAULT_BITS, WINNOW_MAX_REFINEMENT_BITS,
+					  AccessExclusiveLock);
 }
 
 /* amoptions */
@@ -58,6 +62,7 @@ winnow_options(Datum reloptions, bool validate)
 {
 	static const relopt_parse_elt table[] = {
 		{.optname = "list_size", .opttype = RELOPT_TYPE_INT, .offset = offsetof(WinnowOptions, list_size)},
+		{.optname = "bits", .opttype = RELOPT_TYPE_INT, .offset = offsetof(WinnowOptions, bits)},
 	};
 
 	return (bytea *) build_reloptions(reloptions, validate, option_kind,

@@ -119,7 +119,19 @@ winnow_data_pages(const WinnowLayout *layout, int number, int nrows)
 int
 winnow_group_pages(const WinnowLayout *layout, const WinnowGroup *group)
 {
-	return 1 + group->ndata - (winnow_data_shared(layout, group->number) ? 1 : 0);
+	return 1 + group->ndata - (winnow_data_shared(layout, group->number) ? 1 : 0) +
+		group->nrefinement;
+}
+
+/* Among the bits of nblocks blocks, set those of a group's pages */
+void
+winnow_group_note(const WinnowLayout *layout, BlockNumber block, const WinnowGroup *group,
+				  uint64 *seen, BlockNumber nblocks)
+{
+	winnow_note_blocks(&block, 1, seen, nblocks);
+	winnow_note_blocks(group->data, group->ndata, seen, nblocks);
+	winnow_note_blocks(winnow_refinement_blocks(layout, group), group->nrefinement, seen,
+					   nblocks);
 }
 
 /* The most data pages that a group of the layout's capacity can name */
@@ -140,7 +152,9 @@ place_columns(WinnowLayout *layout)
 	int			offset = MAXALIGN(SizeOfPageHeaderData);
 
 	layout->max_data = most_data_pages(layout);
-	offset += MAXALIGN(offsetof(WinnowGroup, data) + sizeof(BlockNumber) * layout->max_data);
+	layout->max_refinement = winnow_refinement_count(layout, layout->capacity);
+	offset += MAXALIGN(offsetof(WinnowGroup, data) +
+					   sizeof(BlockNumber) * (layout->max_data + layout->max_refinement));
 	layout->live_offset = offset;
 	offset += sizeof(uint64) * WINNOW_MASK_WORDS(layout->capacity);
 	layout->id_offset = offset;
@@ -169,10 +183,11 @@ add_column(WinnowLayout *layout, int width)
  */
 void
 winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
-				   int list_size, bool leaf)
+				   int list_size, int bits, bool leaf)
 {
 	memset(layout, 0, sizeof(*layout));
 	layout->dims = dims;
+	layout->refinement_bytes = leaf && bits > 1 ? winnow_refinement_bytes(dims, bits) : 0;
 	layout->id_width = leaf ? sizeof(ItemPointerData) : sizeof(BlockNumber);
 	if (!leaf)
 	{
@@ -229,6 +244,29 @@ winnow_head_init(Page page, XLogRecPtr born, int level, int number, BlockNumber 
 	group->number = number;
 	group->first = first;
 	group->next = InvalidBlockNumber;
+}
+
+/* Put a finished page image into its block */
+void
+winnow_page_write(Relation rel, ForkNumber fork, BlockNumber block, Page image, bool logged)
+{
+	Buffer		buffer = ReadBufferExtended(rel, fork, block, RBM_NORMAL, NULL);
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	if (logged)
+	{
+		GenericXLogState *state = GenericXLogStart(rel);
+
+		memcpy(GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE),
+			   image, BLCKSZ);
+		GenericXLogFinish(state);
+	}
+	else
+	{
+		memcpy(BufferGetPage(buffer), image, BLCKSZ);
+		MarkBufferDirty(buffer);
+	}
+	UnlockReleaseBuffer(buffer);
 }
 
 /* Contents of a data page now reach to the given offset at least */
@@ -399,7 +437,8 @@ winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, 
 	layout = winnow_layout(index, group->level);
 	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
-	if (group->nrows > layout->capacity || group->ndata > layout->max_data)
+	if (group->nrows > layout->capacity || group->ndata > layout->max_data ||
+		group->nrefinement > layout->max_refinement)
 		winnow_corrupted(rel, block, "It claims more rows than fit.");
 	if (header->pd_lower != header->pd_upper)
 		winnow_corrupted(rel, block, "It has a hole, which loses its columns.");

@@ -194,6 +194,8 @@ winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
 
 	if (room->new_data)
 		group->data[group->ndata++] = BufferGetBlockNumber(room->data);
+	for (int i = 0; i < room->nrefinement; i++)
+		winnow_refinement_blocks(room->layout, group)[group->nrefinement++] = room->refinement[i];
 	winnow_row_store(room->layout, page, room->slot, id, image);
 }
 

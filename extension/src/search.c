@@ -15,6 +15,9 @@
 #include "utils/float.h"
 #include "utils/memutils.h"
 
+/* Standard deviations that bounds by refinement codes allow for, or more */
+#define REFINED_EPSILON 3.0f
+
 /* The first goal where the number of rows wanted is not known */
 #define FIRST_GOAL 10
 
@@ -357,6 +360,28 @@ winnow_search_count_list(WinnowSearch *search, int passed)
 }
 
 /*
+ * Refinement codes, where there are some, have the last word on those rows of a
+ * view that the 1-bit codes do not rule out.  Their bounds are so narrow that to be
+ * surer of them costs little.  Returns false if a page is gone.
+ */
+static bool
+refine_view(WinnowSearch *search, const WinnowView *view, double limit, bool *prepared)
+{
+	bool		any = false;
+
+	for (int i = 0; i < view->nselected && !any; i++)
+		any = search->lower[i] <= limit;
+	if (!any)
+		return true;
+	if (!*prepared)
+		winnow_refinement_prepare(search->refined, search->code);
+	*prepared = true;
+	return winnow_view_refine(search->rel, search->index, view, search->refined,
+							  Max(search->recall.epsilon, REFINED_EPSILON), limit,
+							  search->record, search->lower, &search->counters->refined);
+}
+
+/*
  * Estimate the rows that pass the filter of the list that has been read, for
  * which the query has been prepared; they become candidates.  Returns false if
  * a page is gone.
@@ -366,6 +391,7 @@ estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
 	uint32		list = (uint32) search->recall.probed.count;
+	bool		prepared = false;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -373,6 +399,8 @@ estimate_list(WinnowSearch *search)
 
 		if (!winnow_view_estimate(search->rel, search->index, view, search->code,
 								  search->recall.epsilon, search->estimate, search->lower, NULL))
+			return false;
+		if (search->refined != NULL && !refine_view(search, view, limit, &prepared))
 			return false;
 		search->counters->codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
@@ -453,7 +481,7 @@ winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
 		(int) Min(node->rows, search->index->list_size);
 
 	winnow_prefetch(search->rel, node->block,
-					Min(winnow_node_pages(search->index, node->level, nrows), MAX_AHEAD));
+					Min(winnow_scanned_pages(search->index, node->level, nrows), MAX_AHEAD));
 }
 
 /* Start at the root, with nothing found but what has been returned */
@@ -563,6 +591,11 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;
 	search->code = palloc(winnow_query_bytes(index->dims));
+	if (index->bits > 1)
+	{
+		search->refined = palloc(winnow_refinement_query_bytes(index->dims));
+		search->record = palloc(index->leaf.refinement_bytes);
+	}
 	search->centroid = palloc(sizeof(float) * index->dims);
 	search->estimate = palloc(sizeof(float) * capacity);
 	search->lower = palloc(sizeof(float) * capacity);

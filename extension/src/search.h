@@ -24,6 +24,7 @@ typedef struct WinnowScanCounters
 	uint64		rows_needed;	/* of those, until then */
 	uint64		rows_passed;	/* of those, rows the columns let pass */
 	uint64		codes_estimated;
+	uint64		refined;		/* of those, rows whose refinement codes were read */
 	uint64		reranked;		/* heap rows fetched */
 	uint64		invisible;		/* of those, not visible to the snapshot */
 	uint64		rechecked_out;	/* of those, dropped by the exact keys */

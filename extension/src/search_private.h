@@ -76,6 +76,8 @@ struct WinnowSearch
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;
+	WinnowRefinementQuery *refined; /* the same in more bits; NULL: the index has one */
+	uint8	   *record;
 	float	   *centroid;
 	float	   *estimate;
 	float	   *lower;

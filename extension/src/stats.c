@@ -15,8 +15,8 @@ WinnowScanCounters winnow_last_counters;
 /* Names of the counters, in the order of WinnowScanCounters */
 static const char *const counter_names[] = {
 	"searches", "inner_nodes", "lists_pruned", "lists_probed", "lists_needed",
-	"rows_tested", "rows_needed", "rows_passed", "codes_estimated", "reranked", "invisible", "rechecked_out",
-	"rounds", "restarts", "returned"
+	"rows_tested", "rows_needed", "rows_passed", "codes_estimated", "refined",
+	"reranked", "invisible", "rechecked_out", "rounds", "restarts", "returned"
 };
 
 StaticAssertDecl(lengthof(counter_names) * sizeof(uint64) == sizeof(WinnowScanCounters),

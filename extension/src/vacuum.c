@@ -93,7 +93,7 @@ vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 			state->stats->tuples_removed += ndead;
 			self->changed = true;
 		}
-		winnow_note_pages(block, group->ndata, group->data, state->seen, state->nblocks);
+		winnow_group_note(layout, block, group, state->seen, state->nblocks);
 		nlive = winnow_count_live(layout, page);
 		self->size += nlive;
 		self->holes |= nlive < group->nrows;

@@ -74,6 +74,27 @@ agree(float a, float b, double tolerance)
 }
 
 /*
+ * Is the refinement code as near to the vector as it says?  It may say a little
+ * less than is true, by what floats are off, and is a little more cautious.
+ */
+static bool
+check_refinement(const WinnowIndex *index, const WinnowCheckedRow *row, const float *vector)
+{
+	float		head[3];
+	float		norm;
+	double		rest;
+
+	StaticAssertStmt(sizeof(head) == WINNOW_REFINEMENT_HEAD,
+					 "a refinement code starts with three floats");
+	memcpy(head, row->refinement, sizeof(head));
+	memcpy(&norm, row->code, sizeof(norm));
+	rest = winnow_refinement_rest(vector, row->centroid, index->dims, index->bits,
+								  row->refinement);
+	return agree(head[0], norm, 8 * WINNOW_SUM_ERROR(index->dims)) &&
+		(fabs(rest - head[2]) <= 1e-3 * head[2] + 1e-5 * norm || norm > 1e18 || norm < 1e-12);
+}
+
+/*
  * Is the code the one of the vector?  Its bits are comparisons of numbers that
  * are the same on every machine; its lengths are sums, whose order depends on
  * the instruction set.
@@ -97,7 +118,8 @@ winnow_check_code(WinnowCheck *check, const WinnowCheckedRow *row, const float *
 	return agree(found[0], expected[0], tolerance) &&
 		agree(found[1], expected[1], tolerance) &&
 		memcmp(row->code + WINNOW_CODE_HEAD, check->code + WINNOW_CODE_HEAD,
-			   index->code_bytes - WINNOW_CODE_HEAD) == 0;
+			   index->code_bytes - WINNOW_CODE_HEAD) == 0 &&
+		(row->refinement == NULL || check_refinement(index, row, vector));
 }
 
 /* Take note of a block that was read.  Returns false if it was met before. */
@@ -222,6 +244,42 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 }
 
 /*
+ * The pages with the group's refinement codes, likewise.  The records of the rows
+ * lie one behind the other.
+ */
+static bool
+check_refinement_pages(WinnowCheck *check, NodeCheck *node)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(node->head);
+	const WinnowLayout *layout = winnow_layout(check->index, node->level);
+	const BlockNumber *blocks = winnow_refinement_blocks(layout, group);
+	int			end = group->nrows * layout->refinement_bytes;
+
+	if (group->nrefinement != winnow_refinement_count(layout, group->nrows))
+		winnow_corrupted(check->rel, node->block,
+						 psprintf("It has %d pages with refinement codes, and its %d rows need %d.",
+								  group->nrefinement, group->nrows,
+								  winnow_refinement_count(layout, group->nrows)));
+	for (int p = 0; p < group->nrefinement; p++)
+	{
+		Buffer		buffer = winnow_try_read_page(check->rel, blocks[p], WINNOW_PAGE_DATA,
+												  node->asof, BUFFER_LOCK_SHARE);
+		int			lower;
+
+		if (BufferIsInvalid(buffer))
+			return false;
+		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
+		UnlockReleaseBuffer(buffer);
+		note_new_block(check, blocks[p]);
+		if (lower < (int) MAXALIGN(SizeOfPageHeaderData) +
+			Min(end - p * WINNOW_PAGE_USABLE, WINNOW_PAGE_USABLE))
+			winnow_corrupted(check->rel, blocks[p],
+							 "It ends before the codes that are on it do.");
+	}
+	return true;
+}
+
+/*
  * The code of a row, in a copy that is good until another page's is asked for;
  * NULL if its page is gone.
  */
@@ -300,6 +358,15 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 		row.centroid = node->centroid;
 		if (row.code == NULL)
 			return false;
+		row.refinement = NULL;
+		if (layout->refinement_bytes > 0)
+		{
+			if (!winnow_refinement_read(check->rel, layout, node->block,
+										winnow_refinement_blocks(layout, group),
+										group->nrefinement, slot, node->asof, check->record))
+				return false;
+			row.refinement = check->record;
+		}
 		if (node->level == 0)
 		{
 			winnow_summary_add_row(&check->index->schema, node->below, node->image);
@@ -405,7 +472,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 		}
 		check_head(check, node);
 		group = WinnowPageGetGroup(node->head);
-		if (!check_data_pages(check, node) ||
+		if (!check_data_pages(check, node) || !check_refinement_pages(check, node) ||
 			(g == 0 &&
 			 !winnow_centroid_read(check->rel, index, group->data, group->ndata, node->asof,
 								   node->centroid)) ||
@@ -459,6 +526,7 @@ check_tree(WinnowCheck *check)
 	}
 	check->index = check_meta_page(check->rel, &root, &asof);
 	check->code = palloc(check->index->code_bytes);
+	check->record = palloc(Max(check->index->leaf.refinement_bytes, 1));
 	check->nseen = ((uint64) RelationGetNumberOfBlocks(check->rel) / 64 + 1) * 64;
 	check->seen = palloc_extended(check->nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	memset(check->nodes, 0, sizeof(check->nodes));

@@ -41,6 +41,7 @@ typedef struct WinnowCheck
 	uint8	   *image;
 	float	   *vector;
 	uint8	   *code;
+	uint8	   *record;			/* a refinement code */
 } WinnowCheck;
 
 /* A row of the index, as copied from its pages */
@@ -53,6 +54,7 @@ typedef struct WinnowCheckedRow
 	uint64		id;
 	const uint8 *image;
 	const uint8 *code;
+	const uint8 *refinement;	/* code; NULL: there is none */
 	const float *centroid;		/* of its node */
 } WinnowCheckedRow;
 

@@ -17,12 +17,14 @@
 
 #include "attribute.h"
 #include "core/quantize.h"
+#include "core/refine.h"
 #include "core/rotate.h"
 #include "filter.h"
+#include "vector.h"
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		7
+#define WINNOW_VERSION		8
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -63,6 +65,8 @@ typedef struct WinnowPageOpaque
 #define WINNOW_MIN_LIST_SIZE		8
 #define WINNOW_MAX_LIST_SIZE		4096
 
+#define WINNOW_DEFAULT_BITS			1	/* no refinement codes */
+
 /* How full nodes are, on average, when they have just been built */
 #define WINNOW_NODE_FILL			0.57
 
@@ -73,6 +77,7 @@ typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
 	int			list_size;		/* rows a node holds before it splits */
+	int			bits;			/* per dimension; more than 1: refinement codes */
 } WinnowOptions;
 
 /* Recall targets that the meta page keeps a tolerance for */
@@ -108,6 +113,7 @@ typedef struct WinnowMeta
 	uint64		counted_rows;	/* that VACUUM, or the build, counted last */
 	uint64		new_rows;		/* counted since the last calibration, about */
 	uint64		unsettled_rows; /* of those, not yet made up for by regrouping */
+	uint32		bits;			/* of refinement codes; 1: there are none */
 	WinnowStoredAttr attrs[INDEX_MAX_KEYS];
 } WinnowMeta;
 
@@ -126,8 +132,9 @@ typedef struct WinnowGroup
 	BlockNumber next;			/* next group of the node */
 	uint64		retired_at;		/* next transaction id then (first group) */
 	uint16		number;			/* groups of the node in front of this one */
-	uint16		unused;
-	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages with its rows' codes */
+	uint16		nrefinement;	/* pages with its rows' refinement codes */
+	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages with its rows' codes; from
+												 * max_data on those with refinement codes */
 } WinnowGroup;
 
 #define WinnowPageGetGroup(page) ((WinnowGroup *) PageGetContents(page))
@@ -152,6 +159,8 @@ typedef struct WinnowLayout
 	int			dims;
 	int			capacity;		/* rows per group */
 	int			max_data;		/* data pages that the codes of a group can lie on */
+	int			refinement_bytes;	/* of a row's refinement code; 0: there are none */
+	int			max_refinement; /* pages that those of a group can lie on */
 	uint16		live_offset;	/* live bits, from the start of the page */
 	uint16		id_offset;		/* TIDs, or blocks of children */
 	uint16		id_width;
@@ -169,6 +178,7 @@ typedef struct WinnowIndex
 	int			dims;
 	WinnowMetric metric;
 	int			list_size;
+	int			bits;			/* of refinement codes; 1: there are none */
 	float		effective_dim;
 	float		tolerance[WINNOW_RECALL_TARGETS];
 	int			code_bytes;
@@ -194,7 +204,7 @@ typedef struct WinnowChain
 
 /* page.c */
 extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
-							   int dims, int list_size, bool leaf);
+							   int dims, int list_size, int bits, bool leaf);
 extern void winnow_code_place(const WinnowLayout *layout, int number, int slot, int *page,
 							  int *offset);
 extern int	winnow_code_last(const WinnowLayout *layout, int number, int slot);
@@ -205,6 +215,10 @@ extern XLogRecPtr winnow_birth(Relation rel);
 extern void winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born);
 extern void winnow_head_init(Page page, XLogRecPtr born, int level, int number,
 							 BlockNumber first);
+extern void winnow_page_write(Relation rel, ForkNumber fork, BlockNumber block, Page image,
+							  bool logged);
+extern void winnow_group_note(const WinnowLayout *layout, BlockNumber block,
+							  const WinnowGroup *group, uint64 *seen, BlockNumber nblocks);
 extern void winnow_data_set_end(Page page, int end);
 extern void winnow_code_store(const WinnowIndex *index, Page page, int offset,
 							  const uint8 *code);
@@ -292,17 +306,17 @@ winnow_row_id(const WinnowLayout *layout, Page page, int slot)
 /* The live rows of a head page */
 extern int	winnow_count_live(const WinnowLayout *layout, Page page);
 
-/* Among the bits of nblocks blocks, set those of a group's pages */
+/* Among the bits of nblocks blocks, set those of n */
 static inline void
-winnow_note_pages(BlockNumber block, int ndata, const BlockNumber *data, uint64 *seen,
-				  BlockNumber nblocks)
+winnow_note_blocks(const BlockNumber *blocks, int n, uint64 *seen, BlockNumber nblocks)
 {
-	if (block < nblocks)
-		winnow_bit_set(seen, block);
-	for (int i = 0; i < ndata; i++)
-		if (data[i] < nblocks)
-			winnow_bit_set(seen, data[i]);
+	for (int i = 0; i < n; i++)
+		if (blocks[i] < nblocks)
+			winnow_bit_set(seen, blocks[i]);
 }
+
+/* The blocks of the pages with a group's refinement codes */
+#define winnow_refinement_blocks(layout, group) ((group)->data + (layout)->max_data)
 
 /* recent.c */
 extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
@@ -341,6 +355,7 @@ extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *
 							  int level, const WinnowRows *rows, bool logged,
 							  WinnowNode *node);
 extern int	winnow_node_pages(const WinnowIndex *index, int level, int nrows);
+extern int	winnow_scanned_pages(const WinnowIndex *index, int level, int nrows);
 extern bool winnow_centroid_read(Relation rel, const WinnowIndex *index,
 								 const BlockNumber *data, int ndata, XLogRecPtr asof,
 								 float *centroid);
@@ -377,6 +392,8 @@ typedef struct WinnowView
 	int			nrows;			/* slots ever used */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */
+	int			nrefinement;
+	BlockNumber *refinement;	/* pages with refinement codes */
 	int			nselected;		/* live rows that the filter lets pass */
 	uint16	   *selected;		/* their slots */
 	uint64	   *ids;			/* and ids */
@@ -385,6 +402,7 @@ typedef struct WinnowView
 
 extern WinnowView *winnow_view_alloc(const WinnowIndex *index);
 extern void winnow_view_free(WinnowView *view);
+extern void winnow_view_note(const WinnowView *view, uint64 *seen, BlockNumber nblocks);
 extern bool winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block,
 							 int level, XLogRecPtr asof, const WinnowFilter *filter,
 							 WinnowView *view);
@@ -394,8 +412,6 @@ extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page,
 							   float *norm2);
 
-#define winnow_view_note(view, seen, nblocks) \
-	winnow_note_pages((view)->block, (view)->ndata, (view)->data, seen, nblocks)
 
 /* fetch.c: vectors and keys from the heap */
 typedef struct WinnowFetch WinnowFetch;
@@ -459,6 +475,11 @@ typedef struct WinnowDescent WinnowDescent;
 extern WinnowDescent *winnow_descent_begin(Relation rel, const WinnowIndex *index);
 extern void winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path);
 
+/* Pages that the refinement code of one row can lie on */
+#define WINNOW_MAX_RECORD_PAGES \
+	(2 + (WINNOW_REFINEMENT_HEAD + WINNOW_MAX_DIM * WINNOW_MAX_REFINEMENT_BITS / 8) / \
+		 WINNOW_PAGE_USABLE)
+
 /* room.c: changing a node */
 typedef struct WinnowRoom
 {
@@ -470,6 +491,8 @@ typedef struct WinnowRoom
 	Buffer		data;			/* data page for its code */
 	bool		new_data;
 	int			offset;			/* of the code, in the page's contents */
+	int			nrefinement;	/* new pages with refinement codes */
+	BlockNumber refinement[WINNOW_MAX_RECORD_PAGES];
 	int			nlive;			/* live rows of the node */
 } WinnowRoom;
 
@@ -486,6 +509,22 @@ extern void winnow_room_fill_code(Relation rel, const WinnowIndex *index,
 extern void winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
 								 const uint8 *image);
 extern void winnow_room_release(WinnowRoom *room);
+
+/* refinement.c: pages with refinement codes */
+extern int	winnow_refinement_count(const WinnowLayout *layout, int nrows);
+extern void winnow_refinement_fill(const WinnowIndex *index, const float *vector,
+								   const float *centroid, uint8 *record);
+extern void winnow_refinement_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
+									const float *centroid, const WinnowRows *rows, int start,
+									int nrows, const BlockNumber *blocks, XLogRecPtr born,
+									bool logged);
+extern void winnow_refinement_add(Relation rel, WinnowRoom *room, const uint8 *record);
+extern bool winnow_refinement_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
+								   const BlockNumber *blocks, int nblocks, int slot,
+								   XLogRecPtr asof, uint8 *record);
+extern bool winnow_view_refine(Relation rel, const WinnowIndex *index, const WinnowView *view,
+							   const WinnowRefinementQuery *query, float epsilon, double limit,
+							   uint8 *record, float *lower, uint64 *refined);
 
 /* free.c: pages that nothing refers to */
 extern Buffer winnow_allocate(Relation rel);

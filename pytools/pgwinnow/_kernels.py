@@ -41,6 +41,9 @@ __all__ = [
     "level",
     "levels",
     "nearest",
+    "refine",
+    "refinement_bytes",
+    "refinement_encode",
     "rotate",
     "split_two",
     "use",
@@ -246,6 +249,63 @@ def estimate(
         _at("float *", estimates),
         _at("float *", lower),
     )
+    return estimates, lower
+
+
+def refinement_bytes(dim: int, bits: int) -> int:
+    """Count the bytes of a refinement record of 2 to 8 bits for vectors of that dimension."""
+    lib, _ = _compiled("refinement_bytes")
+    if not 2 <= bits <= 8:
+        raise ValueError(f"bits is {bits}: it must be between 2 and 8")
+    return int(lib.winnow_refinement_bytes(dim, bits))
+
+
+def refinement_encode(rows: ArrayLike, centroid: ArrayLike, bits: int) -> NDArray[np.uint8]:
+    """Encode rotated rows [n, dim] around a rotated centroid [dim]: records [n, refinement_bytes(dim, bits)]."""
+    lib, _ = _compiled("refinement_encode")
+    vectors = _rows(rows, "rows")
+    dim = vectors.shape[1]
+    centre = _vector(centroid, "centroid", dim)
+    records = np.empty((len(vectors), refinement_bytes(dim, bits)), np.uint8)
+    for row, record in zip(vectors, records, strict=True):
+        lib.winnow_refinement_encode(_at("float *", row), _at("float *", centre), dim, bits, _at("uint8_t *", record))
+    return records
+
+
+def refine(
+    query: ArrayLike,
+    centroid: ArrayLike,
+    records: NDArray[np.uint8],
+    bits: int,
+    metric: Metric = "l2",
+    epsilon: float = 1.9,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Estimate the scores of rows by their refinement records, and bound them from below.
+
+    query, centroid: [dim], rotated; records: [n, refinement_bytes(dim, bits)], of that centroid; the rest is as for
+    estimate().  Returns estimates [n] and lower bounds [n].
+    """
+    lib, ffi = _compiled("refine")
+    kind = _metric(metric)
+    asked = _vector(query, "query")
+    dim = len(asked)
+    centre = _vector(centroid, "centroid", dim)
+    if records.dtype != np.uint8 or records.ndim != 2 or records.shape[1] != refinement_bytes(dim, bits):
+        raise ValueError(
+            f"records are {records.dtype} {records.shape}: they must be uint8 (n, {refinement_bytes(dim, bits)})"
+        )
+    memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(dim) // 8 + 1)
+    more = ffi.new("uint64_t[]", lib.winnow_refinement_query_bytes(dim) // 8 + 1)
+    prepared = ffi.cast("WinnowQueryCode *", memory)
+    refined = ffi.cast("WinnowRefinementQuery *", more)
+    lib.winnow_query_prepare(prepared, kind, _at("float *", asked), _at("float *", centre), dim)
+    lib.winnow_refinement_prepare(refined, prepared)
+    estimates = np.empty(len(records), np.float32)
+    lower = np.empty(len(records), np.float32)
+    estimated = ffi.new("float *")
+    for i, record in enumerate(np.ascontiguousarray(records)):
+        lower[i] = lib.winnow_refine(refined, _at("uint8_t *", record), bits, epsilon, estimated)
+        estimates[i] = estimated[0]
     return estimates, lower
 
 

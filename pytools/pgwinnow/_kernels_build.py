@@ -22,10 +22,11 @@ SOURCES = (
     "kernels/neon.c",
     "core/rotate.c",
     "core/quantize.c",
+    "core/refine.c",
     "core/kmeans.c",
     "core/exact.c",
 )
-HEADERS = ("kernels/kernels.h", "core/rotate.h", "core/quantize.h", "core/kmeans.h", "core/exact.h")
+HEADERS = ("kernels/kernels.h", "core/rotate.h", "core/quantize.h", "core/refine.h", "core/kmeans.h", "core/exact.h")
 
 # What Python calls, in the words of the headers, which the C compiler checks this against.
 DECLARATIONS = """
@@ -72,6 +73,14 @@ void winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric, const float *
 void winnow_query_recentre(WinnowQueryCode *q, const float *query, const float *centroid);
 void winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
     float epsilon, float *estimate, float *lower);
+
+typedef struct { bool usable; ...; } WinnowRefinementQuery;
+size_t winnow_refinement_bytes(int dim, int bits);
+void winnow_refinement_encode(const float *x, const float *centroid, int dim, int bits, uint8_t *record);
+size_t winnow_refinement_query_bytes(int dim);
+void winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *coarse);
+float winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bits, float epsilon,
+    float *estimate);
 
 typedef void (*WinnowTick)(void *arg);
 size_t winnow_kmeans_scratch_bytes(int n, int dim, int k);

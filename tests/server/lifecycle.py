@@ -33,11 +33,13 @@ TABLES = {
 
 OTHERS = f"""
     CREATE TABLE partial (id bigint, kept integer, e vector({DIMS}));
-    CREATE INDEX partial_index ON partial USING winnow (e vector_l2_ops) WITH (list_size = 10) WHERE kept > 20;
+    CREATE INDEX partial_index ON partial USING winnow (e vector_l2_ops) WITH (list_size = 10, bits = 5)
+        WHERE kept > 20;
 
     CREATE TABLE expression (id bigint, label varchar, e vector);
     CREATE INDEX expression_index ON expression
-        USING winnow (lower(label) varchar_ops, ((e::vector({DIMS}))) vector_cosine_ops) WITH (list_size = 64);
+        USING winnow (lower(label) varchar_ops, ((e::vector({DIMS}))) vector_cosine_ops)
+        WITH (list_size = 64, bits = 2);
 
     CREATE TABLE parted (id bigint, part integer, e vector({DIMS})) PARTITION BY RANGE (part);
     CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (50);

@@ -41,7 +41,8 @@ LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, NUMBER, DATA = 24, 26, 28, 
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
 RETIRED = 1
-# Groups of at most 64 rows whose codes are on two pages at most: two block numbers, a word of live bits, ids, columns.
+# Groups of at most 64 rows whose codes are on two pages at most, and those for refinement on one: three block numbers,
+# a word of live bits, ids, columns.
 LIVE, IDS = 64, 72
 CHILD, TID = 4, 6
 CONTENTS = 24
@@ -52,6 +53,9 @@ INNER_COLUMNS = (4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8,
 LEAF_ROWS = (BORN - IDS) // (TID + sum(LEAF_COLUMNS))
 INNER_ROWS = (BORN - IDS) // (CHILD + sum(INNER_COLUMNS))
 CODE = 8 + 8 * ((DIMS + 63) // 64)
+# Refinement codes of two bits, on pages that are named behind the data pages.
+RECORD = 12 + 2 * 8 * ((DIMS + 63) // 64)
+REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 136
 NOWHERE = 0xFFFFFFFF
 
 SCHEMA = """
@@ -70,7 +74,7 @@ SELECT setseed(0.5);
 SELECT add_items(1, 1500);
 CREATE INDEX items_index ON items USING winnow
     (embedding, number, price, name, city, street, colour, lower(name), lower(city), lower(street), lower(colour),
-    tags, marks, changed, key, yes) WITH (list_size = 64);
+    tags, marks, changed, key, yes) WITH (list_size = 64, bits = 2);
 SELECT add_items(1501, 3000);
 """
 
@@ -523,6 +527,59 @@ def code_bit(index: IndexFile) -> None:
 
 
 @fault("has a code that is not of")
+def refinement_bit(index: IndexFile) -> None:
+    index.flip(index.get(index.nodes(0)[0], REFINEMENT), CONTENTS + 12 + 1)
+
+
+@fault("has a code that is not of")
+def refinement_not_a_number(index: IndexFile) -> None:
+    for node in index.nodes(0):
+        index.put(index.get(node, REFINEMENT), CONTENTS + 4, float("nan"), "f")
+
+
+@fault("0 pages with refinement codes, and its")
+def no_refinement(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], NREFINEMENT, 0, "H")
+
+
+@fault("more rows than fit")
+def too_much_refinement(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], NREFINEMENT, 2, "H")
+
+
+@fault("names a block that does not exist")
+def refinement_beyond_end(index: IndexFile) -> None:
+    index.put(index.nodes(0)[0], REFINEMENT, index.blocks)
+
+
+@fault("kind is not the one expected")
+def refinement_is_head(index: IndexFile) -> None:
+    leaf = index.nodes(0)[0]
+    index.put(leaf, REFINEMENT, index.nodes(0)[1])
+
+
+@fault("in two places of the tree")
+def refinement_twice(index: IndexFile) -> None:
+    leaf, other = index.nodes(0)[:2]
+    index.put(other, REFINEMENT, index.get(leaf, REFINEMENT))
+
+
+@fault("ends before the codes that are on it do")
+def refinement_cut(index: IndexFile) -> None:
+    index.put(index.get(index.nodes(0)[0], REFINEMENT), LOWER, CONTENTS + RECORD, "H")
+
+
+@fault("values out of range")
+def meta_bits(index: IndexFile) -> None:
+    index.put(0, META_BITS, 9)
+
+
+@fault("more rows than fit|is corrupted")
+def meta_other_bits(index: IndexFile) -> None:
+    index.put(0, META_BITS, 1)
+
+
+@fault("has a code that is not of")
 def code_not_a_number(index: IndexFile) -> None:
     for level in (0, 1):
         for node in index.nodes(level):
@@ -546,6 +603,7 @@ def tid_twice(index: IndexFile) -> None:
         index.copy(leaf, start, start + width, width)
     start = CONTENTS + 4 * DIMS
     index.copy(index.get(leaf, DATA), start, start + CODE, CODE)
+    index.copy(index.get(leaf, REFINEMENT), CONTENTS, CONTENTS + RECORD, RECORD)
 
 
 @fault("which is not in the table")

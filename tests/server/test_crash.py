@@ -20,7 +20,7 @@ ROUNDS = int(os.environ.get("WINNOW_CRASH_ROUNDS", "20"))
 
 REBUILD = (
     "DROP INDEX IF EXISTS items_other;"
-    " CREATE INDEX items_other ON items USING winnow (e vector_l2_ops, label) WITH (list_size = 16)"
+    " CREATE INDEX items_other ON items USING winnow (e vector_l2_ops, label) WITH (list_size = 16, bits = 4)"
 )
 DISTURBANCES = (
     ("VACUUM (INDEX_CLEANUP ON) items",),

@@ -152,7 +152,7 @@ class World:
         self.run(f"SET max_parallel_maintenance_workers = {rng.choice([0, 2])}")
         self.run(
             f"CREATE INDEX {concurrently}items_index ON items USING winnow ({', '.join(columns)})"
-            f" WITH (list_size = {rng.choice([8, 8, 8, 20, 64, 512])})"
+            f" WITH (list_size = {rng.choice([8, 8, 8, 20, 64, 512])}, bits = {rng.choice([1, 1, 2, 4, 8])})"
             + (" WHERE other < 60" if self.flavour == "partial" else "")
         )
 

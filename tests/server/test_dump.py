@@ -16,7 +16,7 @@ from server.oracle import Connection
 
 DEFINITIONS = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 SHAPES = (
-    "SELECT i.oid::regclass::text, s.metric, s.dimensions, s.attributes, s.list_size, s.rows"
+    "SELECT i.oid::regclass::text, s.metric, s.dimensions, s.attributes, s.list_size, s.bits, s.rows"
     " FROM pg_class i JOIN pg_am a ON a.oid = i.relam, winnow_index_info(i.oid) s"
     " WHERE a.amname = 'winnow' AND i.relkind = 'i' ORDER BY 1"
 )

@@ -95,7 +95,7 @@ def action(rng: Random, first: int) -> Action:
 
 
 def build_options(rng: Random) -> str:
-    return f"WITH (list_size = {rng.choice((8, 64, 512))})"
+    return f"WITH (list_size = {rng.choice((8, 64, 512))}, bits = {rng.choice((1, 1, 3, 8))})"
 
 
 @dataclass
@@ -376,7 +376,8 @@ BEGIN
 END $$;
 DROP INDEX items_index;
 CREATE INDEX items_index ON items USING winnow ((fallible(e)::vector({DIMS})) vector_l2_ops) WITH (list_size = 64);
-CREATE INDEX items_other ON items USING winnow ((fallible(e)::vector({DIMS})) vector_ip_ops) WITH (list_size = 64);
+CREATE INDEX items_other ON items USING winnow ((fallible(e)::vector({DIMS})) vector_ip_ops)
+    WITH (list_size = 64, bits = 4);
 """
 
 

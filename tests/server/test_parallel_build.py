@@ -21,7 +21,7 @@ WORKERS = (0, 1, 2, 4)
 
 # Offsets in a page, see WinnowGroup and WinnowMeta
 CONTENTS = 24
-LEVEL, NROWS, NDATA, FIRST, DATA = 0, 4, 6, 8, 28
+LEVEL, NROWS, NDATA, FIRST, NREFINEMENT, DATA = 0, 4, 6, 8, 26, 28
 META_ROOT = 60
 
 
@@ -48,10 +48,20 @@ def pages(cluster: Cluster, connection: Connection, index: str) -> Iterator[byte
         yield page
 
 
+def most_data_pages(dims: int, rows: int) -> int:
+    """How many data pages a group of so many rows has room to name, if it holds a whole list."""
+    usable, code, centroid = PAGE - CONTENTS - 16, 8 + (dims + 63) // 64 * 8, (4 * dims + 7) // 8 * 8
+    others = rows - (usable - centroid % usable) // code
+    first = centroid // usable + 1 + max(0, -(-others // (usable // code)))
+    return max(first, 1 + (rows + usable // code - 2) // (usable // code))
+
+
 def content(cluster: Cluster, connection: Connection, index: str) -> Counter[bytes]:
     """All pages of an index but for the block numbers in them."""
     found: Counter[bytes] = Counter()
     children = 0
+    record = connection.execute("SELECT dimensions, list_size FROM winnow_index_info(%s)", [index]).fetchone()
+    assert record is not None
     for page in pages(cluster, connection, index):
         kind = number(page, PAGE - 4, 2)
         if kind == META:
@@ -59,6 +69,8 @@ def content(cluster: Cluster, connection: Connection, index: str) -> Counter[byt
         elif kind == HEAD:
             level = number(page, CONTENTS + LEVEL, 2)
             data = CONTENTS + DATA
+            refined = data + 4 * most_data_pages(*record)
+            page[refined : refined + 4 * number(page, CONTENTS + NREFINEMENT, 2)] = b""
             page[CONTENTS + FIRST : data + 4 * number(page, CONTENTS + NDATA, 2)] = b""
             if level > 0:
                 # Blocks of children are among its columns; their codes are in data pages
@@ -112,10 +124,10 @@ CASES = {
     "many groups": (8000, 8, clustered, "64MB", "", "(note, {l2}) WITH (list_size = 16)"),
     "little memory": (6000, 24, clustered, "1MB", "", "({cosine}, note) WITH (list_size = 16)"),
     "large lists": (6000, 24, repeated, "1MB", "", "({l2}, note) WITH (list_size = 16)"),
-    "inner product": (5000, 16, repeated, "2MB", "", "({ip}) WITH (list_size = 8)"),
+    "inner product": (5000, 16, repeated, "2MB", "", "({ip}) WITH (list_size = 8, bits = 6)"),
     "partial": (6000, 8, clustered, "64MB", "", "({l2}) WITH (list_size = 8) WHERE note > 1"),
     "expression": (3000, 8, clustered, "64MB", "", "(((e + e)::vector(8)) vector_l2_ops) WITH (list_size = 8)"),
-    "wide": (1500, 1900, clustered, "2MB", "", "({l2}) WITH (list_size = 8)"),
+    "wide": (1500, 1900, clustered, "2MB", "", "({l2}) WITH (list_size = 8, bits = 8)"),
     "unlogged": (3000, 8, clustered, "64MB", "UNLOGGED", "({l2}) WITH (list_size = 16)"),
     "default": (9000, 64, clustered, "1MB", "", "({l2}, note)"),
 }

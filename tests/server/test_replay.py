@@ -175,7 +175,7 @@ def run(rng: Random) -> Iterator[str]:
         yield f"DELETE FROM items WHERE {NEAREST} > 5.5 AND id % 5 > 0"
         yield "VACUUM (INDEX_CLEANUP ON) items"
         yield from inserts(rng, first + 700, first + 720)
-        yield "CREATE INDEX items_other ON items USING winnow (e vector_l2_ops, label) WITH (list_size = 16)"
+        yield "CREATE INDEX items_other ON items USING winnow (e vector_l2_ops, label) WITH (list_size = 16, bits = 4)"
         yield from inserts(rng, first + 720, first + 740)
         yield "DROP INDEX items_other"
         yield "REINDEX INDEX items_index"

@@ -187,6 +187,9 @@ quantize_query(WinnowQueryCode *q, const float *v, float low, float high)
 	winnow_kernels->code_dots((const uint8_t *) all, 0, &first, 1, q->planes,
 							  q->nwords, &total, &ones);
 
+	q->low = low;
+	q->inv_step = inv_step;
+	q->step = step;
 	q->dots_factor = 2 * step / root;
 	q->ones_factor = 2 * (double) low / root;
 	q->offset = -((double) low * q->dim + step * total) / root;
@@ -239,7 +242,7 @@ winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 	q->nwords = winnow_code_words(dim);
 	q->slack = 4 * (WINNOW_SUM_ERROR(dim) +
 					WINNOW_ROTATION_ERROR(winnow_rotation_block(dim)));
-	scratch = (float *) (q->planes + (size_t) 5 * q->nwords);
+	scratch = (float *) winnow_query_vector(q);
 
 	if (metric == WINNOW_METRIC_IP)
 	{
@@ -320,8 +323,8 @@ certain_cosine(double t, double align_error, double phi_low, double phi_high)
  * terms, k (r + g)^2.  For IP it moves the score by a few k |query| |x|.  The
  * factors are in slack.  TINY_LENGTH and FLT_MIN are for denormal numbers.
  */
-static double
-score_slack(const WinnowQueryCode *q, double r)
+double
+winnow_score_slack(const WinnowQueryCode *q, double r)
 {
 	double		size = q->centroid_norm + r + TINY_LENGTH;
 
@@ -376,7 +379,7 @@ estimate_row(const WinnowQueryCode *q, double epsilon, double r, double t,
 		score = r * r + g * g - 2 * r * a / t;
 		least = (r - g) * (r - g) + 2 * r * (g - most);
 	}
-	least -= score_slack(q, r);
+	least -= winnow_score_slack(q, r);
 	if (!inner && least < 0)
 		least = 0;
 	*estimate = to_float(score);

@@ -76,9 +76,22 @@ typedef struct WinnowQueryCode
 	double		rounding;		/* |error of that sum| at most */
 	double		rounding_spread;	/* and its standard deviation */
 	double		slack;			/* relative float error of a score */
+	float		low;			/* element i of what was quantised is about ... */
+	float		inv_step;		/* ... low + step * u[i]; inv_step is 1 / step, */
+	double		step;			/* or 0 where all u[i] are 0 */
 	uint64_t	planes[];		/* four bit planes and a row of ones, each
 								 * nwords; then dim floats of scratch */
 } WinnowQueryCode;
+
+/* What was quantised: dim floats */
+static inline const float *
+winnow_query_vector(const WinnowQueryCode *q)
+{
+	return (const float *) (q->planes + (size_t) 5 * q->nwords);
+}
+
+/* How far float rounding may put the score of a row with |x - c| = r above the true one */
+extern double winnow_score_slack(const WinnowQueryCode *q, double r);
 
 /* Bytes of a WinnowQueryCode for dim >= 1. */
 extern size_t winnow_query_bytes(int dim);
