@@ -171,26 +171,3 @@ winnow_refinement_read(Relation rel, const WinnowLayout *layout, BlockNumber hea
 	}
 	return true;
 }
-
-/*
- * Put better bounds in the place of those of a view's selected rows that are not
- * above the limit, and count them.  The query has been prepared for the node; record is room
- * for a record.  Returns false if a page is gone.
- */
-bool
-winnow_view_refine(Relation rel, const WinnowIndex *index, const WinnowView *view,
-				   const WinnowRefinementQuery *query, float epsilon, double limit,
-				   uint8 *record, float *lower, uint64 *refined)
-{
-	for (int i = 0; i < view->nselected; i++)
-	{
-		if (lower[i] > limit)
-			continue;
-		if (!winnow_refinement_read(rel, &index->leaf, view->block, view->refinement,
-									view->nrefinement, view->selected[i], view->asof, record))
-			return false;
-		lower[i] = winnow_refine(query, record, index->bits, epsilon, NULL);
-		(*refined)++;
-	}
-	return true;
-}

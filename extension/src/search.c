@@ -192,8 +192,36 @@ winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n)
 	}
 }
 
-/* Rerank, best first, whatever may be among the k best */
-static void
+/*
+ * Put a better bound in the place of that of a candidate of the list that was read
+ * last, by its refinement code.  It is so narrow that to be surer of it costs little.
+ * Returns false if a page is gone.
+ */
+static bool
+refine(WinnowSearch *search, Candidate *candidate)
+{
+	const WinnowLayout *layout = &search->index->leaf;
+	const WinnowView *view = search->groups[candidate->place / layout->capacity];
+
+	if (!search->prepared)
+		winnow_refinement_prepare(search->refined, search->code);
+	search->prepared = true;
+	if (!winnow_refinement_read(search->rel, layout, view->block, view->refinement,
+								view->nrefinement, candidate->place % layout->capacity,
+								view->asof, search->record))
+		return false;
+	candidate->lower = winnow_refine(search->refined, search->record, search->index->bits,
+									 Max(search->recall.epsilon, REFINED_EPSILON), NULL);
+	candidate->place = WINNOW_NO_PLACE;
+	search->counters->refined++;
+	return true;
+}
+
+/*
+ * Rerank, best first, whatever may be among the k best.  Returns false if a page is
+ * gone.
+ */
+static bool
 rerank_active(WinnowSearch *search)
 {
 	for (;;)
@@ -204,11 +232,28 @@ rerank_active(WinnowSearch *search)
 
 		while (n < WINNOW_ROWS_AT_ONCE && search->active.count > 0 &&
 			   search->active.items[0].lower <= limit)
-			next[n++] = candidates_pop(&search->active);
+		{
+			next[n] = candidates_pop(&search->active);
+			if (next[n].place == WINNOW_NO_PLACE || next[n].list != search->refinable)
+				n++;
+			else if (refine(search, &next[n]))
+				candidates_push(&search->active, next[n]);
+			else
+				return false;
+		}
 		if (n == 0)
-			break;
+			return true;
 		winnow_search_rerank(search, next, n);
 	}
+}
+
+/* Prepare the query for the node whose centroid has been read */
+static void
+prepare_query(WinnowSearch *search)
+{
+	winnow_query_prepare(search->code, search->index->metric, search->query, search->centroid,
+						 search->index->dims);
+	search->refinable = PG_UINT32_MAX;
 }
 
 /* The view is of a node's first group: remember where its centroid is */
@@ -248,8 +293,7 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		if (!winnow_centroid_read(search->rel, index, search->first_data, search->nfirst_data,
 								  view->asof, search->centroid))
 			return false;
-		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
-							 index->dims);
+		prepare_query(search);
 		if (search->recall.described == 0)
 			search->recall.root2 = winnow_kernels->inner_product(search->centroid,
 																 search->centroid,
@@ -313,6 +357,7 @@ winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
 	int			passed = 0;
 
 	search->ngroups = 0;
+	search->refinable = PG_UINT32_MAX;
 	for (BlockNumber block = list->block; BlockNumberIsValid(block);)
 	{
 		WinnowView *view;
@@ -360,28 +405,6 @@ winnow_search_count_list(WinnowSearch *search, int passed)
 }
 
 /*
- * Refinement codes, where there are some, have the last word on those rows of a
- * view that the 1-bit codes do not rule out.  Their bounds are so narrow that to be
- * surer of them costs little.  Returns false if a page is gone.
- */
-static bool
-refine_view(WinnowSearch *search, const WinnowView *view, double limit, bool *prepared)
-{
-	bool		any = false;
-
-	for (int i = 0; i < view->nselected && !any; i++)
-		any = search->lower[i] <= limit;
-	if (!any)
-		return true;
-	if (!*prepared)
-		winnow_refinement_prepare(search->refined, search->code);
-	*prepared = true;
-	return winnow_view_refine(search->rel, search->index, view, search->refined,
-							  Max(search->recall.epsilon, REFINED_EPSILON), limit,
-							  search->record, search->lower, &search->counters->refined);
-}
-
-/*
  * Estimate the rows that pass the filter of the list that has been read, for
  * which the query has been prepared; they become candidates.  Returns false if
  * a page is gone.
@@ -391,7 +414,6 @@ estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
 	uint32		list = (uint32) search->recall.probed.count;
-	bool		prepared = false;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -400,12 +422,12 @@ estimate_list(WinnowSearch *search)
 		if (!winnow_view_estimate(search->rel, search->index, view, search->code,
 								  search->recall.epsilon, search->estimate, search->lower, NULL))
 			return false;
-		if (search->refined != NULL && !refine_view(search, view, limit, &prepared))
-			return false;
 		search->counters->codes_estimated += view->nselected;
 		for (int i = 0; i < view->nselected; i++)
 		{
-			Candidate	candidate = {search->lower[i], list, view->ids[i]};
+			int			place = g * search->index->leaf.capacity + view->selected[i];
+			Candidate	candidate = {search->lower[i], list, view->ids[i],
+				search->refined != NULL ? Min(place, WINNOW_NO_PLACE) : WINNOW_NO_PLACE};
 
 			if (candidate.lower <= limit)
 				candidates_push(&search->active, candidate);
@@ -413,6 +435,8 @@ estimate_list(WinnowSearch *search)
 				candidates_add(&search->pool, candidate);
 		}
 	}
+	search->refinable = list;
+	search->prepared = false;
 	return true;
 }
 
@@ -435,8 +459,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		if (!winnow_centroid_read(search->rel, index, first->data, first->ndata, first->asof,
 								  search->centroid))
 			return false;
-		winnow_query_prepare(search->code, index->metric, search->query, search->centroid,
-							 index->dims);
+		prepare_query(search);
 		shift = (float) search->code->centroid_score - list->centroid_score;
 		/* it was queued with an estimate */
 		list->centroid_score += shift;
@@ -537,8 +560,8 @@ search_to_goal(WinnowSearch *search)
 	search->counters->rounds++;
 	WINNOW_WAIT_POINT("scan-round");
 	all = winnow_all_pays(search) && winnow_search_all(search);
-	if (!all)
-		rerank_active(search);
+	if (!all && !rerank_active(search))
+		winnow_search_start_again(search);
 	while (!all && !winnow_queue_empty(&search->queue) && !reached(search))
 	{
 		WinnowQueueItem node = *winnow_queue_pop(&search->queue);
@@ -552,7 +575,8 @@ search_to_goal(WinnowSearch *search)
 		else
 		{
 			WINNOW_WAIT_POINT("scan-estimated");
-			rerank_active(search);
+			if (!rerank_active(search))
+				winnow_search_start_again(search);
 		}
 		if (search->nprobed >= search->next_look)
 		{
@@ -591,6 +615,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;
 	search->code = palloc(winnow_query_bytes(index->dims));
+	search->refinable = PG_UINT32_MAX;
 	if (index->bits > 1)
 	{
 		search->refined = palloc(winnow_refinement_query_bytes(index->dims));

@@ -141,7 +141,7 @@ gather(WinnowSearch *search, Size most)
 			const WinnowView *view = search->groups[g];
 
 			for (int j = 0; j < view->nselected; j++)
-				candidates_add(&search->pool, (Candidate){-INFINITY, 0, view->ids[j]});
+				candidates_add(&search->pool, (Candidate){-INFINITY, 0, view->ids[j], WINNOW_NO_PLACE});
 		}
 	}
 	return GATHERED_ALL;

@@ -14,8 +14,12 @@ typedef struct Candidate
 {
 	float		lower;			/* lower bound of its score */
 	uint32		list;			/* among recall.probed, that it was in; if those are kept */
-	uint64		id;
+	uint64 id : 48;
+	uint64 place : 16; /* in the list, if its refinement code is not read yet */
 } Candidate;
+
+/* There is no refinement code, or it has been read, or it is too far away */
+#define WINNOW_NO_PLACE	PG_UINT16_MAX
 
 #define candidate_before(a, b) ((a)->lower < (b)->lower)
 WINNOW_HEAP(candidates, Candidate, candidate_before)
@@ -77,7 +81,9 @@ struct WinnowSearch
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;
 	WinnowRefinementQuery *refined; /* the same in more bits; NULL: the index has one */
-	uint8	   *record;
+	uint8	   *record;			/* a refinement code */
+	uint32		refinable;		/* the list that "groups" and "code" are of; PG_UINT32_MAX: none */
+	bool		prepared;		/* "refined" is for that list */
 	float	   *centroid;
 	float	   *estimate;
 	float	   *lower;

@@ -522,9 +522,6 @@ extern void winnow_refinement_add(Relation rel, WinnowRoom *room, const uint8 *r
 extern bool winnow_refinement_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
 								   const BlockNumber *blocks, int nblocks, int slot,
 								   XLogRecPtr asof, uint8 *record);
-extern bool winnow_view_refine(Relation rel, const WinnowIndex *index, const WinnowView *view,
-							   const WinnowRefinementQuery *query, float epsilon, double limit,
-							   uint8 *record, float *lower, uint64 *refined);
 
 /* free.c: pages that nothing refers to */
 extern Buffer winnow_allocate(Relation rel);

@@ -69,7 +69,7 @@ def content(cluster: Cluster, connection: Connection, index: str) -> Counter[byt
         elif kind == HEAD:
             level = number(page, CONTENTS + LEVEL, 2)
             data = CONTENTS + DATA
-            refined = data + 4 * most_data_pages(*record)
+            refined = data + 4 * most_data_pages(int(str(record[0])), int(str(record[1])))
             page[refined : refined + 4 * number(page, CONTENTS + NREFINEMENT, 2)] = b""
             page[CONTENTS + FIRST : data + 4 * number(page, CONTENTS + NDATA, 2)] = b""
             if level > 0:

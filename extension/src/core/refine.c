@@ -3,11 +3,13 @@
  *		More bits per dimension: refinement codes, and narrower bounds from them.
  *
  * Notation as in quantize.c, but with the residual as it is: z = x - c of length
- * r, and z = s y + e with e the rest, of length h.  As s makes e orthogonal to y,
+ * r, and z = s y + e with e the rest, of length h.  The scale s = r^2 / <z, y> makes e
+ * orthogonal to z, not to y:  over random rotations y has no preferred direction beside
+ * z, so that this, as a / t of a 1-bit code, makes s <y, v> an estimate of <z, v>
+ * without bias.  (s = <z, y> / |y|^2 would leave less of z, but is too small for rows
+ * that lie the query's way, which are those that matter.)
  *
  *		<z, v> = s <y, v> + <e, v>
- *
- * Over random rotations e has no preferred direction beside y, so that
  *
  *		<e, v> has mean 0 and is about h g / sqrt(D - 1), and h g at most.
  *
@@ -164,7 +166,7 @@ winnow_refinement_encode(const float *x, const float *centroid, int dim, int bit
 			{
 				best = zy * zy / yy;
 				best_of = steps[i];
-				head[1] = (float) (zy / yy);
+				head[1] = (float) (squares / zy);
 			}
 		}
 		head[0] = (float) r;

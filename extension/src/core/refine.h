@@ -12,7 +12,7 @@
  * and what is left beside scale * y is measured, not estimated.  The record is
  *
  *		float norm			r = |x - c|
- *		float scale			such that scale * y is as near to x - c as can be
+ *		float scale			r^2 / <x - c, y>
  *		float rest			|x - c - scale * y|, or a little more
  *		uint64 planes[]		B times ceil(D / 64) words: bit p of each u, lowest
  *							p first; padding bits zero

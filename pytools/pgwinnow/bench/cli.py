@@ -98,6 +98,9 @@ def run_command(
         ),
     ] = None,
     winnow: Annotated[bool, typer.Option(help="Measure winnow.")] = True,
+    bits: Annotated[
+        int, typer.Option(min=1, max=8, help="Bits per dimension of winnow's index; more than 1: refinement codes.")
+    ] = 1,
     reuse: Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")] = False,
     rebuild: Annotated[
         list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
@@ -184,7 +187,7 @@ def run_command(
         return
     libraries = [LIBRARIES[name](options.metric) for name in names if name in LIBRARIES]
     sides: list[Side] = [
-        *([Winnow(options.metric, recall)] if winnow else []),
+        *([Winnow(options.metric, recall, bits)] if winnow else []),
         *(SERVER_RIVALS[name](options.metric, recall) for name in names if name in SERVER_RIVALS),
     ]
     if not sides:

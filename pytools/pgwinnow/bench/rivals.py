@@ -114,6 +114,10 @@ class Winnow(Side):
     schema = "public"
     library = "$libdir/winnow"
 
+    def __init__(self, metric: Metric, recall: float, bits: int = 1) -> None:
+        super().__init__(metric, recall)
+        self.bits = bits
+
     def create_extension(self, connection: psycopg.Connection) -> None:
         """Create extension winnow in schema public."""
         connection.execute("CREATE EXTENSION IF NOT EXISTS winnow SCHEMA public")
@@ -121,7 +125,9 @@ class Winnow(Side):
     def indexes(self, dataset: Dataset) -> list[Index]:
         """One index over the vector and every filter column."""
         columns = ", ".join([f"embedding {self.opclass}", *dataset.roles.indexed])
-        return [Index("winnow_index", f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns})")]
+        parameters = "" if self.bits == 1 else f" WITH (bits = {self.bits})"
+        statement = f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns}){parameters}"
+        return [Index("winnow_index", statement)]
 
     def efforts(self) -> list[Effort]:
         """The recall that is asked for, and no other knob."""
