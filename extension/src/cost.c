@@ -43,11 +43,17 @@
 #define WANTED_FACTOR	1.1
 #define RECALL_BASE		0.05
 
-/* Rows of the table fetched for k rows: 13 k^0.77 (384 / dimensions)^0.7 */
+/*
+ * Rows that 1-bit codes do not rule out, for k rows: 13 k^0.77 (384 / dimensions)^0.3.
+ * They are fetched from the table; with refinement codes of b bits, only k of
+ * them and a share of the others, about 1.9 / 1.74^b.
+ */
 #define RERANK_FACTOR				13.0
 #define RERANK_EXPONENT				0.77
 #define RERANK_DIMENSIONS			384.0
-#define RERANK_DIMENSIONS_EXPONENT	0.7
+#define RERANK_DIMENSIONS_EXPONENT	0.3
+#define REFINED_FACTOR				1.9
+#define REFINED_BASE				1.74
 
 /*
  * Relative to cpu_operator_cost: testing one row's columns, estimating a code
@@ -74,9 +80,6 @@
 
 /* What the index saves of that, since it needs no expression nor a sort */
 #define RERANK_SAVING				50.0
-
-/* Rows larger than this have their vectors out of line (TOAST_TUPLE_THRESHOLD) */
-#define INLINE_BYTES	2000
 
 /* Does a key ask for rows without a vector?  They are not in the index. */
 static bool
@@ -188,20 +191,76 @@ rerank_cost(PlannerInfo *root, IndexPath *path, double reranked)
 		pages_cost(rel->reltablespace, pages, rel->pages);
 }
 
+/* How the index was built; one that does not exist, as it would be by default */
+static void
+index_shape(IndexOptInfo *index, int dims, int *list_size, int *bits)
+{
+	Relation	rel;
+
+	if (index->hypothetical)
+	{
+		*list_size = WINNOW_DEFAULT_LIST_SIZE;
+		*bits = winnow_default_bits(dims);
+		return;
+	}
+	/* the planner has locked it */
+	rel = index_open(index->indexoid, NoLock);
+	winnow_index_shape(rel, list_size, bits);
+	index_close(rel, NoLock);
+}
+
+/*
+ * What it costs to find out which of so many rows, that match and are read, are
+ * the best: refinement codes, if there are any, then rows of the table.
+ */
+static Cost
+choice_cost(PlannerInfo *root, IndexPath *path, int dims, int bits, double matching,
+			double wanted)
+{
+	double		close = RERANK_FACTOR * pow(wanted, RERANK_EXPONENT) *
+		pow(RERANK_DIMENSIONS / dims, RERANK_DIMENSIONS_EXPONENT);
+	double		pages = 0;
+	double		reranked;
+
+	if (wanted > matching * WINNOW_ALL_SHARE)
+		return rerank_cost(root, path, matching);
+	close = winnow_recall >= 1 ? matching : Max(Min(close, matching), wanted);
+	reranked = close;
+	if (bits > 1)
+	{
+		reranked = wanted + (close - wanted) * Min(1, REFINED_FACTOR / pow(REFINED_BASE, bits));
+		pages = close;
+	}
+	return rerank_cost(root, path, reranked) +
+		pages_cost(path->indexinfo->reltablespace, Min(pages, path->indexinfo->pages),
+				   path->indexinfo->pages) +
+		pages * cpu_operator_cost * (ESTIMATE_COST + bits * ESTIMATE_DIMENSION_COST * dims);
+}
+
 /* What a search costs that is to find so many of the rows that match */
 static Cost
 search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, double wanted)
 {
 	int			dims = index_dims(path);
-	double		per_node = WINNOW_DEFAULT_LIST_SIZE * WINNOW_NODE_FILL;
+	int			list_size;
+	int			bits;
 	double		share = wanted / matching;
-	double		nodes = Max(rows / per_node, 1);
-	double		read = nodes_read(nodes, wanted, share);
-	double		all = nodes;
-	double		pages = read;
-	double		tested = rows * read / nodes;
-	double		estimated = matching * read / nodes;
-	double		reranked;
+	double		per_node;
+	double		nodes;
+	double		read;
+	double		all;
+	double		pages;
+	double		tested;
+	double		estimated;
+
+	index_shape(path->indexinfo, dims, &list_size, &bits);
+	per_node = list_size * WINNOW_NODE_FILL;
+	nodes = Max(rows / per_node, 1);
+	read = nodes_read(nodes, wanted, share);
+	all = nodes;
+	pages = read;
+	tested = rows * read / nodes;
+	estimated = matching * read / nodes;
 
 	/* what is above the lists */
 	while (nodes > 1)
@@ -217,14 +276,8 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double matching, do
 	if (share > WINNOW_ALL_SHARE)
 		estimated = 0;
 
-	reranked = RERANK_FACTOR * pow(wanted, RERANK_EXPONENT) *
-		pow(RERANK_DIMENSIONS / dims, RERANK_DIMENSIONS_EXPONENT);
-	reranked = Max(reranked, wanted);
-	if (winnow_recall >= 1 || reranked > matching || share > WINNOW_ALL_SHARE)
-		reranked = matching;
-
 	return pages_cost(path->indexinfo->reltablespace, pages, all) +
-		rerank_cost(root, path, reranked) +
+		choice_cost(root, path, dims, bits, matching, wanted) +
 		cpu_operator_cost * (tested * TEST_COST +
 							 estimated * (ESTIMATE_COST + ESTIMATE_DIMENSION_COST * dims));
 }
@@ -335,7 +388,7 @@ winnow_distance_support(PG_FUNCTION_ARGS)
 		if (!IsA(argument, Var) || dims < 1)
 			continue;
 		cost += DISTANCE_DIMENSION_COST * dims;
-		if (dims * sizeof(float) > INLINE_BYTES && !always_inline(request->root, argument))
+		if (dims * sizeof(float) > WINNOW_INLINE_BYTES && !always_inline(request->root, argument))
 			cost += DETOAST_COST + DETOAST_DIMENSION_COST * dims;
 	}
 	request->startup = 0;

@@ -58,7 +58,9 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->dims = vector_dims(rel, schema->vector_attno);
 	meta->metric = vector_metric(rel, schema->vector_attno);
 	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
-	meta->bits = options ? options->bits : WINNOW_DEFAULT_BITS;
+	meta->bits = options && options->bits != WINNOW_CHOSEN_BITS ?
+		options->bits :
+		winnow_default_bits(meta->dims);
 	meta->nattrs = schema->nattrs;
 	meta->seed = WINNOW_DEFAULT_SEED;
 	winnow_calibration_default(meta);
@@ -88,7 +90,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
 		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
 		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
-		meta->bits < WINNOW_DEFAULT_BITS || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
+		meta->bits < 1 || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
 		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 	for (int i = 0; i < WINNOW_RECALL_TARGETS; i++)
@@ -152,25 +154,38 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	return index;
 }
 
-/*
- * The description of an existing index, as a copy in the given context: an
- * invalidation may free what relcache keeps at any time.
- */
-WinnowIndex *
-winnow_index_open(Relation rel, MemoryContext context)
+/* What relcache keeps of an index, which an invalidation may free at any time */
+static const WinnowIndex *
+cached_index(Relation rel)
 {
-	WinnowIndex *index;
-	Size		bytes;
-
 	if (rel->rd_amcache == NULL)
 	{
 		WinnowMeta	meta = winnow_read_meta(rel, NULL);
 
 		rel->rd_amcache = winnow_index_create(rel, &meta, rel->rd_indexcxt);
 	}
-	bytes = index_bytes(((WinnowIndex *) rel->rd_amcache)->dims);
-	index = MemoryContextAlloc(context, bytes);
-	memcpy(index, rel->rd_amcache, bytes);
+	return rel->rd_amcache;
+}
+
+/* How an existing index was built */
+void
+winnow_index_shape(Relation rel, int *list_size, int *bits)
+{
+	const WinnowIndex *index = cached_index(rel);
+
+	*list_size = index->list_size;
+	*bits = index->bits;
+}
+
+/* The description of an existing index, as a copy in the given context */
+WinnowIndex *
+winnow_index_open(Relation rel, MemoryContext context)
+{
+	const WinnowIndex *cached = cached_index(rel);
+	Size		bytes = index_bytes(cached->dims);
+	WinnowIndex *index = MemoryContextAlloc(context, bytes);
+
+	memcpy(index, cached, bytes);
 	index->rotation = index_rotation(index);
 	return index;
 }

@@ -51,8 +51,8 @@ winnow_options_init(void)
 					  WINNOW_DEFAULT_LIST_SIZE, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
 					  AccessExclusiveLock);
 	add_int_reloption(option_kind, "bits",
-					  "Bits per dimension that the index keeps of a vector; with more than one it reads fewer rows of the table",
-					  WINNOW_DEFAULT_BITS, WINNOW_DEFAULT_BITS, WINNOW_MAX_REFINEMENT_BITS,
+					  "Bits per dimension that the index keeps of a vector; 0: as many as pay",
+					  WINNOW_CHOSEN_BITS, WINNOW_CHOSEN_BITS, WINNOW_MAX_REFINEMENT_BITS,
 					  AccessExclusiveLock);
 }
 

@@ -65,7 +65,21 @@ typedef struct WinnowPageOpaque
 #define WINNOW_MIN_LIST_SIZE		8
 #define WINNOW_MAX_LIST_SIZE		4096
 
-#define WINNOW_DEFAULT_BITS			1	/* no refinement codes */
+#define WINNOW_CHOSEN_BITS			0	/* by winnow_default_bits */
+
+/* A row that is larger has its vector out of line (TOAST_TUPLE_THRESHOLD) */
+#define WINNOW_INLINE_BYTES			2000
+
+/*
+ * To fetch a vector that is stored out of line takes so long that refinement codes,
+ * which keep most rows from being fetched, pay where the index is in memory
+ * already (DESIGN.md, section 4).
+ */
+static inline int
+winnow_default_bits(int dims)
+{
+	return dims * (int) sizeof(float) > WINNOW_INLINE_BYTES ? 4 : 1;
+}
 
 /* How full nodes are, on average, when they have just been built */
 #define WINNOW_NODE_FILL			0.57
@@ -77,7 +91,8 @@ typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
 	int			list_size;		/* rows a node holds before it splits */
-	int			bits;			/* per dimension; more than 1: refinement codes */
+	int			bits;			/* per dimension; more than 1: refinement codes; 0: as
+								 * many as pay */
 } WinnowOptions;
 
 /* Recall targets that the meta page keeps a tolerance for */
@@ -329,6 +344,7 @@ extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
 extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,
 										MemoryContext context);
 extern WinnowIndex *winnow_index_open(Relation rel, MemoryContext context);
+extern void winnow_index_shape(Relation rel, int *list_size, int *bits);
 extern void winnow_meta_fill(Relation rel, WinnowMeta *meta);
 extern Relation winnow_index_relation(Oid oid, LOCKMODE lockmode);
 extern bool winnow_index_vector(const WinnowIndex *index, Datum value, float *out);

@@ -179,18 +179,26 @@ def test_settings(connection: psycopg.Connection[Any]) -> None:
 def test_storage_parameters(connection: psycopg.Connection[Any]) -> None:
     source = (ROOT / "extension" / "src" / "options.c").read_text()
     parameters = re.findall(r'add_\w+_reloption\(\s*\w+,\s*"(\w+)"', source)
-    assert parameters == [name for name in SETTINGS if not name.startswith("winnow.")] == ["list_size"]
+    assert parameters == [name for name in SETTINGS if not name.startswith("winnow.")] == ["list_size", "bits"]
 
-    default, limits = SETTINGS["list_size"]
-    least, most = (int(limit) for limit in limits.split(" to "))
-    connection.execute("CREATE TABLE items (embedding vector(3))")
-    for value in (least, most):
-        connection.execute(f"CREATE INDEX ON items USING winnow (embedding) WITH (list_size = {value})")
-    for value in (least - 1, most + 1):
-        with pytest.raises(psycopg.errors.InvalidParameterValue), connection.transaction():
-            connection.execute(f"CREATE INDEX ON items USING winnow (embedding) WITH (list_size = {value})")
+    connection.execute("CREATE TABLE items (embedding vector(3)); CREATE TABLE wide (embedding vector(501))")
+    for parameter in parameters:
+        least, most = (int(limit) for limit in SETTINGS[parameter][1].split(" to "))
+        for value in (least, most):
+            connection.execute(f"CREATE INDEX ON items USING winnow (embedding) WITH ({parameter} = {value})")
+        for value in (least - 1, most + 1):
+            with pytest.raises(psycopg.errors.InvalidParameterValue), connection.transaction():
+                connection.execute(f"CREATE INDEX ON items USING winnow (embedding) WITH ({parameter} = {value})")
     connection.execute("CREATE INDEX plain ON items USING winnow (embedding)")
-    assert connection.execute("SELECT list_size FROM winnow_index_info('plain')").fetchone() == (int(default),)
+    connection.execute("CREATE INDEX wide_index ON wide USING winnow (embedding)")
+    found = connection.execute("SELECT list_size FROM winnow_index_info('plain')").fetchone()
+    assert found == (int(SETTINGS["list_size"][0]),)
+    bits = [
+        connection.execute("SELECT bits FROM winnow_index_info(%s)", [name]).fetchone()
+        for name in ("plain", "wide_index")
+    ]
+    assert bits == [(1,), (4,)]
+    assert SETTINGS["bits"][0] == "0, which is 1 up to 500 dimensions and 4 beyond"
 
 
 def test_distances(connection: psycopg.Connection[Any]) -> None:

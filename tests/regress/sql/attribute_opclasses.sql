@@ -143,10 +143,12 @@ FROM (VALUES ('i4 = ANY (''{}'')'), ('i4 = ANY (''{NULL}'')'), ('i4 < ANY (''{-1
 		('i4 = ANY (NULL::integer[])')) v(condition), check_condition(condition) c;
 
 -- All of these are conditions of the index
+SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT id FROM attributes
 WHERE i2 > 5 AND i4 < 5000000000 AND num >= 1 AND atz > date '2024-03-05' AND label_c LIKE 'label%' AND label = 'label 3'
 	AND feeling > 'sad' AND day <> '2024-01-10' AND numbers && '{1,2}' AND tags @> '{t1}' AND dom IS NOT NULL
 ORDER BY embedding <-> '[7,7]' LIMIT 5;
+RESET enable_seqscan;
 
 -- Values of an enum that come after the index
 ALTER TYPE mood ADD VALUE 'gloomy' BEFORE 'sad';
