@@ -97,7 +97,7 @@ walk_group(InfoWalk *walk, int level, int g)
 	winnow_group_note(layout, state->heads.blocks[g], group, walk->seen, walk->nblocks);
 	for (int slot = 0; slot < group->nrows; slot++)
 	{
-		if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+		if (!winnow_is_live(layout, state->heads.pages[0].data, page, slot))
 			continue;
 		nlive++;
 		winnow_row_image(layout, page, slot, state->image);

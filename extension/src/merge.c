@@ -210,7 +210,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		{
 			WinnowChildStats below = {1, 0};
 
-			if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+			if (!winnow_is_live(layout, BufferGetPage(first), page, slot))
 				continue;
 			winnow_row_image(layout, page, slot, row);
 			if (level == 0)

@@ -393,6 +393,8 @@ winnow_view_alloc(const WinnowIndex *index)
 	view->data = palloc(sizeof(BlockNumber) *
 						Max(index->leaf.max_data, index->inner.max_data));
 	view->refinement = palloc(sizeof(BlockNumber) * Max(index->leaf.max_refinement, 1));
+	view->map = palloc(sizeof(uint64) * Max(winnow_map_words(&index->leaf),
+											winnow_map_words(&index->inner)));
 	view->selected = palloc(sizeof(uint16) * capacity);
 	view->ids = palloc(sizeof(uint64) * capacity);
 	view->stats = palloc(sizeof(WinnowChildStats) * capacity);
@@ -404,6 +406,7 @@ winnow_view_free(WinnowView *view)
 {
 	pfree(view->data);
 	pfree(view->refinement);
+	pfree(view->map);
 	pfree(view->selected);
 	pfree(view->ids);
 	pfree(view->stats);
@@ -485,6 +488,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	Page		page;
 	WinnowGroup *group;
 	const WinnowLayout *layout;
+	const uint64 *removed;
 	int			nwords;
 	uint64		mask[WINNOW_MASK_MAX];
 
@@ -510,12 +514,23 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	memcpy(view->refinement, winnow_refinement_blocks(layout, group),
 		   sizeof(BlockNumber) * group->nrefinement);
 
-	memcpy(mask, winnow_live_bits(layout, page), sizeof(uint64) * nwords);
-	if (group->nrows % 64 != 0)
-		mask[nwords - 1] &= (UINT64CONST(1) << (group->nrows % 64)) - 1;
+	if (group->number == 0)
+	{
+		memcpy(view->map, winnow_removed_map(layout, page),
+			   sizeof(uint64) * winnow_map_words(layout));
+		view->chain.removed = view->map;
+	}
+	removed = winnow_is_mapped(layout, group) ?
+		view->chain.removed + group->number * layout->group_words :
+		winnow_removed_map(layout, page);
 	view->nlive = 0;
 	for (int w = 0; w < nwords; w++)
+	{
+		mask[w] = ~removed[w];
+		if (w == nwords - 1 && group->nrows % 64 != 0)
+			mask[w] &= (UINT64CONST(1) << (group->nrows % 64)) - 1;
 		view->nlive += pg_popcount64(mask[w]);
+	}
 	if (filter != NULL)
 	{
 		WinnowColumns columns = {page, layout->page_offset + layout->schema_column, group->nrows};
@@ -585,7 +600,7 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 }
 
 /*
- * The squared distances of a head page's live rows to the node's centroid, as
+ * The squared distances of a head page's rows to the node's centroid, as
  * encoded; infinite where the vector is not known.  The page cannot be out of
  * date.
  */
@@ -594,7 +609,6 @@ winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, float *nor
 {
 	const WinnowGroup *group = WinnowPageGetGroup(page);
 	const WinnowLayout *layout = winnow_layout(index, group->level);
-	const uint64 *live = winnow_live_bits(layout, page);
 	int			slot = 0;
 
 	while (slot < group->nrows)
@@ -611,13 +625,12 @@ winnow_group_norms(Relation rel, const WinnowIndex *index, Page page, float *nor
 		buffer = winnow_read_page(rel, group->data[data], WINNOW_PAGE_DATA, BUFFER_LOCK_SHARE);
 		code = PageGetContents(BufferGetPage(buffer)) + base;
 		for (; slot <= last; slot++, code += index->code_bytes)
-			if (winnow_bit_get(live, slot))
-			{
-				float		norm;
+		{
+			float		norm;
 
-				memcpy(&norm, code, sizeof(norm));
-				norm2[slot] = norm * norm;
-			}
+			memcpy(&norm, code, sizeof(norm));
+			norm2[slot] = norm * norm;
+		}
 		UnlockReleaseBuffer(buffer);
 	}
 }

@@ -14,6 +14,9 @@
 #include "port/pg_bitutils.h"
 #include "storage/smgr.h"
 
+/* Groups whose removed bits are on their node's first head page, at most */
+#define MAPPED_GROUPS 16
+
 /* Times that a reader finds pages gone before the index is taken to be damaged */
 #define MAX_RESTARTS 1000
 
@@ -147,7 +150,7 @@ most_data_pages(const WinnowLayout *layout)
 
 /* Where the parts of a head page are; returns where they end */
 static int
-place_columns(WinnowLayout *layout)
+place_columns(WinnowLayout *layout, int list_size)
 {
 	int			offset = MAXALIGN(SizeOfPageHeaderData);
 
@@ -155,8 +158,11 @@ place_columns(WinnowLayout *layout)
 	layout->max_refinement = winnow_refinement_count(layout, layout->capacity);
 	offset += MAXALIGN(offsetof(WinnowGroup, data) +
 					   sizeof(BlockNumber) * (layout->max_data + layout->max_refinement));
-	layout->live_offset = offset;
-	offset += sizeof(uint64) * WINNOW_MASK_WORDS(layout->capacity);
+	layout->group_words = WINNOW_MASK_WORDS(layout->capacity);
+	layout->mapped_groups = Min(MAPPED_GROUPS,
+								1 + (list_size + layout->capacity - 1) / layout->capacity);
+	layout->removed_offset = offset;
+	offset += sizeof(uint64) * winnow_map_words(layout);
 	layout->id_offset = offset;
 	offset += layout->id_width * layout->capacity;
 	for (int i = 0; i < layout->ncolumns; i++)
@@ -199,7 +205,7 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
 
 	layout->capacity = Min(list_size, WINNOW_PAGE_USABLE / (layout->id_width + layout->image_bytes));
-	while (place_columns(layout) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
+	while (place_columns(layout, list_size) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
 		layout->capacity--;
 	Assert(layout->capacity > 0);
 }
@@ -288,7 +294,10 @@ winnow_code_store(const WinnowIndex *index, Page page, int offset, const uint8 *
 	winnow_data_set_end(page, offset + index->code_bytes);
 }
 
-/* Put a row into a slot of a head page, and make it live */
+/*
+ * Put a row into a slot of a head page.  One that has not been used before is
+ * live with that; of another the removed bit is the caller's to clear.
+ */
 void
 winnow_row_store(const WinnowLayout *layout, Page page, int slot, uint64 id,
 				 const uint8 *image)
@@ -311,21 +320,30 @@ winnow_row_store(const WinnowLayout *layout, Page page, int slot, uint64 id,
 		memcpy(to, &child, sizeof(child));
 	}
 	winnow_row_set_image(layout, page, slot, image);
-	winnow_bit_set(winnow_live_bits(layout, page), slot);
 	if (group->nrows <= slot)
 		group->nrows = slot + 1;
 }
 
-/* The live rows of a head page */
+/* Of the first nrows slots of a group, those that have lost their rows */
 int
-winnow_count_live(const WinnowLayout *layout, Page page)
+winnow_count_removed(const uint64 *removed, int nrows)
 {
-	int			nrows = WinnowPageGetGroup(page)->nrows;
 	int			count = 0;
 
-	for (int w = 0; w < WINNOW_MASK_WORDS(nrows); w++)
-		count += pg_popcount64(winnow_live_bits(layout, page)[w]);
+	for (int w = 0; w < nrows / 64; w++)
+		count += pg_popcount64(removed[w]);
+	if (nrows % 64 != 0)
+		count += pg_popcount64(removed[nrows / 64] & ((UINT64CONST(1) << (nrows % 64)) - 1));
 	return count;
+}
+
+/* The live rows of a head page */
+int
+winnow_count_live(const WinnowLayout *layout, Page first, Page page)
+{
+	int			nrows = WinnowPageGetGroup(page)->nrows;
+
+	return nrows - winnow_count_removed(winnow_removed_bits(layout, first, page), nrows);
 }
 
 /* Gather the column values of a row, and scatter them */

@@ -265,6 +265,7 @@ find_added(Regroup *state, int list, WinnowRows *added)
 	const WinnowLayout *layout = &state->index->leaf;
 	const WinnowHeads *copy = &state->copies[list];
 	BlockNumber block = state->lists[list].block;
+	Buffer		first = InvalidBuffer;
 	uint8	   *image = palloc(Max(layout->image_bytes, 1));
 	bool		few = true;
 
@@ -273,14 +274,14 @@ find_added(Regroup *state, int list, WinnowRows *added)
 		Buffer		buffer = winnow_read_head(state->index, state->rel, block, 0,
 											  BUFFER_LOCK_SHARE);
 		Page		page = BufferGetPage(buffer);
-		const uint64 *before = g < copy->ngroups ?
-								   winnow_live_bits(layout, copy->pages[g].data) :
-								   NULL;
 
+		if (g == 0)
+			first = buffer;
 		for (int slot = 0; few && slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
-			if (!winnow_bit_get(winnow_live_bits(layout, page), slot) ||
-				(before && winnow_bit_get(before, slot)))
+			if (!winnow_is_live(layout, BufferGetPage(first), page, slot) ||
+				(g < copy->ngroups &&
+				 winnow_is_live(layout, copy->pages[0].data, copy->pages[g].data, slot)))
 				continue;
 			few = added->count < MOST_ADDED;
 			if (!few)
@@ -289,8 +290,10 @@ find_added(Regroup *state, int list, WinnowRows *added)
 			winnow_rows_add(state->index, 0, added, winnow_row_id(layout, page, slot), image);
 		}
 		block = WinnowPageGetGroup(page)->next;
-		UnlockReleaseBuffer(buffer);
+		if (buffer != first)
+			UnlockReleaseBuffer(buffer);
 	}
+	UnlockReleaseBuffer(first);
 	return few;
 }
 
@@ -387,7 +390,7 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 			BlockNumber block = (BlockNumber) winnow_row_id(layout, page, slot);
 			int			place = chosen_place(state, block);
 
-			if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+			if (!winnow_is_live(layout, copy.pages[0].data, page, slot))
 				continue;
 			if (place < 0)
 				return NULL;

@@ -119,7 +119,7 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 				float	   *vector = rows->vectors + (Size) rows->count * index->dims;
 				bool		known = true;
 
-				if (!winnow_bit_get(winnow_live_bits(layout, page), slot))
+				if (!winnow_is_live(layout, copies[n].pages[0].data, page, slot))
 					continue;
 				if (level > 0)
 					winnow_node_centroid(rel, index, (BlockNumber) id, level - 1, vector, NULL);
@@ -324,6 +324,7 @@ switch_children(Attempt *attempt)
 	Buffer		data = InvalidBuffer;
 	WinnowRoom	room;
 	GenericXLogState *xlog;
+	Page		first;
 	int			offset = 0;
 
 	Assert(attempt->nnew <= 1 || wanted->nold == 1);
@@ -347,7 +348,7 @@ switch_children(Attempt *attempt)
 	 * the readers that hold it, as this backend did.
 	 */
 	xlog = GenericXLogStart(wanted->rel);
-	GenericXLogRegisterBuffer(xlog, attempt->parent, 0);
+	first = GenericXLogRegisterBuffer(xlog, attempt->parent, 0);
 	for (int n = 0; n < wanted->nold; n++)
 	{
 		Page		page = GenericXLogRegisterBuffer(xlog, attempt->groups[n], 0);
@@ -359,7 +360,7 @@ switch_children(Attempt *attempt)
 			winnow_code_store(index, GenericXLogRegisterBuffer(xlog, data, 0), offset, codes[n]);
 		}
 		else
-			winnow_bit_clear(winnow_live_bits(&index->inner, page), wanted->steps[n].slot);
+			winnow_bit_set(winnow_removed_bits(&index->inner, first, page), wanted->steps[n].slot);
 	}
 	if (grows)
 		winnow_room_fill_row(xlog, &room, attempt->nodes[1]->block, attempt->nodes[1]->image);

@@ -21,7 +21,7 @@ winnow_step_holds(const WinnowIndex *index, const WinnowStep *step, Buffer first
 	Page		page = BufferGetPage(group);
 
 	return (WinnowPageGetGroup(BufferGetPage(first))->flags & WINNOW_RETIRED) == 0 &&
-		winnow_bit_get(winnow_live_bits(&index->inner, page), step->slot) &&
+		winnow_is_live(&index->inner, BufferGetPage(first), page, step->slot) &&
 		winnow_row_id(&index->inner, page, step->slot) == step->child;
 }
 
@@ -55,23 +55,19 @@ winnow_step_unlock(Buffer first, Buffer group)
 
 /* First slot of a head page that no live row has, or -1 */
 static int
-free_slot(const WinnowLayout *layout, Page page)
+free_slot(const WinnowLayout *layout, Page first, Page page)
 {
 	WinnowGroup *group = WinnowPageGetGroup(page);
-	const uint64 *live = winnow_live_bits(layout, page);
+	const uint64 *removed = winnow_removed_bits(layout, first, page);
 
 	for (int slot = 0; slot < group->nrows; slot += 64)
-	{
-		uint64		dead = ~live[slot / 64];
-
-		if (dead != 0)
+		if (removed[slot / 64] != 0)
 		{
-			slot += pg_rightmost_one_pos64(dead);
+			slot += pg_rightmost_one_pos64(removed[slot / 64]);
 			if (slot < group->nrows)
 				return slot;
 			break;
 		}
-	}
 	return group->nrows < layout->capacity ? group->nrows : -1;
 }
 
@@ -133,10 +129,11 @@ winnow_room_find(Relation rel, const WinnowIndex *index, Buffer first, Buffer he
 		page = BufferGetPage(buffer);
 		group = WinnowPageGetGroup(page);
 		winnow_chain_follow(rel, &chain, BufferGetBlockNumber(buffer), page);
-		room->nlive += winnow_count_live(layout, page);
+		room->nlive += winnow_count_live(layout, BufferGetPage(first), page);
 		if (room->group == InvalidBuffer)
 		{
-			room->slot = free_slot(layout, page);
+			room->slot = free_slot(layout, BufferGetPage(first), page);
+			room->reused = room->slot < group->nrows;
 			if (room->slot >= 0)
 				room->group = buffer;
 		}
@@ -189,9 +186,12 @@ void
 winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
 					 const uint8 *image)
 {
+	Page		first = room->reused ? GenericXLogRegisterBuffer(xlog, room->first, 0) : NULL;
 	Page		page = GenericXLogRegisterBuffer(xlog, room->group, 0);
 	WinnowGroup *group = WinnowPageGetGroup(page);
 
+	if (room->reused)
+		winnow_bit_clear(winnow_removed_bits(room->layout, first, page), room->slot);
 	if (room->new_data)
 		group->data[group->ndata++] = BufferGetBlockNumber(room->data);
 	for (int i = 0; i < room->nrefinement; i++)

@@ -413,7 +413,7 @@ static bool
 estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
-	uint32		list = (uint32) search->recall.probed.count;
+	uint32		list = search->nmatched++;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -517,6 +517,7 @@ start(WinnowSearch *search)
 	search->active.count = 0;
 	search->pool.count = 0;
 	search->results.count = 0;
+	search->nmatched = 0;
 	/* where a node was left when a page of it was gone: no way to get to the root */
 	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;

@@ -13,7 +13,7 @@
 typedef struct Candidate
 {
 	float		lower;			/* lower bound of its score */
-	uint32		list;			/* among recall.probed, that it was in; if those are kept */
+	uint32		list;			/* that it was in, among those that had a match */
 	uint64 id : 48;
 	uint64 place : 16; /* in the list, if its refinement code is not read yet */
 } Candidate;
@@ -111,6 +111,7 @@ struct WinnowSearch
 	scores_heap best;			/* worst on top: as many as the goal lacks */
 
 	int64		goal;			/* k: rows to find before returning any */
+	uint32		nmatched;		/* lists read that had a match, since the start; as recall.probed */
 	uint64		nprobed;		/* lists read */
 	uint64		ntested;		/* and rows of theirs tested */
 	uint64		needed_probed;	/* of both, until the last row returned was found */

@@ -2,8 +2,8 @@
  * vacuum.c
  *		Dead rows out of the index, and what follows from their absence.
  *
- * One walk over the tree, with the structure lock held: live bits are cleared on
- * head pages, what has become small is merged, summaries are made narrower
+ * One walk over the tree, with the structure lock held: removed bits are set on
+ * first head pages, what has become small is merged, summaries are made narrower
  * (merge.c), and pages that nothing refers to any more are freed (free.c).
  */
 #include "postgres.h"
@@ -22,83 +22,119 @@ typedef struct VacuumState
 	IndexBulkDeleteResult *stats;
 	IndexBulkDeleteCallback callback;	/* NULL: nothing is dead */
 	void	   *callback_state;
-	uint64	   *dead;			/* bits of one head page */
+	uint64	   *removed;		/* removed bits of a node's first head page ... */
+	uint64	   *dead;			/* ... and those that are to be set */
 	uint64	   *seen;			/* blocks that the tree has */
 	BlockNumber nblocks;		/* of so many */
 } VacuumState;
 
-/* Which live rows of a head page are dead?  Returns their number. */
+/*
+ * Which rows of a head page, of those that are live, are dead?  They get bits in
+ * "dead".  Returns their number.
+ */
 static int
-find_dead(VacuumState *state, Page page)
+find_dead(VacuumState *state, Page page, const uint64 *removed, uint64 *dead)
 {
 	const WinnowLayout *layout = &state->index->leaf;
-	int			nrows = WinnowPageGetGroup(page)->nrows;
-	const uint64 *live = winnow_live_bits(layout, page);
 	int			ndead = 0;
 
-	memset(state->dead, 0, sizeof(uint64) * WINNOW_MASK_WORDS(nrows));
-	for (int slot = 0; slot < nrows; slot++)
+	for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 	{
 		ItemPointerData tid;
 
-		if (!winnow_bit_get(live, slot))
+		if (winnow_bit_get(removed, slot))
 			continue;
 		winnow_tid_unpack(winnow_row_id(layout, page, slot), &tid);
 		if (state->callback(&tid, state->callback_state))
 		{
-			winnow_bit_set(state->dead, slot);
+			winnow_bit_set(dead, slot);
 			ndead++;
 		}
 	}
 	return ndead;
 }
 
+/* Set removed bits of a locked head page */
+static void
+remove_rows(VacuumState *state, Buffer buffer, const uint64 *dead, int nwords)
+{
+	GenericXLogState *xlog = GenericXLogStart(state->rel);
+	uint64	   *removed = winnow_removed_map(&state->index->leaf,
+											 GenericXLogRegisterBuffer(xlog, buffer, 0));
+
+	for (int w = 0; w < nwords; w++)
+		removed[w] |= dead[w];
+	GenericXLogFinish(xlog);
+}
+
 /*
- * Clear the live bits of the dead rows of a leaf.  Its first head page is not
- * kept locked: only live bits change, under each page's own lock, and what
- * copies them is kept out.
+ * Remove the dead rows of a leaf.  Its first head page, which has the removed
+ * bits of most groups, or all, is locked twice: to copy them, and to set
+ * those of rows that have been found dead.  Meanwhile an insertion may take a
+ * slot that had been removed before, but nobody else removes rows, and what copies
+ * them is kept out.
  */
 static void
 vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 {
 	const WinnowLayout *layout = &state->index->leaf;
+	int			nwords = winnow_map_words(layout);
 	BlockNumber block = node;
 	WinnowChain chain;
+	int			ndead = 0;
 
 	winnow_chain_start(&chain, node);
+	memset(state->dead, 0, sizeof(uint64) * nwords);
 	while (BlockNumberIsValid(block))
 	{
 		Buffer		buffer;
 		Page		page;
 		WinnowGroup *group;
-		int			ndead;
+		bool		mapped;
+		const uint64 *removed;
+		int			found = 0;
 		int			nlive;
 
 		winnow_vacuum_delay();
-		buffer = winnow_read_head(state->index, state->rel, block, 0,
-								  state->callback ? BUFFER_LOCK_EXCLUSIVE : BUFFER_LOCK_SHARE);
+		buffer = winnow_read_head(state->index, state->rel, block, 0, BUFFER_LOCK_SHARE);
 		page = BufferGetPage(buffer);
 		group = WinnowPageGetGroup(page);
 		winnow_chain_follow(state->rel, &chain, block, page);
-		ndead = state->callback ? find_dead(state, page) : 0;
-		if (ndead > 0)
-		{
-			GenericXLogState *xlog = GenericXLogStart(state->rel);
-			uint64	   *bits = winnow_live_bits(layout,
-												GenericXLogRegisterBuffer(xlog, buffer, 0));
-
-			for (int w = 0; w < WINNOW_MASK_WORDS(group->nrows); w++)
-				bits[w] &= ~state->dead[w];
-			GenericXLogFinish(xlog);
-			state->stats->tuples_removed += ndead;
-			self->changed = true;
-		}
+		if (block == node)
+			memcpy(state->removed, winnow_removed_map(layout, page), sizeof(uint64) * nwords);
+		mapped = winnow_is_mapped(layout, group);
+		removed = mapped ? state->removed + group->number * layout->group_words :
+			winnow_removed_map(layout, page);
 		winnow_group_note(layout, block, group, state->seen, state->nblocks);
-		nlive = winnow_count_live(layout, page);
-		self->size += nlive;
-		self->holes |= nlive < group->nrows;
+		nlive = group->nrows - winnow_count_removed(removed, group->nrows);
+		if (state->callback && mapped)
+			ndead += found = find_dead(state, page, removed,
+									   state->dead + group->number * layout->group_words);
+		else if (state->callback)
+		{
+			/* its bits are its own */
+			uint64		dead[WINNOW_MASK_MAX] = {0};
+
+			found = find_dead(state, page, removed, dead);
+			LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+			if (found > 0)
+				remove_rows(state, buffer, dead, layout->group_words);
+		}
+		state->stats->tuples_removed += found;
+		self->size += nlive - found;
+		self->changed |= found > 0;
+		self->holes |= nlive - found < group->nrows;
 		block = group->next;
 		UnlockReleaseBuffer(buffer);
+	}
+	if (ndead > 0)
+	{
+		Buffer		first = winnow_read_head(state->index, state->rel, node, 0,
+											 BUFFER_LOCK_EXCLUSIVE);
+
+		remove_rows(state, first, state->dead, nwords);
+		UnlockReleaseBuffer(first);
 	}
 	state->stats->num_index_tuples += self->size;
 }
@@ -219,7 +255,8 @@ vacuum_index(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 	state.stats = stats;
 	state.callback = callback;
 	state.callback_state = callback_state;
-	state.dead = palloc(sizeof(uint64) * WINNOW_MASK_MAX);
+	state.removed = palloc(sizeof(uint64) * winnow_map_words(&state.index->leaf));
+	state.dead = palloc(sizeof(uint64) * winnow_map_words(&state.index->leaf));
 
 	/* from here on rows do not move, and free pages are not given out */
 	winnow_structure_lock(state.rel);

@@ -163,7 +163,7 @@ check_head(WinnowCheck *check, NodeCheck *node)
 {
 	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
-	const uint64 *live = winnow_live_bits(layout, node->head);
+	const uint64 *removed = winnow_removed_bits(layout, node->heads.pages[0].data, node->head);
 
 	if ((group->flags & ~WINNOW_RETIRED) != 0)
 		winnow_corrupted(check->rel, node->block, "It has unknown flags.");
@@ -182,14 +182,10 @@ check_head(WinnowCheck *check, NodeCheck *node)
 	if (BlockNumberIsValid(group->next) &&
 		group->nrows < layout->capacity)
 		winnow_corrupted(check->rel, node->block, "It has a next group, but is not full.");
-	for (int slot = 0; slot < WINNOW_MASK_WORDS(layout->capacity) * 64; slot++)
-	{
-		bool		is_live = winnow_bit_get(live, slot);
-
-		if (is_live && slot >= group->nrows)
+	for (int slot = group->nrows; slot < layout->group_words * 64; slot++)
+		if (winnow_bit_get(removed, slot))
 			winnow_corrupted(check->rel, node->block,
-							 psprintf("Slot %d is live, but never had a row.", slot));
-	}
+							 psprintf("Slot %d has lost its row, but never had one.", slot));
 }
 
 /*
@@ -338,13 +334,13 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 {
 	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
-	const uint64 *live = winnow_live_bits(layout, node->head);
+	Page		first = node->heads.pages[0].data;
 
 	for (int slot = 0; slot < group->nrows; slot++)
 	{
 		WinnowCheckedRow row;
 
-		if (!winnow_bit_get(live, slot))
+		if (!winnow_is_live(layout, first, node->head, slot))
 			continue;
 		node->nrows++;
 		row.node = node->node;
@@ -407,6 +403,7 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 	const WinnowLayout *layout = &check->index->inner;
 	const WinnowCheckedRow *row = node->parent;
 	bool		right_code = winnow_check_code(check, row, node->centroid);
+	Buffer		first;
 	Buffer		buffer;
 	Page		page;
 	bool		current;
@@ -415,15 +412,24 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 		winnow_summary_covers_summary(schema, row->image + sizeof(WinnowChildStats), node->below))
 		return;
 
-	buffer = winnow_try_read_head(check->index, check->rel, row->block, node->level + 1,
-								  row->asof, BUFFER_LOCK_SHARE);
-	if (BufferIsInvalid(buffer))
+	first = winnow_try_read_head(check->index, check->rel, row->node, node->level + 1, row->asof,
+								 BUFFER_LOCK_SHARE);
+	if (BufferIsInvalid(first))
 		return;
+	buffer = row->block == row->node ?
+		first :
+		winnow_try_read_head(check->index, check->rel, row->block, node->level + 1, row->asof,
+							 BUFFER_LOCK_SHARE);
+	if (BufferIsInvalid(buffer))
+	{
+		UnlockReleaseBuffer(first);
+		return;
+	}
 	page = BufferGetPage(buffer);
-	current = winnow_bit_get(winnow_live_bits(layout, page), row->slot) &&
+	current = winnow_is_live(layout, BufferGetPage(first), page, row->slot) &&
 		winnow_row_id(layout, page, row->slot) == row->id;
 	winnow_row_image(layout, page, row->slot, node->image);
-	UnlockReleaseBuffer(buffer);
+	winnow_step_unlock(first, buffer);
 	if (winnow_check_replayed(check) && (!current || is_retired(check, row)))
 		return;
 	if (!right_code)

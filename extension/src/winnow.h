@@ -134,7 +134,7 @@ typedef struct WinnowMeta
 
 #define WinnowPageGetMeta(page) ((WinnowMeta *) PageGetContents(page))
 
-/* Head page of a row group; live bits and columns follow */
+/* Head page of a row group; removed bits and columns follow */
 #define WINNOW_RETIRED		0x0001	/* the node was replaced: nothing may be added */
 
 typedef struct WinnowGroup
@@ -176,7 +176,9 @@ typedef struct WinnowLayout
 	int			max_data;		/* data pages that the codes of a group can lie on */
 	int			refinement_bytes;	/* of a row's refinement code; 0: there are none */
 	int			max_refinement; /* pages that those of a group can lie on */
-	uint16		live_offset;	/* live bits, from the start of the page */
+	int			mapped_groups;	/* groups whose removed bits are on the node's first page */
+	int			group_words;	/* words of a group's removed bits */
+	uint16		removed_offset; /* removed bits, from the start of the page */
 	uint16		id_offset;		/* TIDs, or blocks of children */
 	uint16		id_width;
 	int			ncolumns;
@@ -215,6 +217,7 @@ typedef struct WinnowChain
 	BlockNumber mark;			/* a group met before */
 	uint32		steps;			/* since */
 	uint32		stride;			/* steps until the mark is moved */
+	const uint64 *removed;		/* removed bits on the first head page (views only) */
 } WinnowChain;
 
 /* page.c */
@@ -261,9 +264,6 @@ extern BlockNumber winnow_read_root(Relation rel, XLogRecPtr *asof);
 extern void winnow_page_gone(Relation rel, bool replaying, int *restarts);
 pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
 										 const char *detail);
-
-#define winnow_live_bits(layout, page) \
-	((uint64 *) ((char *) (page) + (layout)->live_offset))
 
 static inline bool
 winnow_bit_get(const uint64 *bits, int i)
@@ -318,8 +318,39 @@ winnow_row_id(const WinnowLayout *layout, Page page, int slot)
 	}
 }
 
+/*
+ * A slot that has been used holds a live row unless its removed bit is set.  The
+ * removed bits of a group, given its head page and the first one of its node: they
+ * are on that one, so that VACUUM need not change the others, unless the node has
+ * more groups than it has room for.
+ */
+#define winnow_removed_map(layout, page) \
+	((uint64 *) ((char *) (page) + (layout)->removed_offset))
+#define winnow_is_mapped(layout, group) ((group)->number < (layout)->mapped_groups)
+
+static inline uint64 *
+winnow_removed_bits(const WinnowLayout *layout, Page first, Page page)
+{
+	WinnowGroup *group = WinnowPageGetGroup(page);
+
+	if (winnow_is_mapped(layout, group))
+		return winnow_removed_map(layout, first) + group->number * layout->group_words;
+	return winnow_removed_map(layout, page);
+}
+
+#define winnow_map_words(layout) ((layout)->mapped_groups * (layout)->group_words)
+
+static inline bool
+winnow_is_live(const WinnowLayout *layout, Page first, Page page, int slot)
+{
+	return slot < WinnowPageGetGroup(page)->nrows &&
+		!winnow_bit_get(winnow_removed_bits(layout, first, page), slot);
+}
+
+extern int	winnow_count_removed(const uint64 *removed, int nrows);
+
 /* The live rows of a head page */
-extern int	winnow_count_live(const WinnowLayout *layout, Page page);
+extern int	winnow_count_live(const WinnowLayout *layout, Page first, Page page);
 
 /* Among the bits of nblocks blocks, set those of n */
 static inline void
@@ -411,7 +442,8 @@ typedef struct WinnowView
 	int			nrefinement;
 	BlockNumber *refinement;	/* pages with refinement codes */
 	int			nselected;		/* live rows that the filter lets pass */
-	uint16	   *selected;		/* their slots */
+	uint64	   *map;			/* removed bits, if the page is the first of its node */
+	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */
 	WinnowChildStats *stats;	/* inner nodes: of the selected */
 } WinnowView;
@@ -504,6 +536,7 @@ typedef struct WinnowRoom
 	Buffer		held;			/* another head page the caller has locked */
 	Buffer		group;			/* head page with the free slot */
 	int			slot;
+	bool		reused;			/* the slot is one that has lost its row */
 	Buffer		data;			/* data page for its code */
 	bool		new_data;
 	int			offset;			/* of the code, in the page's contents */

@@ -10,7 +10,6 @@ Environment: ``WINNOW_CORRUPTION_ROUNDS`` (default 20) is the number of cases of
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import re
@@ -42,16 +41,17 @@ BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
 RETIRED = 1
 # Groups of at most 64 rows whose codes are on two pages at most, and those for refinement on one: three block numbers,
-# a word of live bits, ids, columns.
-LIVE, IDS = 64, 72
+# a word of removed bits for each of the first groups of a node (on its first page), ids, columns.
+REMOVED = 64
 CHILD, TID = 4, 6
 CONTENTS = 24
 # Bytes of the columns of SCHEMA's index.  Leaves: null bits, and texts as hash and prefix.  Inner nodes: rows below and
 # radius, then flags and bounds or Bloom filters.
 LEAF_COLUMNS = (1, 1, 4, 8, *(8, 8) * 8, 16, 16, 8, 8, 1)
 INNER_COLUMNS = (4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8, 8, 1, 8, 8, 1, 1, 1)
-LEAF_ROWS = (BORN - IDS) // (TID + sum(LEAF_COLUMNS))
-INNER_ROWS = (BORN - IDS) // (CHILD + sum(INNER_COLUMNS))
+LEAF_ROWS, INNER_ROWS = 41, 21
+# There is room for as many groups as hold 64 rows, and one.
+LEAF_IDS, INNER_IDS = (REMOVED + 8 * (1 + -(-64 // rows)) for rows in (LEAF_ROWS, INNER_ROWS))
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 # Refinement codes of two bits, on pages that are named behind the data pages.
 RECORD = 12 + 2 * 8 * ((DIMS + 63) // 64)
@@ -185,7 +185,7 @@ class IndexFile:
         """First head pages of the level's nodes, from left to right."""
         found = [self.root()]
         for above in range(self.get(self.root(), LEVEL, "H"), level, -1):
-            found = [self.get(group, IDS + CHILD * slot) for group, slot in self.rows(found)]
+            found = [self.get(group, INNER_IDS + CHILD * slot) for group, slot in self.rows(found)]
             assert all(
                 self.get(block, KIND, "H") == HEAD_PAGE and self.get(block, LEVEL, "H") == above - 1 for block in found
             ), "the layout has changed"
@@ -198,10 +198,11 @@ class IndexFile:
 
     def rows(self, nodes: list[int]) -> Iterator[tuple[int, int]]:
         """Head page and slot of the live rows of nodes."""
-        for group in itertools.chain.from_iterable(map(self.groups, nodes)):
-            for slot in range(self.get(group, NROWS, "H")):
-                if self.get(group, LIVE, "Q") >> slot & 1:
-                    yield group, slot
+        for node in nodes:
+            for number, group in enumerate(self.groups(node)):
+                for slot in range(self.get(group, NROWS, "H")):
+                    if not self.get(node, REMOVED + 8 * number, "Q") >> slot & 1:
+                        yield group, slot
 
     def of_kind(self, kind: int, level: int = 0, retired: bool = False, later: bool = False) -> list[int]:
         """All pages of a kind; of head pages those of a level, first or later ones, in use or retired."""
@@ -228,8 +229,8 @@ class IndexFile:
     def column(self, number: int, leaf: bool) -> int:
         """Where a column of the head page begins."""
         if leaf:
-            return IDS + LEAF_ROWS * (TID + sum(LEAF_COLUMNS[:number]))
-        return IDS + INNER_ROWS * (CHILD + sum(INNER_COLUMNS[:number]))
+            return LEAF_IDS + LEAF_ROWS * (TID + sum(LEAF_COLUMNS[:number]))
+        return INNER_IDS + INNER_ROWS * (CHILD + sum(INNER_COLUMNS[:number]))
 
 
 Fault = Callable[[IndexFile], None]
@@ -347,33 +348,33 @@ def inner_chain_back(index: IndexFile) -> None:
 
 @fault("names a block that does not exist")
 def child_beyond_end(index: IndexFile) -> None:
-    index.put(index.nodes(1)[0], IDS, 0x7FFFFFFF)
+    index.put(index.nodes(1)[0], INNER_IDS, 0x7FFFFFFF)
 
 
 @fault("names a block that does not exist")
 def child_nowhere(index: IndexFile) -> None:
-    index.put(index.nodes(1)[0], IDS, NOWHERE)
+    index.put(index.nodes(1)[0], INNER_IDS, NOWHERE)
 
 
 @fault("level is not the one expected")
 def child_is_itself(index: IndexFile) -> None:
     inner = index.nodes(1)[0]
-    index.put(inner, IDS, inner)
+    index.put(inner, INNER_IDS, inner)
 
 
 @fault("in two places of the tree")
 def child_twice(index: IndexFile) -> None:
-    index.copy(index.nodes(1)[0], IDS + CHILD, IDS, CHILD)
+    index.copy(index.nodes(1)[0], INNER_IDS + CHILD, INNER_IDS, CHILD)
 
 
 @fault("does not belong to the node")
 def child_is_second_group(index: IndexFile) -> None:
-    index.put(index.nodes(1)[0], IDS, index.get(index.chained(), NEXT))
+    index.put(index.nodes(1)[0], INNER_IDS, index.get(index.chained(), NEXT))
 
 
 @fault("lacks row")
 def child_not_live(index: IndexFile) -> None:
-    index.flip(index.nodes(1)[0], LIVE)
+    index.flip(index.nodes(1)[0], REMOVED)
 
 
 @fault("is retired, but the tree")
@@ -444,7 +445,6 @@ def no_data_pages(index: IndexFile) -> None:
 def inner_without_rows(index: IndexFile) -> None:
     inner = index.nodes(1)[-1]
     index.put(inner, NROWS, 0, "H")
-    index.put(inner, LIVE, 0, "Q")
     index.put(inner, NEXT, NOWHERE)
 
 
@@ -453,14 +453,11 @@ def first_is_another(index: IndexFile) -> None:
     index.put(index.nodes(0)[0], FIRST, index.nodes(0)[1])
 
 
-@fault("never had a row")
-def live_beyond_rows(index: IndexFile) -> None:
+@fault("but never had one")
+def removed_beyond_rows(index: IndexFile) -> None:
     leaf = index.nodes(0)[0]
     slot = index.get(leaf, NROWS, "H")
-    index.put(leaf, NEXT, NOWHERE)
-    index.flip(leaf, LIVE + (slot - 1) // 8, 1 << (slot - 1) % 8)
-    index.put(leaf, NROWS, slot - 1, "H")
-    index.put(leaf, LIVE, index.get(leaf, LIVE, "Q") | 1 << (slot - 1), "Q")
+    index.put(leaf, REMOVED, index.get(leaf, REMOVED, "Q") | 1 << slot, "Q")
 
 
 @fault("has a hole")
@@ -597,7 +594,7 @@ def centroid_not_a_number(index: IndexFile) -> None:
 def tid_twice(index: IndexFile) -> None:
     """The whole row twice in a group: TID, attributes and code."""
     leaf = index.nodes(0)[0]
-    index.copy(leaf, IDS, IDS + TID, TID)
+    index.copy(leaf, LEAF_IDS, LEAF_IDS + TID, TID)
     for number, width in enumerate(LEAF_COLUMNS):
         start = index.column(number, leaf=True)
         index.copy(leaf, start, start + width, width)
@@ -608,28 +605,28 @@ def tid_twice(index: IndexFile) -> None:
 
 @fault("which is not in the table")
 def tid_invalid(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], IDS + 4, 0, "H")
+    index.put(index.nodes(0)[0], LEAF_IDS + 4, 0, "H")
 
 
 @fault("which is not in the table")
 def tid_nowhere(index: IndexFile) -> None:
     for leaf in index.nodes(0):
-        index.put(leaf, IDS, NOWHERE)
+        index.put(leaf, LEAF_IDS, NOWHERE)
 
 
 @fault("which is not in the table")
 def tid_beyond_table(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], IDS, 77, "H")
+    index.put(index.nodes(0)[0], LEAF_IDS, 77, "H")
 
 
 @fault("where the table has nothing")
 def tid_of_no_row(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], IDS + 4, 2000, "H")
+    index.put(index.nodes(0)[0], LEAF_IDS + 4, 2000, "H")
 
 
 @fault("has other attributes than")
 def tid_of_another_row(index: IndexFile) -> None:
-    index.copy(index.nodes(0)[0], IDS, IDS + TID, TID)
+    index.copy(index.nodes(0)[0], LEAF_IDS, LEAF_IDS + TID, TID)
 
 
 @fault("has other attributes than")
@@ -644,7 +641,7 @@ def null_bit(index: IndexFile) -> None:
 
 @fault("lacks row")
 def row_not_live(index: IndexFile) -> None:
-    index.flip(index.nodes(0)[0], LIVE)
+    index.flip(index.nodes(0)[0], REMOVED)
 
 
 @fault("impossible number of rows")
@@ -716,7 +713,7 @@ def test_random_damage(sound: Sound, seed: int, number: int) -> None:
         root = index.root()
         for _ in range(rng.choice((1, 2, 5, 20, 100))):
             block = rng.choice((0, root, *(rng.randrange(index.blocks) for _ in range(8))))
-            offset = rng.choice((rng.randrange(PAGE), rng.randrange(CONTENTS, 128), rng.randrange(IDS, 1024)))
+            offset = rng.choice((rng.randrange(PAGE), rng.randrange(CONTENTS, 128), rng.randrange(LEAF_IDS, 1024)))
             index.content[block * PAGE + offset] = rng.choice((rng.randrange(256), 0, 255, 1))
 
     run_damaged(sound, f"random_{number}", damage)
