@@ -31,8 +31,8 @@
  * region, so some other rows pass the latter too: a tenth as many, for the last
  * query a thousandth.
  */
-#define RANDOM_FILTERS 4
 #define FARTHEST_FILTER 5
+#define RARE_SHARE 0.01
 static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 
 /* Rows that the radius of the latter is found with, and the mean */
@@ -126,7 +126,7 @@ static void
 choose_others(WinnowCalibration *calibration, int i)
 {
 	int			dims = calibration->index->dims;
-	int			nqueries = calibration->asked.nqueries;
+	int			nqueries = Min(calibration->asked.nqueries, COMMON_QUERIES);
 	int			farthest = 0;
 
 	winnow_kernels->l2_squared_many(calibration->queries + (Size) i * dims,
@@ -148,7 +148,7 @@ find_radii(WinnowCalibration *calibration, const WinnowRows *sample)
 	int			dims = calibration->index->dims;
 	float	   *distance2 = palloc(sizeof(float) * sample->count);
 
-	for (int i = 0; i < asked->nqueries; i++)
+	for (int i = 0; i < Min(asked->nqueries, COMMON_QUERIES); i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		choose_others(calibration, i);
@@ -177,6 +177,17 @@ mean_of(const WinnowRows *rows, int dims, float *mean)
 	pfree(sum);
 }
 
+/* Which row of the sample is a query: all over it, and the first queries too */
+static int
+sampled_row(int query, int nqueries, int nsample)
+{
+	int			place = query;
+
+	if (nqueries == QUERIES)
+		place = query % COMMON_QUERIES * (QUERIES / COMMON_QUERIES) + query / COMMON_QUERIES;
+	return (int) ((int64) place * nsample / nqueries);
+}
+
 /* Take queries from the sample, and let all participants know them */
 void
 winnow_calibration_seed(WinnowTeam *team)
@@ -197,7 +208,7 @@ winnow_calibration_seed(WinnowTeam *team)
 		for (int i = 0; i < asked->nqueries; i++)
 		{
 			float	   *query = calibration->queries + (Size) i * dims;
-			int			row = (int) ((int64) i * nsample / asked->nqueries);
+			int			row = sampled_row(i, asked->nqueries, nsample);
 
 			memcpy(query, sample->rows.vectors + (Size) row * dims, sizeof(float) * dims);
 			asked->key[i] = sample->keys[row];
@@ -225,15 +236,14 @@ winnow_calibration_open(WinnowTeam *team)
 	winnow_file_read(file, calibration->mean, sizeof(float) * dims);
 	winnow_file_read(file, calibration->queries, sizeof(float) * dims * QUERIES);
 	BufFileClose(file);
-	for (int i = 0; i < calibration->asked.nqueries; i++)
-	{
-		calibration->stray[i] = 0.1 * pow(0.01, (double) i / calibration->asked.nqueries);
-		for (int f = 0; f < FILTERS; f++)
+	for (int i = 0; i < COMMON_QUERIES; i++)
+		calibration->stray[i] = 0.1 * pow(0.01, (double) i / COMMON_QUERIES);
+	for (int f = 0; f < FILTERS; f++)
+		for (int i = 0; i < queries_of(calibration, f); i++)
 		{
 			calibration->nearest[f][i].items = palloc(sizeof(Neighbour) * KEPT);
 			calibration->nearest[f][i].allocated = KEPT;
 		}
-	}
 	return calibration;
 }
 
@@ -266,12 +276,16 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 	float	   *distance2 = calibration->distance2;
 	float		length2 = 0;
 	double		draw = winnow_key_draw(key, SALT_FILTER);
+	int			nqueries = draw < RARE_SHARE ? asked->nqueries :
+		Min(asked->nqueries, COMMON_QUERIES);
 
-	winnow_kernels->l2_squared_many(row, calibration->queries, index->dims, asked->nqueries,
+	winnow_kernels->l2_squared_many(row, calibration->queries, index->dims, nqueries,
 									index->dims, distance2);
 	if (index->metric == WINNOW_METRIC_IP)
 		length2 = winnow_kernels->inner_product(row, row, index->dims);
-	for (int i = 0; i < asked->nqueries; i++)
+	for (int f = 0; f < RANDOM_FILTERS; f++)
+		calibration->notes.random[f] += draw < shares[f];
+	for (int i = 0; i < nqueries; i++)
 	{
 		Neighbour	neighbour = {score_of(calibration, i, distance2[i], length2), list};
 
@@ -280,13 +294,17 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 			continue;
 		for (int f = 0; f < FILTERS; f++)
 		{
-			bool		passes = draw < shares[f] * (f < RANDOM_FILTERS ? 1 : calibration->stray[i]);
-
-			if (f >= RANDOM_FILTERS)
-				passes |= distance2[asked->other[f][i]] <= asked->radius2[f][i];
-			if (!passes)
+			if (i >= COMMON_QUERIES && !is_rare(f))
 				continue;
-			calibration->notes.passed[f][i]++;
+			if (f >= RANDOM_FILTERS)
+			{
+				if (draw >= shares[f] * calibration->stray[i] &&
+					distance2[asked->other[f][i]] > asked->radius2[f][i])
+					continue;
+				calibration->notes.passed[f][i]++;
+			}
+			else if (draw >= shares[f])
+				continue;
 			offer(&calibration->nearest[f][i], neighbour);
 		}
 	}
@@ -338,7 +356,7 @@ winnow_calibration_close(WinnowCalibration *calibration)
 	BufFile    *file = winnow_file_create(&calibration->team->files, "neighbours", 0);
 
 	for (int f = 0; f < FILTERS; f++)
-		for (int i = 0; i < calibration->asked.nqueries; i++)
+		for (int i = 0; i < queries_of(calibration, f); i++)
 		{
 			neighbours_heap *nearest = &calibration->nearest[f][i];
 
@@ -358,7 +376,7 @@ merge_neighbours(WinnowCalibration *calibration)
 	for (int w = 0; w < n; w++)
 	{
 		for (int f = 0; f < FILTERS; f++)
-			for (int i = 0; i < calibration->asked.nqueries; i++)
+			for (int i = 0; i < queries_of(calibration, f); i++)
 			{
 				Size		count;
 				Neighbour	found[KEPT];
@@ -391,7 +409,7 @@ number_lists(WinnowCalibration *calibration)
 		BufFileClose(file);
 	}
 	for (int f = 0; f < FILTERS; f++)
-		for (int i = 0; i < calibration->asked.nqueries; i++)
+		for (int i = 0; i < queries_of(calibration, f); i++)
 		{
 			neighbours_heap *nearest = &calibration->nearest[f][i];
 
@@ -426,9 +444,11 @@ load_notes(WinnowCalibration *calibration, int first, int nplayed)
 			calibration->stats[list] = notes->stats;
 			calibration->spread[list] = notes->spread;
 			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
-			for (int f = 0; f < FILTERS; f++)
+			for (int f = 0; f < RANDOM_FILTERS; f++)
+				calibration->passed[f][list] = notes->random[f];
+			for (int f = RANDOM_FILTERS; f < FILTERS && first < COMMON_QUERIES; f++)
 				memcpy(calibration->passed[f] + at, notes->passed[f] + first,
-					   sizeof(uint16) * nplayed);
+					   sizeof(uint16) * Min(nplayed, COMMON_QUERIES - first));
 			list++;
 		}
 		BufFileClose(file);
@@ -450,7 +470,8 @@ play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 		calibration->spread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 		calibration->centroids = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
 		for (int f = 0; f < FILTERS; f++)
-			calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists * most,
+			calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists *
+														 (f < RANDOM_FILTERS ? 1 : most),
 													 MCXT_ALLOC_HUGE);
 	}
 	for (int i = 0; i < calibration->asked.nqueries; i += most)

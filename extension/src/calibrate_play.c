@@ -77,7 +77,7 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 	for (int i = 0; i < calibration->nlists; i++)
 	{
 		int			list = order[i].block;
-		int			passed = calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
+		int			passed = rows_passed(calibration, filter, list, query);
 		int			before = play->nlists - 1;
 
 		play->place[list] = passed > 0 ? play->nlists : -1;
@@ -228,7 +228,7 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, Out
 			neighbours_heap *nearest = &calibration->nearest[f][i];
 
 			CHECK_FOR_INTERRUPTS();
-			if (nearest->count < 2 * K)
+			if (i >= queries_of(calibration, f) || nearest->count < 2 * K)
 				continue;
 			qsort(nearest->items, nearest->count, sizeof(Neighbour), compare_neighbours);
 			prune_lists(calibration, i, f, &play, order);

@@ -7,13 +7,22 @@
 
 #include "cluster.h"
 
-/* Queries, neighbours that are played for, and neighbours that are kept */
-#define QUERIES 128
+/* Neighbours that are played for, and neighbours that are kept */
 #define K 10
 #define KEPT 100
 
-/* Kinds of filters, see calibrate.c */
+/* Kinds of filters, of which the first are rows drawn at random; see calibrate.c */
 #define FILTERS 6
+#define RANDOM_FILTERS 4
+
+/*
+ * Queries.  Under the filters that few rows pass, as drawn at random, searches are
+ * the hardest, and to ask more costs little:  those count on all queries, the
+ * others on the first of them.
+ */
+#define QUERIES 512
+#define COMMON_QUERIES 128
+#define is_rare(f) ((f) == 2 || (f) == 3)
 
 /* Tolerances that are tried: a geometric series from the largest down */
 #define STEPS 128
@@ -41,8 +50,8 @@ typedef struct Questions
 	int			nqueries;		/* 0: there are not enough rows */
 	uint64		key[QUERIES];	/* rows that are the queries */
 	float		query2[QUERIES];	/* their squared lengths */
-	int			other[FILTERS][QUERIES];	/* of filters near a query: which one */
-	float		radius2[FILTERS][QUERIES];	/* and how near */
+	int			other[FILTERS][COMMON_QUERIES]; /* of filters near a query: which one */
+	float		radius2[FILTERS][COMMON_QUERIES];	/* and how near */
 } Questions;
 
 /* What is noted of every list; in a file per part */
@@ -51,7 +60,8 @@ typedef struct ListNotes
 	WinnowChildStats stats;
 	float		spread;			/* squared distance of the centroid to the mean */
 	float		centroid[QUERIES];	/* its scores */
-	uint16		passed[FILTERS][QUERIES];	/* rows that pass */
+	uint16		random[RANDOM_FILTERS]; /* rows that pass, whatever the query */
+	uint16		passed[FILTERS][COMMON_QUERIES];	/* rows that pass another filter */
 } ListNotes;
 
 struct WinnowCalibration
@@ -62,7 +72,7 @@ struct WinnowCalibration
 	float	   *queries;
 	float	   *mean;			/* of the sample */
 	float	   *distance2;		/* of a row to every query */
-	double		stray[QUERIES]; /* rows elsewhere that pass a filter near a query, as a share */
+	double		stray[COMMON_QUERIES];	/* rows elsewhere that pass a filter near a query, as a share */
 	neighbours_heap nearest[FILTERS][QUERIES];
 	ListNotes	notes;
 	BufFile    *file;			/* of the part that is being written */
@@ -74,8 +84,26 @@ struct WinnowCalibration
 	WinnowChildStats *stats;
 	float	   *spread;
 	float	   *centroids;		/* scores of every list's centroid, a query after the other */
-	uint16	   *passed[FILTERS];	/* likewise */
+	uint16	   *passed[FILTERS];	/* likewise; of random filters, only one number a list */
 };
+
+/* How many queries are played under a filter */
+static inline int
+queries_of(const WinnowCalibration *calibration, int filter)
+{
+	int			nqueries = calibration->asked.nqueries;
+
+	return is_rare(filter) ? nqueries : Min(nqueries, COMMON_QUERIES);
+}
+
+/* How many rows of a list pass a filter of a query whose notes are loaded */
+static inline int
+rows_passed(const WinnowCalibration *calibration, int filter, int list, int query)
+{
+	if (filter < RANDOM_FILTERS)
+		return calibration->passed[filter][list];
+	return calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
+}
 
 /* What a search played through adds up to, by filter and tolerance */
 typedef struct Outcome

@@ -199,7 +199,7 @@ index_shape(IndexOptInfo *index, int dims, int *list_size, int *bits)
 
 	if (index->hypothetical)
 	{
-		*list_size = WINNOW_DEFAULT_LIST_SIZE;
+		*list_size = winnow_default_list_size(dims);
 		*bits = winnow_default_bits(dims);
 		return;
 	}
@@ -388,7 +388,7 @@ winnow_distance_support(PG_FUNCTION_ARGS)
 		if (!IsA(argument, Var) || dims < 1)
 			continue;
 		cost += DISTANCE_DIMENSION_COST * dims;
-		if (dims * sizeof(float) > WINNOW_INLINE_BYTES && !always_inline(request->root, argument))
+		if (!winnow_is_inline(dims) && !always_inline(request->root, argument))
 			cost += DETOAST_COST + DETOAST_DIMENSION_COST * dims;
 	}
 	request->startup = 0;

@@ -57,8 +57,10 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->version = WINNOW_VERSION;
 	meta->dims = vector_dims(rel, schema->vector_attno);
 	meta->metric = vector_metric(rel, schema->vector_attno);
-	meta->list_size = options ? options->list_size : WINNOW_DEFAULT_LIST_SIZE;
-	meta->bits = options && options->bits != WINNOW_CHOSEN_BITS ?
+	meta->list_size = options && options->list_size != WINNOW_CHOSEN ?
+		options->list_size :
+		winnow_default_list_size(meta->dims);
+	meta->bits = options && options->bits != WINNOW_CHOSEN ?
 		options->bits :
 		winnow_default_bits(meta->dims);
 	meta->nattrs = schema->nattrs;
@@ -90,7 +92,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
 		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
 		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
-		meta->bits < 1 || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
+		meta->bits < WINNOW_MIN_BITS || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
 		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 	for (int i = 0; i < WINNOW_RECALL_TARGETS; i++)

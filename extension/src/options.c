@@ -48,11 +48,11 @@ winnow_options_init(void)
 	option_kind = add_reloption_kind();
 	add_int_reloption(option_kind, "list_size",
 					  "Number of rows that a list holds before it is split in two",
-					  WINNOW_DEFAULT_LIST_SIZE, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
+					  WINNOW_CHOSEN, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
 					  AccessExclusiveLock);
 	add_int_reloption(option_kind, "bits",
-					  "Bits per dimension that the index keeps of a vector; 0: as many as pay",
-					  WINNOW_CHOSEN_BITS, WINNOW_CHOSEN_BITS, WINNOW_MAX_REFINEMENT_BITS,
+					  "Bits per dimension that the index keeps of a vector",
+					  WINNOW_CHOSEN, WINNOW_MIN_BITS, WINNOW_MAX_REFINEMENT_BITS,
 					  AccessExclusiveLock);
 }
 

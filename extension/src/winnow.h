@@ -61,14 +61,15 @@ typedef struct WinnowPageOpaque
 	((int) (BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(WinnowPageOpaque))))
 
 /* Build options, and their limits */
-#define WINNOW_DEFAULT_LIST_SIZE	512
+#define WINNOW_CHOSEN				0	/* not given: as the dimensions ask, see below */
 #define WINNOW_MIN_LIST_SIZE		8
 #define WINNOW_MAX_LIST_SIZE		4096
 
-#define WINNOW_CHOSEN_BITS			0	/* by winnow_default_bits */
+#define WINNOW_MIN_BITS				1
 
 /* A row that is larger has its vector out of line (TOAST_TUPLE_THRESHOLD) */
 #define WINNOW_INLINE_BYTES			2000
+#define winnow_is_inline(dims)		((dims) * (int) sizeof(float) <= WINNOW_INLINE_BYTES)
 
 /*
  * To fetch a vector that is stored out of line takes so long that refinement codes,
@@ -78,7 +79,17 @@ typedef struct WinnowPageOpaque
 static inline int
 winnow_default_bits(int dims)
 {
-	return dims * (int) sizeof(float) > WINNOW_INLINE_BYTES ? 4 : 1;
+	return winnow_is_inline(dims) ? 1 : 4;
+}
+
+/*
+ * The larger the lists, the fewer pages are not full, and the fewer lists have to
+ * be chosen from; but the more codes are read, which counts where they are long.
+ */
+static inline int
+winnow_default_list_size(int dims)
+{
+	return winnow_is_inline(dims) ? 768 : 512;
 }
 
 /* How full nodes are, on average, when they have just been built */
@@ -90,9 +101,9 @@ winnow_default_bits(int dims)
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
-	int			list_size;		/* rows a node holds before it splits */
-	int			bits;			/* per dimension; more than 1: refinement codes; 0: as
-								 * many as pay */
+	int			list_size;		/* rows a node holds before it splits, or WINNOW_CHOSEN */
+	int			bits;			/* per dimension; more than 1: refinement codes; or
+								 * WINNOW_CHOSEN */
 } WinnowOptions;
 
 /* Recall targets that the meta page keeps a tolerance for */

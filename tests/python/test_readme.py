@@ -191,14 +191,14 @@ def test_storage_parameters(connection: psycopg.Connection[Any]) -> None:
                 connection.execute(f"CREATE INDEX ON items USING winnow (embedding) WITH ({parameter} = {value})")
     connection.execute("CREATE INDEX plain ON items USING winnow (embedding)")
     connection.execute("CREATE INDEX wide_index ON wide USING winnow (embedding)")
-    found = connection.execute("SELECT list_size FROM winnow_index_info('plain')").fetchone()
-    assert found == (int(SETTINGS["list_size"][0]),)
-    bits = [
-        connection.execute("SELECT bits FROM winnow_index_info(%s)", [name]).fetchone()
+    short, wide = (
+        connection.execute("SELECT list_size, bits FROM winnow_index_info(%s)", [name]).fetchone()
         for name in ("plain", "wide_index")
-    ]
-    assert bits == [(1,), (4,)]
-    assert SETTINGS["bits"][0] == "0, which is 1 up to 500 dimensions and 4 beyond"
+    )
+    assert short is not None
+    assert wide is not None
+    for parameter, up_to_500, beyond in zip(parameters, short, wide, strict=True):
+        assert SETTINGS[parameter][0] == f"{up_to_500} up to 500 dimensions, {beyond} beyond"
 
 
 def test_distances(connection: psycopg.Connection[Any]) -> None:
