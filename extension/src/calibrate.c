@@ -63,6 +63,12 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 static const double targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
+/* Rows that searches are played for, as winnow_recall_tolerance takes them */
+static const int wanted[WINNOW_RECALL_ROWS] = {10, MOST_K};
+
+/* What remains of a tolerance for 10 rows if 100 are wanted, where that is not known */
+#define MANY_SHARE 0.18f
+
 /* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
 #define EFFECTIVE_DIM 96
 static const float defaults[WINNOW_RECALL_TARGETS] =
@@ -72,7 +78,11 @@ void
 winnow_calibration_default(WinnowMeta *meta)
 {
 	meta->effective_dim = Min(meta->dims, EFFECTIVE_DIM);
-	memcpy(meta->tolerance, defaults, sizeof(defaults));
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+	{
+		meta->tolerance[0][t] = defaults[t];
+		meta->tolerance[1][t] = defaults[t] * MANY_SHARE;
+	}
 }
 
 /* The tolerance for a target, between those that are kept */
@@ -458,7 +468,7 @@ load_notes(WinnowCalibration *calibration, int first, int nplayed)
 
 /* Play all queries, as many at a time as there is memory for */
 static void
-play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
+play_all(WinnowCalibration *calibration, float effective_dim, int k, Outcome *outcomes)
 {
 	Size		nlists = calibration->nlists;
 	Size		bytes = (sizeof(float) + sizeof(uint16) * FILTERS) * nlists;
@@ -477,18 +487,21 @@ play_all(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
 	for (int i = 0; i < calibration->asked.nqueries; i += most)
 	{
 		load_notes(calibration, i, Min(most, calibration->asked.nqueries - i));
-		winnow_calibration_play(calibration, effective_dim, outcomes);
+		winnow_calibration_play(calibration, effective_dim, k, outcomes);
 	}
 }
 
-/* The tolerances for all targets with an effective dimension; false: not known */
+/*
+ * The tolerances for all targets of searches for k rows with an effective
+ * dimension; false: not known
+ */
 static bool
-find_tolerances(WinnowCalibration *calibration, float effective_dim, float *tolerance)
+find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, float *tolerance)
 {
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * FILTERS);
 	bool		known = false;
 
-	play_all(calibration, effective_dim, outcomes);
+	play_all(calibration, effective_dim, k, outcomes);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		/* codes may cost some recall too */
@@ -508,8 +521,8 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, float *tole
 				largest *= STEP;
 				step++;
 			}
-			elog(DEBUG1, "winnow: dimension %g, target %g, filter %d (%d queries): tolerance %g",
-				 effective_dim, targets[t], f, outcomes[f].count, largest);
+			elog(DEBUG1, "winnow: dimension %g, %d rows, target %g, filter %d (%d queries): tolerance %g",
+				 effective_dim, k, targets[t], f, outcomes[f].count, largest);
 			least = Min(least, largest);
 		}
 		tolerance[t] = (float) (least * SAFETY);
@@ -526,19 +539,22 @@ void
 winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 {
 	WinnowCalibration *calibration = winnow_calibration_open(team);
-	float		tolerance[WINNOW_RECALL_TARGETS];
+	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
 	float		dim = meta->effective_dim;
 
 	merge_neighbours(calibration);
 	number_lists(calibration);
 	if (calibration->nlists < ENOUGH_LISTS ||
-		!find_tolerances(calibration, dim, tolerance))
+		!find_tolerances(calibration, dim, wanted[0], tolerance[0]))
 		return;
-	while (tolerance[LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
+	while (tolerance[0][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
-		find_tolerances(calibration, dim, tolerance);
+		find_tolerances(calibration, dim, wanted[0], tolerance[0]);
 	}
+	if (!find_tolerances(calibration, dim, wanted[1], tolerance[1]))
+		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+			tolerance[1][t] = tolerance[0][t] * MANY_SHARE;
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

@@ -24,6 +24,7 @@ typedef struct Play
 	int		   *place;			/* of every list in that order; -1: no row passes */
 	float	   *better;			/* sum of better rows over the lists up to a place */
 	float	   *share;			/* sum of the ball's shares likewise */
+	bool		expects;		/* the planner knows how many rows pass the filter */
 	double	   *tested;			/* rows of the lists up to a place */
 	double	   *passed;			/* of those, rows that pass the filter */
 } Play;
@@ -108,12 +109,13 @@ sum_terms(Play *play, float threshold)
 	}
 }
 
-/* The K best of the lists read, sorted, and the places of their lists */
+/* The k best of the lists read, sorted, and the places of their lists */
 typedef struct Best
 {
+	int			k;
 	int			count;
-	float		score[K];
-	int			place[K];
+	float		score[MOST_K];
+	int			place[MOST_K];
 } Best;
 
 /* Returns whether the row is one of them */
@@ -122,9 +124,9 @@ best_add(Best *best, float score, int place)
 {
 	int			i;
 
-	if (best->count == K && score >= best->score[K - 1])
+	if (best->count == best->k && score >= best->score[best->k - 1])
 		return false;
-	for (i = best->count == K ? K - 1 : best->count++; i > 0 && best->score[i - 1] > score; i--)
+	for (i = best->count == best->k ? best->k - 1 : best->count++; i > 0 && best->score[i - 1] > score; i--)
 	{
 		best->score[i] = best->score[i - 1];
 		best->place[i] = best->place[i - 1];
@@ -135,7 +137,7 @@ best_add(Best *best, float score, int place)
 }
 
 /*
- * Share of the K best that is estimated to be missing when n lists have been
+ * Share of the k best that is estimated to be missing when n lists have been
  * read, as in winnow_recall_reached
  */
 static double
@@ -145,14 +147,16 @@ missing(const Play *play, const Best *best, int n)
 	int			late = (int) winnow_recall_late(n);
 	double		early = late > 0 ? play->share[late - 1] : 0;
 	double		have = play->share[n - 1];
-	double		pass_rate = (play->passed[n - 1] + 1) / (play->tested[n - 1] + 1);
-	double		by_rows = (play->better[last] - play->better[n - 1]) * pass_rate / K;
+	double		pass_rate = winnow_recall_pass_rate(play->passed[n - 1], play->tested[n - 1],
+													play->expects ? play->passed[last] : 0,
+													play->tested[last] - play->tested[n - 1]);
+	double		by_rows = (play->better[last] - play->better[n - 1]) * pass_rate / best->k;
 	int			hits = 0;
 
-	for (int i = 0; i < K; i++)
+	for (int i = 0; i < best->k; i++)
 		hits += best->place[i] >= late;
 	return Max(by_rows, winnow_recall_missing(hits, have - early, have, play->share[last] - have,
-											  K));
+											  best->k));
 }
 
 /*
@@ -160,9 +164,9 @@ missing(const Play *play, const Best *best, int n)
  * add the recall at which it stops to the outcome of every tolerance.
  */
 static void
-play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome)
+play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *outcome)
 {
-	Best		best = {0};
+	Best		best = {.k = k};
 	int			nhits = 0;
 	int			step = 0;
 	double		tolerance = LARGEST;
@@ -183,16 +187,16 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
 
 		for (int j = at[n - 1]; j > 0; j = next[j - 1])
 		{
-			nhits += j - 1 < K;
+			nhits += j - 1 < k;
 			changed |= best_add(&best, nearest[j - 1].score, n - 1);
 		}
-		if (best.count < K)
+		if (best.count < k)
 			continue;
 		if (changed)
-			sum_terms(play, best.score[K - 1]);
-		lacking = missing(play, &best, n) / winnow_recall_bearable(1, n, K);
+			sum_terms(play, best.score[k - 1]);
+		lacking = missing(play, &best, n) / winnow_recall_bearable(1, n);
 		for (; step < STEPS && lacking <= tolerance; tolerance *= STEP)
-			outcome->recall[step++] += (double) nhits / K;
+			outcome->recall[step++] += (double) nhits / k;
 	}
 	while (step < STEPS)
 		outcome->recall[step++] += 1;
@@ -206,7 +210,8 @@ play_search(Play *play, const Neighbour *nearest, int nnearest, Outcome *outcome
  * add what comes out to the outcomes.
  */
 void
-winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, Outcome *outcomes)
+winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int k,
+						Outcome *outcomes)
 {
 	Play		play = {0};
 	WinnowQueueItem *order;
@@ -228,11 +233,17 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, Out
 			neighbours_heap *nearest = &calibration->nearest[f][i];
 
 			CHECK_FOR_INTERRUPTS();
-			if (i >= queries_of(calibration, f) || nearest->count < 2 * K)
+			if (i >= queries_of(calibration, f) || nearest->count < 2 * (Size) k)
 				continue;
 			qsort(nearest->items, nearest->count, sizeof(Neighbour), compare_neighbours);
 			prune_lists(calibration, i, f, &play, order);
-			play_search(&play, nearest->items, nearest->count, &outcomes[f]);
+
+			/*
+			 * What it knows helps where a filter goes with the vector.
+			 * Elsewhere it may do without.
+			 */
+			play.expects = f >= RANDOM_FILTERS;
+			play_search(&play, k, nearest->items, nearest->count, &outcomes[f]);
 		}
 	}
 	pfree(order);

@@ -7,9 +7,9 @@
 
 #include "cluster.h"
 
-/* Neighbours that are played for, and neighbours that are kept */
-#define K 10
-#define KEPT 100
+/* Most neighbours that are played for, and neighbours that are kept */
+#define MOST_K 100
+#define KEPT 200
 
 /* Kinds of filters, of which the first are rows drawn at random; see calibrate.c */
 #define FILTERS 6
@@ -114,6 +114,6 @@ typedef struct Outcome
 
 /* calibrate_play.c */
 extern void winnow_calibration_play(WinnowCalibration *calibration, float effective_dim,
-									Outcome *outcomes);
+									int k, Outcome *outcomes);
 
 #endif							/* WINNOW_CALIBRATE_PRIVATE_H */

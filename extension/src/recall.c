@@ -20,6 +20,7 @@
  * -<q, c>, the deviation |q| R / sqrt(d).  The number of better rows that match
  * is expected to be the sum over the lists not read of
  *		rows * (share of rows that pass the filter) * Phi((r - mean) / deviation).
+ * The share is that of the lists read, or more, if the planner expects more.
  * This holds under filters, where r is large; without one it stops too early,
  * because the nearest neighbours of a point are not where the bulk of the rows
  * would put them.
@@ -61,14 +62,16 @@
 /* Rows vary in fewer directions within an inner node than within a list */
 #define INNER_SHARE 4
 
-/*
- * The tolerance is that of a search for so many rows, or fewer, that has read so
- * many lists.  A search for more rows is borne less, in proportion to this power
- * of how many more.
- */
-#define USUAL_ROWS 10
+/* The tolerance is that of a search that has read so many lists */
 #define USUAL_LISTS 32
+
+/* It is known for searches for so many rows; for more it falls with this power of their number */
+#define FEW_ROWS 10
+#define MANY_ROWS 100
 #define MORE_ROWS 0.75
+
+/* The filter passes no more than so many times the rows in lists not read that it does in others */
+#define MOST_ABOVE 16
 
 /* Late lists are those read after the first of so many parts */
 #define LATE_PARTS 4
@@ -144,11 +147,23 @@ winnow_recall_code_share(double target)
 	return CODE_SHARE * (1 - target);
 }
 
+/* The tolerance of a search for k rows, from those that are kept */
+double
+winnow_recall_tolerance(const double *tolerance, double k)
+{
+	if (k <= FEW_ROWS)
+		return tolerance[0];
+	if (k >= MANY_ROWS)
+		return tolerance[1] * pow(k / MANY_ROWS, -MORE_ROWS);
+	return tolerance[0] *
+		pow(tolerance[1] / tolerance[0], log(k / FEW_ROWS) / log((double) MANY_ROWS / FEW_ROWS));
+}
+
 /* The share of the k best that may be missing when so many lists have been read */
 double
-winnow_recall_bearable(double tolerance, double nlists, double k)
+winnow_recall_bearable(double tolerance, double nlists)
 {
-	return tolerance * nlists / (USUAL_LISTS * pow(Max(k / USUAL_ROWS, 1), MORE_ROWS));
+	return tolerance * nlists / USUAL_LISTS;
 }
 
 /* The query is in index space */
@@ -163,7 +178,8 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->probed = probed;
 	recall->probed.count = 0;
 	recall->exact = target >= 1;
-	recall->tolerance = winnow_tolerance(index->tolerance, target);
+	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
+		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
 	recall->metric = index->metric;
 	recall->effective_dim = index->effective_dim;
 	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
@@ -204,6 +220,8 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 		(stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
 	if (isnan(item->key))
 		item->key = INFINITY;
+	if (item->level == 0)
+		recall->unread += item->rows;
 	recall->described += item->rows;
 	recall->variance += item->rows * (double) (spread + item->radius2);
 }
@@ -215,6 +233,7 @@ winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int test
 {
 	recall->tested += tested;
 	recall->passed += passed;
+	recall->unread -= list->rows;
 
 	/* lists without a match have no part in what is to be found */
 	if (passed > 0 && !recall->exact)
@@ -262,6 +281,21 @@ float
 winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
 {
 	return list->rows * phi((threshold - list->mean) * list->inverse_sd);
+}
+
+/*
+ * The share of the rows of lists not read that pass the filter: that of the lists
+ * read; or what is left of the rows that are expected to match, if that makes more.
+ * So it does where a filter passes rows that are far from the query: the lists that
+ * were read have few of them.  Expectations may be wrong, so there is a limit.
+ */
+double
+winnow_recall_pass_rate(double passed, double tested, double expected, double unread)
+{
+	double		rate = (passed + 1) / (tested + 1);
+	double		left = Max(expected - passed, 0) / Max(unread, 1);
+
+	return Min(Max(rate, Min(left, MOST_ABOVE * rate)), 1);
 }
 
 /* Is it worth asking again whether enough has been read? */
@@ -326,7 +360,8 @@ static bool
 reached_by_rows(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
 				double k, double bearable)
 {
-	double		pass_rate = (recall->passed + 1) / (recall->tested + 1);
+	double		pass_rate = winnow_recall_pass_rate(recall->passed, recall->tested,
+													recall->expected, recall->unread);
 	double		allowed = bearable * k / pass_rate;
 	double		missed;
 
@@ -378,7 +413,8 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 					  int64 k, int64 nbest, int64 hits)
 {
 	Size		nlists = recall->probed.count;
-	double		bearable = winnow_recall_bearable(recall->tolerance, (double) nlists, (double) k);
+	double		bearable = winnow_recall_bearable(winnow_recall_tolerance(recall->tolerance, (double) k),
+												 (double) nlists);
 
 	recall->next_check = nlists + 1 + (Size) (CHECK_GROWTH * nlists);
 

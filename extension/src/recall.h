@@ -10,7 +10,8 @@
 typedef struct WinnowRecall
 {
 	bool		exact;			/* target 1: nothing may be missed */
-	double		tolerance;		/* share of the k best that may be missed; see winnow_recall_bearable */
+	double		tolerance[WINNOW_RECALL_ROWS];	/* share of the k best that may be missed, for k
+												 * = 10 and 100; see winnow_recall_tolerance */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
@@ -21,13 +22,16 @@ typedef struct WinnowRecall
 	uint64		next_check;		/* lists probed when to look again */
 	bool		volume_last;	/* the estimate that said no was that by volume */
 	winnow_items_heap probed;	/* lists read that had a match, in that order */
+	double		expected;		/* rows that match, as the planner has it, or 0 */
+	double		unread;			/* rows of the lists queued, not read */
 	double		tested;			/* rows of all lists read */
 	double		passed;			/* of those, rows that pass the filter */
 } WinnowRecall;
 
 extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 							   const float *query);
-extern double winnow_recall_bearable(double tolerance, double nlists, double k);
+extern double winnow_recall_tolerance(const double *tolerance, double k);
+extern double winnow_recall_bearable(double tolerance, double nlists);
 extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 								   const WinnowChildStats *stats, float spread,
 								   WinnowQueueItem *item);
@@ -35,6 +39,8 @@ extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *li
 								 int tested, int passed);
 extern bool winnow_recall_due(const WinnowRecall *recall);
 extern Size winnow_recall_late(Size nlists);
+extern double winnow_recall_pass_rate(double passed, double tested, double expected,
+									  double unread);
 extern double winnow_recall_missing(double hits, double late, double have, double lack,
 									double k);
 extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread,

@@ -522,6 +522,7 @@ start(WinnowSearch *search)
 	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
+	search->recall.expected = search->expected;
 	set_goal(search, search->goal);
 	for (;;)
 	{
@@ -589,14 +590,14 @@ search_to_goal(WinnowSearch *search)
 }
 
 /*
- * Start a search.  wanted is the number of rows that will be asked for, where
+ * Start a search.  expected is the planner's estimate of how many rows match, or 0; wanted is the number of rows that will be asked for, where
  * that is known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
  * with a null, rows come in no particular order.
  */
 WinnowSearch *
 winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 					const WinnowFilter *filter, WinnowFetch *fetch, double target,
-					int64 wanted, WinnowScanCounters *counters)
+					double expected, int64 wanted, WinnowScanCounters *counters)
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
@@ -612,6 +613,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
 											   search->query);
 	search->target = target;
+	search->expected = expected;
 	search->replaying = RecoveryInProgress();
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;

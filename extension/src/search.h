@@ -45,7 +45,7 @@ typedef struct WinnowSearch WinnowSearch;
 
 extern WinnowSearch *winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 										 const WinnowFilter *filter, WinnowFetch *fetch,
-										 double target, int64 wanted,
+										 double target, double expected, int64 wanted,
 										 WinnowScanCounters *counters);
 extern bool winnow_search_next(WinnowSearch *search, ItemPointer tid);
 

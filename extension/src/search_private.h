@@ -77,6 +77,7 @@ struct WinnowSearch
 	WinnowScanCounters *counters;
 
 	double		target;			/* recall */
+	double		expected;		/* rows that match, as the planner has it, or 0 */
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;

@@ -106,8 +106,12 @@ typedef struct WinnowOptions
 								 * WINNOW_CHOSEN */
 } WinnowOptions;
 
-/* Recall targets that the meta page keeps a tolerance for */
+/*
+ * The meta page keeps a tolerance for so many recall targets, each for searches for
+ * 10 and for 100 rows
+ */
 #define WINNOW_RECALL_TARGETS		8
+#define WINNOW_RECALL_ROWS			2
 
 /* What an attribute column was when the index was built */
 typedef struct WinnowStoredAttr
@@ -130,7 +134,7 @@ typedef struct WinnowMeta
 	uint16		nattrs;
 	uint64		seed;			/* of the rotation */
 	float		effective_dim;	/* of the stopping rule, see recall.c */
-	float		tolerance[WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
+	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
 	uint32		retired_pages;	/* of replaced nodes, not freed yet, about */
 	uint32		kept_pages;		/* of those, that the last sweep had to keep ... */
@@ -208,7 +212,7 @@ typedef struct WinnowIndex
 	int			list_size;
 	int			bits;			/* of refinement codes; 1: there are none */
 	float		effective_dim;
-	float		tolerance[WINNOW_RECALL_TARGETS];
+	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
 	int			code_bytes;
 	WinnowLayout leaf;
 	WinnowLayout inner;

@@ -35,7 +35,7 @@ PATIENCE = 120.0
 # extension/src/winnow.h: page header, then WinnowMeta or WinnowGroup; WinnowPageOpaque at the end.
 PAGE = 8192
 LOWER, UPPER = 12, 14
-MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 84
+MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 116
 LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, NUMBER, DATA = 24, 26, 28, 30, 32, 36, 40, 48, 52
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
@@ -55,7 +55,7 @@ LEAF_IDS, INNER_IDS = (REMOVED + 8 * (1 + -(-64 // rows)) for rows in (LEAF_ROWS
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 # Refinement codes of two bits, on pages that are named behind the data pages.
 RECORD = 12 + 2 * 8 * ((DIMS + 63) // 64)
-REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 136
+REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 168
 NOWHERE = 0xFFFFFFFF
 
 SCHEMA = """

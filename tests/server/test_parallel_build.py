@@ -22,7 +22,7 @@ WORKERS = (0, 1, 2, 4)
 # Offsets in a page, see WinnowGroup and WinnowMeta
 CONTENTS = 24
 LEVEL, NROWS, NDATA, FIRST, NREFINEMENT, DATA = 0, 4, 6, 8, 26, 28
-META_ROOT = 60
+META_ROOT = 92
 
 
 @pytest.fixture
