@@ -18,7 +18,7 @@ KERNEL_FILES := $(wildcard extension/src/core/*.[ch] extension/src/kernels/*.[ch
 # What a change of makes an installed environment stale.  Python files do not: the installation is editable.
 INSTALL_FILES := pyproject.toml setup.py requirements/ci.txt $(wildcard pytools/pgwinnow/_kernels_build.py) $(KERNEL_FILES)
 
-.PHONY: help env env-embed build demo test test-all nightly lint format asan fuzz bench neon dist clean
+.PHONY: help env env-embed build demo test test-all test-15 test-16 nightly lint format asan fuzz bench neon dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -52,15 +52,18 @@ test: env ## run the tests on the embedded server of PG_VERSION
 	WINNOW_PG_VERSION=$(PG_VERSION) $(PY) -m pytest $(ARGS)
 
 # What hardly depends on the server's version is tested on the newest; 16 is between the two others.
-NOT_ON_15 := tests/kernels tests/fuzz tests/server/test_wait_points.py
+NOT_ON_15 := tests/kernels tests/fuzz tests/server/test_wait_points.py $(wildcard tests/python/test_bench*.py)
 NOT_ON_16 := $(NOT_ON_15) tests/python $(patsubst %,tests/server/test_%.py,crash faults corruption rewrites backup)
 
 test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18
 	@.ci/need postgresql-15:/usr/lib/postgresql/15/bin/postgres \
 		postgresql-server-dev-15:/usr/include/postgresql/15/server/postgres.h
-	$(MAKE) --no-print-directory test PG_VERSION=15 ARGS="$(NOT_ON_15:%=--ignore=%) $(ARGS)"
-	$(MAKE) --no-print-directory test PG_VERSION=16 ARGS="$(NOT_ON_16:%=--ignore=%) $(ARGS)"
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-15 test-16
 	$(MAKE) --no-print-directory test PG_VERSION=18
+
+# Side by side: a test run keeps one core busy.
+test-15 test-16: test-%: env
+	$(MAKE) --no-print-directory test PG_VERSION=$* ARGS="$(NOT_ON_$*:%=--ignore=%) $(ARGS)"
 
 nightly: env ## run the tests of faults and of random load at length, on PG_VERSION (two hours and more)
 	WINNOW_PG_VERSION=$(PG_VERSION) WINNOW_CRASH_ROUNDS=200 WINNOW_REPLAY_ROUNDS=15 WINNOW_REPLAY_PROMOTIONS=100 \
