@@ -49,7 +49,7 @@ static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
 #define ENOUGH_LISTS 16
 
 /* Queries that are not rows of the table, and filters of real life, are harder */
-#define SAFETY 0.85
+#define SAFETY 0.75
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of

@@ -20,6 +20,7 @@
 
 #include "../../extension/src/core/parse.h"
 #include "../../extension/src/core/quantize.h"
+#include "../../extension/src/core/refine.h"
 #include "../../extension/src/core/random.h"
 #include "../../extension/src/core/rotate.h"
 #include "../../extension/src/kernels/kernels.h"
@@ -212,6 +213,35 @@ check_damaged_codes(Input *input, const WinnowQueryCode *q, int dim)
 	free(codes);
 }
 
+/* So it is with refinement codes: of the row, and of any bytes */
+static void
+check_refinement(Input *input, const WinnowQueryCode *q, const float *x, const float *centroid,
+				 const float *query, int dim)
+{
+	int			bits = WINNOW_MIN_REFINEMENT_BITS +
+		take_below(input, WINNOW_MAX_REFINEMENT_BITS - WINNOW_MIN_REFINEMENT_BITS + 1);
+	size_t		bytes = winnow_refinement_bytes(dim, bits);
+	uint8_t    *record = allocate(bytes);
+	WinnowRefinementQuery *refined = allocate(winnow_refinement_query_bytes(dim));
+	float		epsilons[] = {0, 1.9f, 100, INFINITY};
+	float		estimate;
+	float		lower;
+
+	winnow_refinement_encode(x, centroid, dim, bits, record);
+	winnow_refinement_prepare(refined, q);
+	lower = winnow_refine(refined, record, bits, INFINITY, &estimate);
+	CHECK(!isnan(estimate));
+	CHECK(lower <= true_score(q->metric, x, query, dim));
+	CHECK(!(winnow_refinement_rest(x, centroid, dim, bits, record) < 0));
+
+	take(input, record, bytes);
+	lower = winnow_refine(refined, record, bits, epsilons[take_below(input, 4)], NULL);
+	CHECK(!isnan(lower));
+	CHECK(q->metric == WINNOW_METRIC_IP || lower >= 0);
+	free(refined);
+	free(record);
+}
+
 /* A bound that is never wrong is not, for vectors of any finite floats */
 static void
 fuzz_codes(Input *input)
@@ -238,6 +268,7 @@ fuzz_codes(Input *input)
 	CHECK(!isnan(estimate));
 	CHECK(lower <= true_score(metric, x, query, dim));
 	check_damaged_codes(input, q, dim);
+	check_refinement(input, q, x, centroid, query, dim);
 	free(x);
 	free(centroid);
 	free(query);
