@@ -193,8 +193,8 @@ sampled_row(int query, int nqueries, int nsample)
 {
 	int			place = query;
 
-	if (nqueries == QUERIES)
-		place = query % COMMON_QUERIES * (QUERIES / COMMON_QUERIES) + query / COMMON_QUERIES;
+	if (nqueries >= COMMON_QUERIES)
+		place = query % COMMON_QUERIES * (nqueries / COMMON_QUERIES) + query / COMMON_QUERIES;
 	return (int) ((int64) place * nsample / nqueries);
 }
 
@@ -214,6 +214,8 @@ winnow_calibration_seed(WinnowTeam *team)
 	if (nsample >= ENOUGH_QUERIES)
 	{
 		asked->nqueries = Min(QUERIES, nsample);
+		if (asked->nqueries > COMMON_QUERIES)
+			asked->nqueries -= asked->nqueries % COMMON_QUERIES;
 		mean_of(&sample->rows, dims, calibration->mean);
 		for (int i = 0; i < asked->nqueries; i++)
 		{
@@ -491,31 +493,30 @@ play_all(WinnowCalibration *calibration, float effective_dim, int k, Outcome *ou
 	}
 }
 
-/*
- * The tolerances for all targets of searches for k rows with an effective
- * dimension; false: not known
- */
-static bool
-find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, float *tolerance)
+/* The largest tolerances that do for a kind of filter; 0 where they are not known */
+typedef struct Tolerances
+{
+	double		largest[FILTERS][WINNOW_RECALL_TARGETS];
+} Tolerances;
+
+/* Those of searches for k rows, with an effective dimension */
+static void
+find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, Tolerances *found)
 {
 	Outcome    *outcomes = palloc0(sizeof(Outcome) * FILTERS);
-	bool		known = false;
 
+	memset(found, 0, sizeof(*found));
 	play_all(calibration, effective_dim, k, outcomes);
-	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
-	{
-		/* codes may cost some recall too */
-		double		target = targets[t] + winnow_recall_code_share(targets[t]);
-		double		least = LARGEST;
-
-		for (int f = 0; f < FILTERS; f++)
+	for (int f = 0; f < FILTERS; f++)
+		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		{
+			/* codes may cost some recall too */
+			double		target = targets[t] + winnow_recall_code_share(targets[t]);
 			double		largest = LARGEST;
 			int			step = 0;
 
 			if (outcomes[f].count < ENOUGH_QUERIES)
 				continue;
-			known = true;
 			while (step < STEPS && outcomes[f].recall[step] < target * outcomes[f].count)
 			{
 				largest *= STEP;
@@ -523,12 +524,43 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, floa
 			}
 			elog(DEBUG1, "winnow: dimension %g, %d rows, target %g, filter %d (%d queries): tolerance %g",
 				 effective_dim, k, targets[t], f, outcomes[f].count, largest);
-			least = Min(least, largest);
+			found->largest[f][t] = largest;
 		}
+	pfree(outcomes);
+}
+
+/* What does for every kind of filter; false: not known */
+static bool
+least_tolerances(const Tolerances *found, float *tolerance)
+{
+	bool		known = false;
+
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+	{
+		double		least = LARGEST;
+
+		for (int f = 0; f < FILTERS; f++)
+			if (found->largest[f][t] > 0)
+			{
+				known = true;
+				least = Min(least, found->largest[f][t]);
+			}
 		tolerance[t] = (float) (least * SAFETY);
 	}
-	pfree(outcomes);
 	return known;
+}
+
+/* Filters that pass too few rows to be played for many are taken to be as much harder as is usual */
+static void
+fill_many(const Tolerances *few, Tolerances *many)
+{
+	for (int f = 0; f < FILTERS; f++)
+		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+		{
+			if (many->largest[f][t] <= 0)
+				many->largest[f][t] = few->largest[f][t] * MANY_SHARE;
+			many->largest[f][t] = Min(many->largest[f][t], few->largest[f][t]);
+		}
 }
 
 /*
@@ -541,20 +573,25 @@ winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 	WinnowCalibration *calibration = winnow_calibration_open(team);
 	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
 	float		dim = meta->effective_dim;
+	Tolerances	few;
+	Tolerances	many;
 
 	merge_neighbours(calibration);
 	number_lists(calibration);
-	if (calibration->nlists < ENOUGH_LISTS ||
-		!find_tolerances(calibration, dim, wanted[0], tolerance[0]))
+	if (calibration->nlists < ENOUGH_LISTS)
+		return;
+	find_tolerances(calibration, dim, wanted[0], &few);
+	if (!least_tolerances(&few, tolerance[0]))
 		return;
 	while (tolerance[0][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
-		find_tolerances(calibration, dim, wanted[0], tolerance[0]);
+		find_tolerances(calibration, dim, wanted[0], &few);
+		least_tolerances(&few, tolerance[0]);
 	}
-	if (!find_tolerances(calibration, dim, wanted[1], tolerance[1]))
-		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
-			tolerance[1][t] = tolerance[0][t] * MANY_SHARE;
+	find_tolerances(calibration, dim, wanted[1], &many);
+	fill_many(&few, &many);
+	least_tolerances(&many, tolerance[1]);
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

@@ -191,21 +191,18 @@ rerank_cost(PlannerInfo *root, IndexPath *path, double reranked)
 		pages_cost(rel->reltablespace, pages, rel->pages);
 }
 
-/* How the index was built; one that does not exist, as it would be by default */
+/* How the index was built; where that cannot be told, as it would be by default */
 static void
 index_shape(IndexOptInfo *index, int dims, int *list_size, int *bits)
 {
-	Relation	rel;
+	/* the planner has locked it */
+	Relation	rel = index_open(index->indexoid, NoLock);
 
-	if (index->hypothetical)
+	if (!winnow_index_shape(rel, list_size, bits))
 	{
 		*list_size = winnow_default_list_size(dims);
 		*bits = winnow_default_bits(dims);
-		return;
 	}
-	/* the planner has locked it */
-	rel = index_open(index->indexoid, NoLock);
-	winnow_index_shape(rel, list_size, bits);
 	index_close(rel, NoLock);
 }
 

@@ -170,14 +170,42 @@ cached_index(Relation rel)
 	return rel->rd_amcache;
 }
 
-/* How an existing index was built */
-void
+/*
+ * How an existing index was built, for the planner; false: that cannot be told.
+ * An index of another version, or a damaged one, must not keep queries from
+ * being planned that may do without it.
+ */
+bool
 winnow_index_shape(Relation rel, int *list_size, int *bits)
 {
-	const WinnowIndex *index = cached_index(rel);
+	const WinnowIndex *cached = rel->rd_amcache;
+	Buffer		buffer;
+	Page		page;
+	bool		known = false;
 
-	*list_size = index->list_size;
-	*bits = index->bits;
+	if (cached != NULL)
+	{
+		*list_size = cached->list_size;
+		*bits = cached->bits;
+		return true;
+	}
+	if (RelationGetNumberOfBlocks(rel) == 0)
+		return false;
+	buffer = ReadBuffer(rel, WINNOW_META_BLOCK);
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	if (!PageIsNew(page) && winnow_page_kind(page) == WINNOW_PAGE_META)
+	{
+		const WinnowMeta *meta = WinnowPageGetMeta(page);
+
+		known = meta->magic == WINNOW_MAGIC && meta->version == WINNOW_VERSION &&
+			meta->list_size >= WINNOW_MIN_LIST_SIZE && meta->list_size <= WINNOW_MAX_LIST_SIZE &&
+			meta->bits >= WINNOW_MIN_BITS && meta->bits <= WINNOW_MAX_REFINEMENT_BITS;
+		*list_size = meta->list_size;
+		*bits = meta->bits;
+	}
+	UnlockReleaseBuffer(buffer);
+	return known;
 }
 
 /* The description of an existing index, as a copy in the given context */

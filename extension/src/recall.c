@@ -220,8 +220,7 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 		(stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
 	if (isnan(item->key))
 		item->key = INFINITY;
-	if (item->level == 0)
-		recall->unread += item->rows;
+	recall->unread += item->rows;
 	recall->described += item->rows;
 	recall->variance += item->rows * (double) (spread + item->radius2);
 }

@@ -23,7 +23,7 @@ typedef struct WinnowRecall
 	bool		volume_last;	/* the estimate that said no was that by volume */
 	winnow_items_heap probed;	/* lists read that had a match, in that order */
 	double		expected;		/* rows that match, as the planner has it, or 0 */
-	double		unread;			/* rows of the lists queued, not read */
+	double		unread;			/* rows of the nodes queued, not read */
 	double		tested;			/* rows of all lists read */
 	double		passed;			/* of those, rows that pass the filter */
 } WinnowRecall;

@@ -343,6 +343,9 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	if (BufferIsValid(view->held))
 		UnlockReleaseBuffer(view->held);
 	view->hold_first = false;
+	/* those of its children are queued now */
+	if (!search->gathering)
+		search->recall.unread -= node->rows;
 	return whole;
 }
 

@@ -116,10 +116,13 @@ vacuum_leaf(VacuumState *state, BlockNumber node, WinnowChild *self)
 			uint64		dead[WINNOW_MASK_MAX] = {0};
 
 			found = find_dead(state, page, removed, dead);
-			LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
-			LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 			if (found > 0)
+			{
+				/* others may take slots meanwhile that were free before */
+				LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+				LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 				remove_rows(state, buffer, dead, layout->group_words);
+			}
 		}
 		state->stats->tuples_removed += found;
 		self->size += nlive - found;

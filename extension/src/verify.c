@@ -182,6 +182,11 @@ check_head(WinnowCheck *check, NodeCheck *node)
 	if (BlockNumberIsValid(group->next) &&
 		group->nrows < layout->capacity)
 		winnow_corrupted(check->rel, node->block, "It has a next group, but is not full.");
+	if (group->number == 0)
+		for (int w = node->heads.ngroups * layout->group_words; w < winnow_map_words(layout); w++)
+			if (winnow_removed_map(layout, node->head)[w] != 0)
+				winnow_corrupted(check->rel, node->block,
+								 "It has removed bits of a group that there is not.");
 	for (int slot = group->nrows; slot < layout->group_words * 64; slot++)
 		if (winnow_bit_get(removed, slot))
 			winnow_corrupted(check->rel, node->block,

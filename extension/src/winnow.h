@@ -390,7 +390,7 @@ extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
 extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,
 										MemoryContext context);
 extern WinnowIndex *winnow_index_open(Relation rel, MemoryContext context);
-extern void winnow_index_shape(Relation rel, int *list_size, int *bits);
+extern bool winnow_index_shape(Relation rel, int *list_size, int *bits);
 extern void winnow_meta_fill(Relation rel, WinnowMeta *meta);
 extern Relation winnow_index_relation(Oid oid, LOCKMODE lockmode);
 extern bool winnow_index_vector(const WinnowIndex *index, Datum value, float *out);

@@ -460,6 +460,12 @@ def removed_beyond_rows(index: IndexFile) -> None:
     index.put(leaf, REMOVED, index.get(leaf, REMOVED, "Q") | 1 << slot, "Q")
 
 
+@fault("of a group that there is not")
+def removed_beyond_groups(index: IndexFile) -> None:
+    leaf = next(node for node in index.nodes(0) if index.get(node, NEXT) == NOWHERE)
+    index.put(leaf, REMOVED + 8, 1, "Q")
+
+
 @fault("has a hole")
 def head_with_hole(index: IndexFile) -> None:
     index.put(index.nodes(0)[0], LOWER, 24, "H")

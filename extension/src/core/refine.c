@@ -13,7 +13,7 @@
  *
  *		<e, v> has mean 0 and is about h g / sqrt(D - 1), and h g at most.
  *
- * The rounding of v adds |s y| <= r times that of an element, which is 15 times
+ * The rounding of v adds |s y| = sqrt(r^2 + h^2) times that of an element, which is 15 times
  * as fine as that of the 1-bit codes' query.
  */
 #include <float.h>
@@ -325,6 +325,7 @@ winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bit
 	double		g = coarse->span;
 	float		head[3];
 	double		r;
+	double		length;			/* |s y| */
 	double		known;
 	double		most;			/* upper bound of <z, v> */
 	double		least;
@@ -340,13 +341,15 @@ winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bit
 		return inner ? -INFINITY : 0;
 	}
 
+	length = sqrt(r * r + (double) head[2] * head[2]);
 	known = head[1] * product(query, record + WINNOW_REFINEMENT_HEAD, bits);
 	if (isinf(epsilon))
-		most = known + head[2] * g + r * (0.5001 * query->step * sqrt(coarse->dim) + coarse->slack * g);
+		most = known + head[2] * g +
+			length * (0.5001 * query->step * sqrt(coarse->dim) + coarse->slack * g);
 	else
 	{
 		double		rest = head[2] * g;
-		double		rounding = r * query->step * 0.28867513459481287;
+		double		rounding = length * query->step * 0.28867513459481287;
 
 		most = known + epsilon * sqrt(rest * rest / (coarse->dim > 1 ? coarse->dim - 1 : 1) +
 									  rounding * rounding);
