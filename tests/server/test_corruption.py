@@ -79,8 +79,13 @@ SELECT add_items(1501, 3000);
 """
 
 ORDER = "ORDER BY embedding <-> (SELECT random_vector(1)) LIMIT 10"
+# Does not need the index, and must not fail because of it.
+WITHOUT_INDEX = f"SELECT id FROM items WHERE number = 3 {ORDER} OFFSET 1"
 STATEMENTS = (
     "SELECT setseed(0.25)",
+    "SET enable_indexscan = off",
+    WITHOUT_INDEX,
+    "RESET enable_indexscan",
     "SELECT winnow_check('items_index')",
     "SELECT winnow_check('items_index', true)",
     "SELECT winnow_index_info('items_index')",
@@ -706,6 +711,7 @@ def test_fault(sound: Sound, name: str) -> None:
     damage, found = FAULTS[name]
     errors = run_damaged(sound, name, damage)
     checks = [error for statement, error in errors if "winnow_check" in statement]
+    assert WITHOUT_INDEX not in dict(errors)
     assert checks, "winnow_check finds nothing"
     assert re.search(found, checks[0]), checks[0]
 
