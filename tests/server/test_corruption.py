@@ -83,9 +83,9 @@ ORDER = "ORDER BY embedding <-> (SELECT random_vector(1)) LIMIT 10"
 WITHOUT_INDEX = f"SELECT id FROM items WHERE number = 3 {ORDER} OFFSET 1"
 STATEMENTS = (
     "SELECT setseed(0.25)",
-    "SET enable_indexscan = off",
+    "SET enable_seqscan = on; SET enable_indexscan = off",
     WITHOUT_INDEX,
-    "RESET enable_indexscan",
+    "SET enable_seqscan = off; RESET enable_indexscan",
     "SELECT winnow_check('items_index')",
     "SELECT winnow_check('items_index', true)",
     "SELECT winnow_index_info('items_index')",
