@@ -32,8 +32,7 @@
  * query a thousandth.
  */
 #define FARTHEST_FILTER 5
-#define RARE_SHARE 0.01
-static const double shares[FILTERS] = {1, 0.1, 0.01, 0.001, 0.05, 0.02};
+static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 
 /* Rows that the radius of the latter is found with, and the mean */
 #define SAMPLE_ROWS 2000
@@ -64,10 +63,10 @@ static const double targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
 /* Rows that searches are played for, as winnow_recall_tolerance takes them */
-static const int wanted[WINNOW_RECALL_ROWS] = {10, MOST_K};
+static const int wanted[WINNOW_RECALL_ROWS] = {WINNOW_FEW_ROWS, WINNOW_MANY_ROWS};
 
-/* What remains of a tolerance for 10 rows if 100 are wanted, where that is not known */
-#define MANY_SHARE 0.18f
+/* What remains of a tolerance for few rows if many are wanted, where that is not known */
+#define MANY_SHARE pow((double) WINNOW_MANY_ROWS / WINNOW_FEW_ROWS, -WINNOW_MORE_ROWS)
 
 /* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
 #define EFFECTIVE_DIM 96
@@ -81,7 +80,7 @@ winnow_calibration_default(WinnowMeta *meta)
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		meta->tolerance[0][t] = defaults[t];
-		meta->tolerance[1][t] = defaults[t] * MANY_SHARE;
+		meta->tolerance[1][t] = (float) (defaults[t] * MANY_SHARE);
 	}
 }
 
@@ -116,7 +115,6 @@ calibration_alloc(WinnowTeam *team)
 
 	calibration->team = team;
 	calibration->index = team->index;
-	calibration->queries = palloc0(sizeof(float) * dims * QUERIES);
 	calibration->mean = palloc0(sizeof(float) * dims);
 	calibration->distance2 = palloc(sizeof(float) * QUERIES);
 	return calibration;
@@ -207,7 +205,7 @@ winnow_calibration_seed(WinnowTeam *team)
 	int			dims = team->index->dims;
 	WinnowSpool *spool = winnow_spool_open(&team->files, "sample", 0, 0, dims);
 	int64		most = Min(SAMPLE_ROWS, team->shared->unit / (sizeof(float) * dims));
-	WinnowBatch *sample = winnow_spool_load(spool, Max(most, QUERIES), SALT_SEED);
+	WinnowBatch *sample = winnow_spool_load(spool, Max(most, COMMON_QUERIES), SALT_SEED);
 	int			nsample = sample->rows.count;
 	BufFile    *file = winnow_file_create(&team->files, "questions", 0);
 
@@ -216,6 +214,7 @@ winnow_calibration_seed(WinnowTeam *team)
 		asked->nqueries = Min(QUERIES, nsample);
 		if (asked->nqueries > COMMON_QUERIES)
 			asked->nqueries -= asked->nqueries % COMMON_QUERIES;
+		calibration->queries = palloc(sizeof(float) * dims * asked->nqueries);
 		mean_of(&sample->rows, dims, calibration->mean);
 		for (int i = 0; i < asked->nqueries; i++)
 		{
@@ -230,7 +229,7 @@ winnow_calibration_seed(WinnowTeam *team)
 	}
 	winnow_file_write(file, asked, sizeof(Questions));
 	winnow_file_write(file, calibration->mean, sizeof(float) * dims);
-	winnow_file_write(file, calibration->queries, sizeof(float) * dims * QUERIES);
+	winnow_file_write(file, calibration->queries, sizeof(float) * dims * asked->nqueries);
 	BufFileClose(file);
 	winnow_batch_free(sample);
 	winnow_spool_close(spool);
@@ -246,7 +245,9 @@ winnow_calibration_open(WinnowTeam *team)
 
 	winnow_file_read(file, &calibration->asked, sizeof(Questions));
 	winnow_file_read(file, calibration->mean, sizeof(float) * dims);
-	winnow_file_read(file, calibration->queries, sizeof(float) * dims * QUERIES);
+	calibration->queries = palloc(sizeof(float) * dims * Max(calibration->asked.nqueries, 1));
+	winnow_file_read(file, calibration->queries,
+					 sizeof(float) * dims * calibration->asked.nqueries);
 	BufFileClose(file);
 	for (int i = 0; i < COMMON_QUERIES; i++)
 		calibration->stray[i] = 0.1 * pow(0.01, (double) i / COMMON_QUERIES);

@@ -8,8 +8,8 @@
 #include "cluster.h"
 
 /* Most neighbours that are played for, and neighbours that are kept */
-#define MOST_K 100
-#define KEPT 200
+#define MOST_K WINNOW_MANY_ROWS
+#define KEPT (2 * MOST_K)
 
 /* Kinds of filters, of which the first are rows drawn at random; see calibrate.c */
 #define FILTERS 6
@@ -22,7 +22,9 @@
  */
 #define QUERIES 512
 #define COMMON_QUERIES 128
-#define is_rare(f) ((f) == 2 || (f) == 3)
+#define RARE_SHARE 0.01
+#define RARE_FILTER 2			/* the first of the random ones with that share or less */
+#define is_rare(f) ((f) >= RARE_FILTER && (f) < RANDOM_FILTERS)
 
 /* Tolerances that are tried: a geometric series from the largest down */
 #define STEPS 128

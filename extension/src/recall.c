@@ -65,11 +65,6 @@
 /* The tolerance is that of a search that has read so many lists */
 #define USUAL_LISTS 32
 
-/* It is known for searches for so many rows; for more it falls with this power of their number */
-#define FEW_ROWS 10
-#define MANY_ROWS 100
-#define MORE_ROWS 0.75
-
 /* The filter passes no more than so many times the rows in lists not read that it does in others */
 #define MOST_ABOVE 16
 
@@ -151,12 +146,12 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_tolerance(const double *tolerance, double k)
 {
-	if (k <= FEW_ROWS)
+	if (k <= WINNOW_FEW_ROWS)
 		return tolerance[0];
-	if (k >= MANY_ROWS)
-		return tolerance[1] * pow(k / MANY_ROWS, -MORE_ROWS);
+	if (k >= WINNOW_MANY_ROWS)
+		return tolerance[1] * pow(k / WINNOW_MANY_ROWS, -WINNOW_MORE_ROWS);
 	return tolerance[0] *
-		pow(tolerance[1] / tolerance[0], log(k / FEW_ROWS) / log((double) MANY_ROWS / FEW_ROWS));
+		pow(tolerance[1] / tolerance[0], log(k / WINNOW_FEW_ROWS) / log((double) WINNOW_MANY_ROWS / WINNOW_FEW_ROWS));
 }
 
 /* The share of the k best that may be missing when so many lists have been read */

@@ -54,6 +54,11 @@ extern float winnow_recall_ball_share(const WinnowRecall *recall,
 									  const WinnowQueueItem *best, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
+/* Tolerances are kept for searches for so many rows; for more they fall with a power of their number */
+#define WINNOW_FEW_ROWS 10
+#define WINNOW_MANY_ROWS 100
+#define WINNOW_MORE_ROWS 0.75
+
 /* calibrate.c */
 extern void winnow_calibration_default(WinnowMeta *meta);
 extern double winnow_tolerance(const float *tolerance, double target);

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from pgwinnow import _kernels
 
 Floats = NDArray[np.float32]
 
@@ -43,3 +47,22 @@ def hard_cases(draw: st.DrawFn) -> tuple[Floats, Floats, Floats]:
         if draw(st.booleans()):
             rows.append(special.astype(np.float32))
     return np.array(rows), query, centroid
+
+
+def check_certain_bounds(lower: Floats, rows: Floats, query: Floats, metric: _kernels.Metric) -> None:
+    """A bound that is never wrong is above neither the scores nor what the float kernels make of them."""
+    assert not np.isnan(lower).any()
+    assert (lower <= true_scores(rows, query, metric)).all()
+    computed = _kernels.distances(query, rows, metric)
+    with np.errstate(over="ignore"):
+        assert (lower <= (np.square(computed) if metric == "l2" else computed)).all()
+    if metric == "l2":
+        assert (lower >= 0).all()
+
+
+def beyond_float() -> Iterator[tuple[list[Floats], Floats, Floats]]:
+    """Rows, a query and a centroid with lengths that float cannot hold, infinities and NaN."""
+    one = np.ones(8, np.float32)
+    for value in (3e38, np.inf, np.nan):
+        far = np.full(8, value, np.float32)
+        yield from [([far], one, one), ([one], far, one), ([one], one, far), ([far], -far, far)]

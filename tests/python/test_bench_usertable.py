@@ -241,7 +241,7 @@ def test_from_the_command_line(shop: Connection, dsn: str, tmp_path: Path) -> No
     assert (
         Results.read(file).environment["data"].startswith("table shop.Items, column embedding: 784 x 8, 5 of its rows")
     )
-    for wrong in (["--data", str(tmp_path)], ["--rival", "hnsw"]):
+    for wrong in (["--data", str(tmp_path)], ["--rival", "hnsw"], ["--bits", "4"]):
         with pytest.raises(WinnowError, match="takes no --data"):
             app([*words, *wrong], standalone_mode=False)
     with pytest.raises(WinnowError, match="--filter needs a table"):

@@ -61,7 +61,7 @@ def test_fewer_rows_are_fetched(connection: psycopg.Connection, metric: str, see
     random = np.random.default_rng(seed)
     centres = random.standard_normal((20, 96))
     vectors = (centres[random.integers(0, 20, 4000)] + 0.5 * random.standard_normal((4000, 96))).astype(np.float32)
-    queries = vectors[random.integers(0, len(vectors), 12)] + 0.2 * random.standard_normal((12, 96)).astype(np.float32)
+    queries = vectors[random.integers(0, len(vectors), 40)] + 0.2 * random.standard_normal((40, 96)).astype(np.float32)
     fetched: dict[int, int] = {}
     certain: dict[int, int] = {}
     for bits in (1, 2, 4, 8):
@@ -77,7 +77,7 @@ def test_fewer_rows_are_fetched(connection: psycopg.Connection, metric: str, see
             connection.execute("SET winnow.recall = 1")
             assert nearest(connection, query, metric, "kind = 1") == truth
             certain[bits] += counters(connection)["reranked"]
-        assert found >= 0.8 * 10 * len(queries)
+        assert found >= 0.88 * 10 * len(queries), f"{bits} bits: recall {found / 10 / len(queries)}"
         connection.execute("SELECT winnow_check('items_index', true)")
     assert fetched[8] <= fetched[4] < fetched[2] < fetched[1], fetched
     assert certain[8] < certain[4] < certain[2] < certain[1], certain

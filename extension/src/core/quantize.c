@@ -70,7 +70,7 @@ length(const float *v, int dim, float squares)
 {
 	double		sum = 0;
 
-	if (squares > 1e-25f && squares < 1e37f)
+	if (WINNOW_SQUARES_HOLD(squares))
 		return sqrt(squares);
 	for (int i = 0; i < dim; i++)
 		sum += (double) v[i] * v[i];
@@ -78,8 +78,8 @@ length(const float *v, int dim, float squares)
 }
 
 /* A double as the nearest float, infinite beyond its range and for NaN. */
-static float
-to_float(double x)
+float
+winnow_to_float(double x)
 {
 	if (!(x <= FLT_MAX))
 		return INFINITY;
@@ -91,9 +91,9 @@ to_float(double x)
 /*
  * |x - c| and the sum of |x - c|, where floats would overflow or lose digits.
  */
-static void
-residual_sums(const float *x, const float *centroid, int dim, double *norm,
-			  double *absolute)
+void
+winnow_residual_sums(const float *x, const float *centroid, int dim, double *norm,
+					 double *absolute)
 {
 	double		squares = 0;
 
@@ -118,10 +118,10 @@ winnow_encode(const float *x, const float *centroid, int dim, uint8_t *code)
 	float		head[2];
 	uint64_t	bits[4];
 
-	if (squares > 1e-25f && squares < 1e37f)
+	if (WINNOW_SQUARES_HOLD(squares))
 		absolute = winnow_kernels->l1(x, centroid, dim);
 	else
-		residual_sums(x, centroid, dim, &norm, &absolute);
+		winnow_residual_sums(x, centroid, dim, &norm, &absolute);
 
 	head[0] = norm <= FLT_MAX ? (float) norm : INFINITY;	/* also NaN */
 	head[1] = 1;
@@ -155,6 +155,18 @@ winnow_query_bytes(int dim)
 		(size_t) dim * sizeof(float);
 }
 
+uint32_t
+winnow_sum_planes(const WinnowQueryCode *q, const uint64_t *planes)
+{
+	const uint8_t *all = (const uint8_t *) (q->planes + (size_t) 4 * q->nwords);
+	const uint16_t first = 0;
+	uint32_t	total;
+	uint32_t	ones;
+
+	winnow_kernels->code_dots(all, 0, &first, 1, planes, q->nwords, &total, &ones);
+	return total;
+}
+
 /*
  * Quantise v, whose elements lie in [low, high], and set the terms of
  * <obar, v> = (2 sum of v over the bits set - sum of v) / sqrt(D), with v[i] =
@@ -163,13 +175,11 @@ winnow_query_bytes(int dim)
 static void
 quantize_query(WinnowQueryCode *q, const float *v, float low, float high)
 {
-	const uint16_t first = 0;
 	double		root = sqrt(q->dim);
 	double		step = ((double) high - low) / 15;
 	float		inv_step;
 	uint64_t   *all = q->planes + (size_t) 4 * q->nwords;
 	uint32_t	total;
-	uint32_t	ones;
 
 	if (step > FLT_MIN)
 		inv_step = (float) (1 / step);
@@ -184,8 +194,7 @@ quantize_query(WinnowQueryCode *q, const float *v, float low, float high)
 
 	/* the sum of u: the dot with a code of ones (planes' padding is zero) */
 	memset(all, 0xFF, (size_t) q->nwords * sizeof(uint64_t));
-	winnow_kernels->code_dots((const uint8_t *) all, 0, &first, 1, q->planes,
-							  q->nwords, &total, &ones);
+	total = winnow_sum_planes(q, q->planes);
 
 	q->low = low;
 	q->inv_step = inv_step;
@@ -200,7 +209,7 @@ quantize_query(WinnowQueryCode *q, const float *v, float low, float high)
 	 */
 	q->rounding = root * step * (inv_step > 0 ? 0.5001 : 1) +
 		q->slack * q->span;
-	q->rounding_spread = step * (inv_step > 0 ? 0.28867513459481287 : 1);
+	q->rounding_spread = step * (inv_step > 0 ? WINNOW_ROUNDING_SPREAD : 1);
 }
 
 /* Set what depends on the centroid alone, for inner products. */
@@ -347,7 +356,7 @@ estimate_row(const WinnowQueryCode *q, double epsilon, double r, double t,
 	/* unknown, or a broken record; the negation also catches NaN */
 	if (!(r >= 0 && r <= FLT_MAX && t > 0 && t <= 1))
 	{
-		*estimate = to_float(q->centroid_score);
+		*estimate = winnow_to_float(q->centroid_score);
 		*lower = inner ? -INFINITY : 0;
 		return;
 	}
@@ -382,8 +391,8 @@ estimate_row(const WinnowQueryCode *q, double epsilon, double r, double t,
 	least -= winnow_score_slack(q, r);
 	if (!inner && least < 0)
 		least = 0;
-	*estimate = to_float(score);
-	*lower = least > FLT_MAX ? FLT_MAX : to_float(least);
+	*estimate = winnow_to_float(score);
+	*lower = least > FLT_MAX ? FLT_MAX : winnow_to_float(least);
 }
 
 /* What estimate_row computes for a finite epsilon, as terms for the kernel */
@@ -405,7 +414,7 @@ fill_terms(const WinnowQueryCode *q, double epsilon, WinnowBoundTerms *terms)
 	terms->base = (float) (inner ? q->centroid_score : q->span * q->span);
 	terms->twice = inner ? -1 : -2;
 	terms->floor = inner ? -INFINITY : 0;
-	terms->unknown = to_float(q->centroid_score);
+	terms->unknown = winnow_to_float(q->centroid_score);
 
 	/* score_slack, by powers of r */
 	if (inner)
@@ -437,7 +446,7 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 	{
 		for (int i = 0; i < nrows; i++)
 		{
-			estimate[i] = to_float(q->centroid_score);
+			estimate[i] = winnow_to_float(q->centroid_score);
 			lower[i] = q->metric == WINNOW_METRIC_IP ? -INFINITY : 0;
 		}
 		return;

@@ -90,6 +90,24 @@ winnow_query_vector(const WinnowQueryCode *q)
 	return (const float *) (q->planes + (size_t) 5 * q->nwords);
 }
 
+/* What refine.c shares with quantize.c */
+
+/* Within this range sums of squares of floats neither overflow nor lose digits */
+#define WINNOW_SQUARES_HOLD(squares) ((squares) > 1e-25f && (squares) < 1e37f)
+
+/* Standard deviation of what rounding to steps of one takes off: 1 / sqrt(12) */
+#define WINNOW_ROUNDING_SPREAD 0.28867513459481287
+
+/* A double as the nearest float, infinite beyond its range and for NaN */
+extern float winnow_to_float(double x);
+
+/* |x - c| and the sum of |x - c|, where floats would overflow or lose digits */
+extern void winnow_residual_sums(const float *x, const float *centroid, int dim,
+								 double *norm, double *absolute);
+
+/* The sum of the dim four-bit elements that four planes have */
+extern uint32_t winnow_sum_planes(const WinnowQueryCode *q, const uint64_t *planes);
+
 /* How far float rounding may put the score of a row with |x - c| = r above the true one */
 extern double winnow_score_slack(const WinnowQueryCode *q, double r);
 

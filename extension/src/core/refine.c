@@ -31,10 +31,6 @@
 static const double best_step[WINNOW_MAX_REFINEMENT_BITS + 1] = {
 	0, 0, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308};
 
-/* Within this range squares of floats neither overflow nor lose digits */
-#define LEAST_SQUARES	1e-25f
-#define MOST_SQUARES	1e37f
-
 /* The level that an element is rounded to */
 static inline int
 level_of(float z, float inv_step, int nlevels)
@@ -143,7 +139,7 @@ winnow_refinement_encode(const float *x, const float *centroid, int dim, int bit
 	float		head[3] = {0, 0, 0};
 
 	memset(record, 0, winnow_refinement_bytes(dim, bits));
-	if (squares > LEAST_SQUARES && squares < MOST_SQUARES)
+	if (WINNOW_SQUARES_HOLD(squares))
 	{
 		float		steps[2];
 
@@ -181,15 +177,10 @@ winnow_refinement_encode(const float *x, const float *centroid, int dim, int bit
 	}
 	else
 	{
-		/* the length is all that is known, if that */
-		r = 0;
-		for (int i = 0; i < dim; i++)
-		{
-			double		z = (double) x[i] - centroid[i];
+		double		absolute;
 
-			r += z * z;
-		}
-		r = sqrt(r);
+		/* the length is all that is known, if that */
+		winnow_residual_sums(x, centroid, dim, &r, &absolute);
 		head[0] = r <= FLT_MAX ? (float) r : INFINITY;	/* also NaN */
 		head[2] = head[0];
 	}
@@ -231,20 +222,6 @@ winnow_refinement_query_bytes(int dim)
 		(size_t) dim * sizeof(float);
 }
 
-/* The sum of a query's four-bit elements: their dot with a code of ones */
-static uint32_t
-sum_planes(const uint64_t *planes, const WinnowQueryCode *coarse)
-{
-	const uint64_t *all = coarse->planes + (size_t) 4 * coarse->nwords;
-	const uint16_t first = 0;
-	uint32_t	total;
-	uint32_t	ones;
-
-	winnow_kernels->code_dots((const uint8_t *) all, 0, &first, 1, planes, coarse->nwords,
-							  &total, &ones);
-	return total;
-}
-
 void
 winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *coarse)
 {
@@ -282,16 +259,8 @@ winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *c
 	winnow_kernels->quantize_planes(left, dim, low_left, (float) (1 / query->step), query->planes,
 									coarse->nwords);
 	query->base = (double) low + low_left;
-	query->sum = query->base * dim + coarse->step * sum_planes(coarse->planes, coarse) +
-		query->step * sum_planes(query->planes, coarse);
-}
-
-/* A score as a float; infinite for NaN */
-static float
-float_score(double score)
-{
-	return !(score <= FLT_MAX) ? INFINITY : score < -FLT_MAX ? -INFINITY :
-															   (float) score;
+	query->sum = query->base * dim + coarse->step * winnow_sum_planes(coarse, coarse->planes) +
+		query->step * winnow_sum_planes(coarse, query->planes);
 }
 
 /* <y, v>, with v as it was rounded */
@@ -337,7 +306,7 @@ winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bit
 							head[2] >= 0 && head[2] <= FLT_MAX))
 	{
 		if (estimate != NULL)
-			*estimate = float_score(coarse->centroid_score);
+			*estimate = winnow_to_float(coarse->centroid_score);
 		return inner ? -INFINITY : 0;
 	}
 
@@ -349,7 +318,7 @@ winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bit
 	else
 	{
 		double		rest = head[2] * g;
-		double		rounding = length * query->step * 0.28867513459481287;
+		double		rounding = length * query->step * WINNOW_ROUNDING_SPREAD;
 
 		most = known + epsilon * sqrt(rest * rest / (coarse->dim > 1 ? coarse->dim - 1 : 1) +
 									  rounding * rounding);
@@ -362,7 +331,7 @@ winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bit
 	if (!inner && least < 0)
 		least = 0;
 	if (estimate != NULL)
-		*estimate = (float) (inner ? coarse->centroid_score - known : r * r + g * g - 2 * known);
-	return least > FLT_MAX ? FLT_MAX : least < -FLT_MAX ? -INFINITY :
-														  (float) least;
+		*estimate = winnow_to_float(inner ? coarse->centroid_score - known :
+									r * r + g * g - 2 * known);
+	return least > FLT_MAX ? FLT_MAX : winnow_to_float(least);
 }

@@ -145,9 +145,9 @@ def run_command(
     """
     if table is None and where:
         raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
-    if table is not None and (data is not None or rival or not winnow):
+    if table is not None and (data is not None or rival or not winnow or bits != 1):
         raise WinnowError(
-            "--table measures the indexes that the table has, and takes no --data, --rival or --no-winnow",
+            "--table measures the indexes that the table has, and takes no --data, --rival, --bits or --no-winnow",
             "leave them out, or measure a data set without --table",
         )
     phases = [name.strip() for name in only.split(",") if name.strip()]
