@@ -195,6 +195,13 @@ winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, 
 	return true;
 }
 
+/* The row that was fetched last, until the next */
+TupleTableSlot *
+winnow_fetch_slot(WinnowFetch *fetch)
+{
+	return fetch->slot;
+}
+
 /* Where the row that was fetched last is */
 WinnowRowPlace
 winnow_fetch_place(WinnowFetch *fetch)

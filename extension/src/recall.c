@@ -173,6 +173,7 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->probed = probed;
 	recall->probed.count = 0;
 	recall->exact = target >= 1;
+	recall->accepted = 1;
 	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
 		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
 	recall->metric = index->metric;
@@ -354,7 +355,7 @@ static bool
 reached_by_rows(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
 				double k, double bearable)
 {
-	double		pass_rate = winnow_recall_pass_rate(recall->passed, recall->tested,
+	double		pass_rate = winnow_recall_pass_rate(recall->passed * recall->accepted, recall->tested,
 													recall->expected, recall->unread);
 	double		allowed = bearable * k / pass_rate;
 	double		missed;

@@ -25,7 +25,8 @@ typedef struct WinnowRecall
 	double		expected;		/* rows that match, as the planner has it, or 0 */
 	double		unread;			/* rows of the nodes queued, not read */
 	double		tested;			/* rows of all lists read */
-	double		passed;			/* of those, rows that pass the filter */
+	double		passed;			/* of those, rows that pass the filter by their columns */
+	double		accepted;		/* share of these that match */
 } WinnowRecall;
 
 extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,

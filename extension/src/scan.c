@@ -92,8 +92,7 @@ start_search(IndexScanDesc scan)
 		MemoryContextSwitchTo(old);
 	}
 	state->search = winnow_search_begin(scan, state->index, state->filter, state->fetch,
-										winnow_recall, node ? node->ss.ps.plan->plan_rows : 0, wanted,
-										&state->counters);
+										winnow_recall, node, wanted, &state->counters);
 }
 
 /* amgettuple */

@@ -114,6 +114,18 @@ compare_ids(const void *a, const void *b)
 	return first < second ? -1 : first > second;
 }
 
+/*
+ * Of rows that pass the filter by their columns, the share that turns out to match,
+ * as far as can be told from those fetched
+ */
+double
+winnow_search_accepted(const WinnowSearch *search)
+{
+	double		found = (double) search->nfound;
+
+	return (found + 1) / (found + (double) search->nrejected + 1);
+}
+
 /* Fetch a candidate's heap row; if it matches, it becomes a result */
 static void
 rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *place)
@@ -135,18 +147,21 @@ rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *p
 		search->counters->invisible++;
 		return;
 	}
+	old = MemoryContextSwitchTo(winnow_fetch_context(search->fetch));
+	if (!winnow_filter_recheck(search->filter, values, isnull) ||
+		(search->tester != NULL &&
+		 !winnow_row_passes(search->tester, winnow_fetch_slot(search->fetch))))
+	{
+		search->counters->rechecked_out++;
+		search->nrejected++;
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	result.at = winnow_fetch_place(search->fetch);
 	if (scan->numberOfOrderBys > 1)
 	{
 		result.nmore = scan->numberOfOrderBys - 1;
-		result.more = palloc(sizeof(double) * result.nmore);
-	}
-	old = MemoryContextSwitchTo(winnow_fetch_context(search->fetch));
-	if (!winnow_filter_recheck(search->filter, values, isnull))
-	{
-		search->counters->rechecked_out++;
-		MemoryContextSwitchTo(old);
-		return;
+		result.more = MemoryContextAlloc(old, sizeof(double) * result.nmore);
 	}
 	for (int i = 0; i < scan->numberOfOrderBys; i++)
 	{
@@ -218,6 +233,16 @@ refine(WinnowSearch *search, Candidate *candidate)
 }
 
 /*
+ * Does a better bound help?  Not as long as whatever comes is fetched, and most of
+ * that is only to be tested for the executor's conditions.
+ */
+static bool
+worth_refining(const WinnowSearch *search, double limit)
+{
+	return limit < INFINITY || winnow_search_accepted(search) > 0.5;
+}
+
+/*
  * Rerank, best first, whatever may be among the k best.  Returns false if a page is
  * gone.
  */
@@ -234,7 +259,8 @@ rerank_active(WinnowSearch *search)
 			   search->active.items[0].lower <= limit)
 		{
 			next[n] = candidates_pop(&search->active);
-			if (next[n].place == WINNOW_NO_PLACE || next[n].list != search->refinable)
+			if (next[n].place == WINNOW_NO_PLACE || next[n].list != search->refinable ||
+				!worth_refining(search, limit))
 				n++;
 			else if (refine(search, &next[n]))
 				candidates_push(&search->active, next[n]);
@@ -492,6 +518,7 @@ reached(WinnowSearch *search)
 	late = winnow_recall_late(search->recall.probed.count);
 	for (Size i = 0; i < search->best.count; i++)
 		hits += search->best.items[i].list >= late;
+	search->recall.accepted = winnow_search_accepted(search);
 	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
 								 search->goal, (int64) search->best.count, hits);
 }
@@ -524,6 +551,7 @@ start(WinnowSearch *search)
 	/* where a node was left when a page of it was gone: no way to get to the root */
 	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
+	search->nrejected = 0;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
 	search->recall.expected = search->expected;
 	set_goal(search, search->goal);
@@ -593,14 +621,15 @@ search_to_goal(WinnowSearch *search)
 }
 
 /*
- * Start a search.  expected is the planner's estimate of how many rows match, or 0; wanted is the number of rows that will be asked for, where
- * that is known; what is done is added to the counters.  The query is the first ORDER BY key's; without one, or
- * with a null, rows come in no particular order.
+ * Start a search.  node is the plan node that the scan is for, or NULL; wanted is the
+ * number of rows that will be asked for, where that is known; what is done is added to
+ * the counters.  The query is the first ORDER BY key's; without one, or with a null,
+ * rows come in no particular order.
  */
 WinnowSearch *
 winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 					const WinnowFilter *filter, WinnowFetch *fetch, double target,
-					double expected, int64 wanted, WinnowScanCounters *counters)
+					IndexScanState *node, int64 wanted, WinnowScanCounters *counters)
 {
 	WinnowSearch *search = palloc0(sizeof(WinnowSearch));
 	int			capacity = Max(index->leaf.capacity, index->inner.capacity);
@@ -616,7 +645,11 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->directed = winnow_index_vector(index, scan->orderByData[0].sk_argument,
 											   search->query);
 	search->target = target;
-	search->expected = expected;
+	if (node != NULL)
+	{
+		search->expected = node->ss.ps.plan->plan_rows;
+		search->tester = winnow_tests_rows(node) ? node : NULL;
+	}
 	search->replaying = RecoveryInProgress();
 	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
 		search->magnitude = 1;

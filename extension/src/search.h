@@ -27,7 +27,7 @@ typedef struct WinnowScanCounters
 	uint64		refined;		/* of those, rows whose refinement codes were read */
 	uint64		reranked;		/* heap rows fetched */
 	uint64		invisible;		/* of those, not visible to the snapshot */
-	uint64		rechecked_out;	/* of those, dropped by the exact keys */
+	uint64		rechecked_out;	/* of those, dropped by the exact keys or conditions */
 	uint64		rounds;			/* times the search was deepened, with the first */
 	uint64		restarts;		/* because pages were reused, on a standby */
 	uint64		returned;
@@ -40,12 +40,16 @@ extern WinnowScanCounters winnow_last_counters;
 extern const WinnowScanCounters *winnow_scan_counters(IndexScanDesc scan);
 extern List *winnow_scan_conditions(IndexScanDesc scan);
 
+/* row_test.c */
+extern bool winnow_tests_rows(const IndexScanState *node);
+extern bool winnow_row_passes(IndexScanState *node, TupleTableSlot *slot);
+
 /* search.c */
 typedef struct WinnowSearch WinnowSearch;
 
 extern WinnowSearch *winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 										 const WinnowFilter *filter, WinnowFetch *fetch,
-										 double target, double expected, int64 wanted,
+										 double target, IndexScanState *node, int64 wanted,
 										 WinnowScanCounters *counters);
 extern bool winnow_search_next(WinnowSearch *search, ItemPointer tid);
 

@@ -70,7 +70,8 @@ winnow_all_pays(const WinnowSearch *search)
 			unread += search->queue.items.items[i].rows;
 	expected = (search->recall.passed + 1) / (search->recall.tested + 1) * unread;
 	expected += search->active.count + search->pool.count;
-	return search->goal - search->nfound > WINNOW_ALL_SHARE * expected;
+	return search->goal - search->nfound >
+		WINNOW_ALL_SHARE * expected * winnow_search_accepted(search);
 }
 
 /* How gathering ended */
@@ -155,7 +156,7 @@ most_rows(const WinnowSearch *search, Size pooled)
 
 	if (search->goal == WINNOW_WANTED_ALL || lacking > PG_UINT32_MAX)
 		return SIZE_MAX;
-	return pooled + Max(ALL_EXCESS * lacking, ALL_ROWS);
+	return pooled + (Size) Max(ALL_EXCESS * lacking / winnow_search_accepted(search), ALL_ROWS);
 }
 
 /*

@@ -73,6 +73,7 @@ struct WinnowSearch
 	const WinnowIndex *index;
 	const WinnowFilter *filter;
 	WinnowFetch *fetch;
+	IndexScanState *tester;		/* has conditions that rows are to pass; NULL: none */
 	WinnowRecall recall;
 	WinnowScanCounters *counters;
 
@@ -119,6 +120,7 @@ struct WinnowSearch
 	uint64		needed_tested;
 	uint64		next_look;		/* lists read when to estimate the matches again */
 	int64		nfound;			/* rows reranked that match */
+	int64		nrejected;		/* rows reranked that do not, since the start */
 	int64		nreturned;
 	Size		wanted;			/* scores that best should hold */
 	float		magnitude;		/* of the scores seen, for rounding slack */
@@ -131,6 +133,7 @@ struct WinnowSearch
 #define WINNOW_FIRST_LOOK 16
 
 /* search.c */
+extern double winnow_search_accepted(const WinnowSearch *search);
 extern void winnow_search_activate(WinnowSearch *search);
 extern void winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n);
 extern bool winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node);

@@ -482,6 +482,7 @@ typedef struct WinnowFetch WinnowFetch;
 extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_attno,
 									   bool all_columns);
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
+extern TupleTableSlot *winnow_fetch_slot(WinnowFetch *fetch);
 
 /* Where in shared buffers a row was: a hint */
 typedef struct WinnowRowPlace

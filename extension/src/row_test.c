@@ -1,0 +1,52 @@
+/*
+ * row_test.c
+ *		The executor's conditions, tested on the rows that a search fetches.
+ *
+ * What the planner leaves to the executor and columns do not decide (condition.c)
+ * takes the row.  A search has the row when it reranks it.  If it left the test to
+ * the executor it would look for the nearest rows, of which too few might pass, and
+ * go on looking, again and again; and it would compute the distances of rows that
+ * do not pass, for which it may have to read long vectors.  So it tests them first,
+ * as the executor would, with the plan node's own expression and context: in the
+ * same order, which under row-level security is that of the policies.  The executor
+ * tests the rows that come out all the same.
+ */
+#include "postgres.h"
+
+#include "search.h"
+
+#include "executor/executor.h"
+#include "executor/instrument.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+
+/*
+ * Does a scan's node have conditions, such as may be tested on a row twice, and on
+ * rows that will not come out?
+ */
+bool
+winnow_tests_rows(const IndexScanState *node)
+{
+	Node	   *conditions = (Node *) node->ss.ps.plan->qual;
+
+	return conditions != NULL && !contain_volatile_functions(conditions) &&
+		!contain_subplans(conditions);
+}
+
+/* Does the row in the slot, one of the node's table, pass the node's conditions? */
+bool
+winnow_row_passes(IndexScanState *node, TupleTableSlot *slot)
+{
+	ExprContext *context = node->ss.ps.ps_ExprContext;
+	TupleTableSlot *before = context->ecxt_scantuple;
+	bool		passes;
+
+	/* the executor keeps nothing in the context while it waits for a row */
+	ResetExprContext(context);
+	context->ecxt_scantuple = slot;
+	passes = ExecQual(node->ss.ps.qual, context);
+	context->ecxt_scantuple = before;
+	if (!passes)
+		InstrCountFiltered1(node, 1);
+	return passes;
+}
