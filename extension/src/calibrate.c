@@ -48,7 +48,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 #define ENOUGH_LISTS 16
 
 /* Queries that are not rows of the table, and filters of real life, are harder */
-#define SAFETY 0.75
+#define SAFETY 0.65
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
@@ -59,7 +59,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 #define LEAST_DIM 2
 
 /* Targets that tolerances are kept for; between them they are interpolated */
-static const double targets[WINNOW_RECALL_TARGETS] =
+const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
 /* Rows that searches are played for, as winnow_recall_tolerance takes them */
@@ -88,6 +88,7 @@ winnow_calibration_default(WinnowMeta *meta)
 double
 winnow_tolerance(const float *tolerance, double target)
 {
+	const double *targets = winnow_calibration_targets;
 	int			i = 1;
 	double		from;
 	double		to;
@@ -512,19 +513,20 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, Tole
 		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		{
 			/* codes may cost some recall too */
-			double		target = targets[t] + winnow_recall_code_share(targets[t]);
+			double		target = winnow_calibration_targets[t] +
+				winnow_recall_code_share(winnow_calibration_targets[t]);
 			double		largest = LARGEST;
 			int			step = 0;
 
 			if (outcomes[f].count < ENOUGH_QUERIES)
 				continue;
-			while (step < STEPS && outcomes[f].recall[step] < target * outcomes[f].count)
+			while (step < STEPS && outcomes[f].recall[t][step] < target * outcomes[f].count)
 			{
 				largest *= STEP;
 				step++;
 			}
 			elog(DEBUG1, "winnow: dimension %g, %d rows, target %g, filter %d (%d queries): tolerance %g",
-				 effective_dim, k, targets[t], f, outcomes[f].count, largest);
+				 effective_dim, k, winnow_calibration_targets[t], f, outcomes[f].count, largest);
 			found->largest[f][t] = largest;
 		}
 	pfree(outcomes);

@@ -24,6 +24,7 @@ typedef struct Play
 	int		   *place;			/* of every list in that order; -1: no row passes */
 	float	   *better;			/* sum of better rows over the lists up to a place */
 	float	   *share;			/* sum of the ball's shares likewise */
+	double		effort[WINNOW_RECALL_TARGETS];
 	bool		expects;		/* the planner knows how many rows pass the filter */
 	double	   *tested;			/* rows of the lists up to a place */
 	double	   *passed;			/* of those, rows that pass the filter */
@@ -136,21 +137,29 @@ best_add(Best *best, float score, int place)
 	return true;
 }
 
+/* Share of the rows of lists not read that are expected to pass, when n have been read */
+static double
+pass_rate(const Play *play, int n)
+{
+	int			last = play->nlists - 1;
+
+	return winnow_recall_pass_rate(play->passed[n - 1], play->tested[n - 1],
+								   play->expects ? play->passed[last] : 0,
+								   play->tested[last] - play->tested[n - 1]);
+}
+
 /*
  * Share of the k best that is estimated to be missing when n lists have been
  * read, as in winnow_recall_reached
  */
 static double
-missing(const Play *play, const Best *best, int n)
+missing(const Play *play, const Best *best, int n, double rate)
 {
 	int			last = play->nlists - 1;
 	int			late = (int) winnow_recall_late(n);
 	double		early = late > 0 ? play->share[late - 1] : 0;
 	double		have = play->share[n - 1];
-	double		pass_rate = winnow_recall_pass_rate(play->passed[n - 1], play->tested[n - 1],
-													play->expects ? play->passed[last] : 0,
-													play->tested[last] - play->tested[n - 1]);
-	double		by_rows = (play->better[last] - play->better[n - 1]) * pass_rate / best->k;
+	double		by_rows = (play->better[last] - play->better[n - 1]) * rate / best->k;
 	int			hits = 0;
 
 	for (int i = 0; i < best->k; i++)
@@ -159,20 +168,58 @@ missing(const Play *play, const Best *best, int n)
 											  best->k));
 }
 
+/* How far a search has come: the next tolerance to be tried, for every target */
+typedef struct Progress
+{
+	int			step[WINNOW_RECALL_TARGETS];
+	double		tolerance[WINNOW_RECALL_TARGETS];
+	int			open;			/* targets for which there is another */
+} Progress;
+
+/*
+ * When n lists have been read and a share of the k best is found: with which
+ * tolerances does the search stop here?
+ */
+static void
+stop_searches(const Play *play, const Best *best, int n, double found, Progress *progress,
+			  Outcome *outcome)
+{
+	double		rate = pass_rate(play, n);
+	double		lacking = missing(play, best, n, rate);
+	double		matching = play->tested[play->nlists - 1] * rate;
+	double		usual = winnow_recall_usual_lists(play->nlists, best->k,
+												  Min(best->k / matching, 1));
+
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+	{
+		double		bearable = winnow_recall_bearable(1, n, usual * play->effort[t]);
+
+		if (progress->step[t] == STEPS)
+			continue;
+		while (progress->step[t] < STEPS && lacking <= progress->tolerance[t] * bearable)
+		{
+			outcome->recall[t][progress->step[t]++] += found;
+			progress->tolerance[t] *= STEP;
+		}
+		progress->open -= progress->step[t] == STEPS;
+	}
+}
+
 /*
  * Play the search of one query under one filter, whose neighbours are sorted:
- * add the recall at which it stops to the outcome of every tolerance.
+ * add the recall at which it stops to the outcome of every target and tolerance.
  */
 static void
 play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *outcome)
 {
 	Best		best = {.k = k};
+	Progress	progress = {.open = WINNOW_RECALL_TARGETS};
 	int			nhits = 0;
-	int			step = 0;
-	double		tolerance = LARGEST;
 	int		   *at = palloc0(sizeof(int) * (play->nlists + 1));	/* first neighbour of a list */
 	int		   *next = palloc(sizeof(int) * nnearest);
 
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+		progress.tolerance[t] = LARGEST;
 	for (int j = nnearest - 1; j >= 0; j--)
 	{
 		int			place = play->place[nearest[j].list];
@@ -180,10 +227,9 @@ play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *
 		next[j] = at[place];
 		at[place] = j + 1;
 	}
-	for (int n = 1; n <= play->nlists && step < STEPS; n++)
+	for (int n = 1; n <= play->nlists && progress.open > 0; n++)
 	{
 		bool		changed = false;
-		double		lacking;
 
 		for (int j = at[n - 1]; j > 0; j = next[j - 1])
 		{
@@ -194,12 +240,11 @@ play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *
 			continue;
 		if (changed)
 			sum_terms(play, best.score[k - 1]);
-		lacking = missing(play, &best, n) / winnow_recall_bearable(1, n);
-		for (; step < STEPS && lacking <= tolerance; tolerance *= STEP)
-			outcome->recall[step++] += (double) nhits / k;
+		stop_searches(play, &best, n, (double) nhits / k, &progress, outcome);
 	}
-	while (step < STEPS)
-		outcome->recall[step++] += 1;
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+		while (progress.step[t] < STEPS)
+			outcome->recall[t][progress.step[t]++] += 1;
 	outcome->count++;
 	pfree(at);
 	pfree(next);
@@ -218,6 +263,8 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	int			nlists = calibration->nlists;
 
 	play.effective_dim = effective_dim;
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+		play.effort[t] = winnow_recall_effort(winnow_calibration_targets[t]);
 	order = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.lists = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.place = palloc_extended(sizeof(int) * nlists, MCXT_ALLOC_HUGE);

@@ -107,12 +107,14 @@ rows_passed(const WinnowCalibration *calibration, int filter, int list, int quer
 	return calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
 }
 
-/* What a search played through adds up to, by filter and tolerance */
+/* What a search played through adds up to, for one filter, by target and tolerance */
 typedef struct Outcome
 {
-	double		recall[STEPS];
+	double		recall[WINNOW_RECALL_TARGETS][STEPS];
 	int			count;
 } Outcome;
+
+extern const double winnow_calibration_targets[WINNOW_RECALL_TARGETS];
 
 /* calibrate_play.c */
 extern void winnow_calibration_play(WinnowCalibration *calibration, float effective_dim,

@@ -13,6 +13,8 @@
 
 #include "winnow.h"
 
+#include "recall.h"
+
 #include <math.h>
 
 #include "catalog/pg_attribute.h"
@@ -32,17 +34,6 @@
 
 /* Rows the search is made for when the plan does not say */
 #define UNKNOWN_LIMIT 10
-
-/*
- * Lists read of n at a recall of 0.95, for k rows of the m that match:
- *		15 n^0.05 k^0.27 + 1.1 n sqrt(k / m)
- * For other recalls, that times log(1 - recall) / log(0.05).
- */
-#define LISTS_FACTOR	15.0
-#define LISTS_EXPONENT	0.05
-#define ROWS_EXPONENT	0.27
-#define WANTED_FACTOR	1.1
-#define RECALL_BASE		0.05
 
 /*
  * Rows that 1-bit codes do not rule out, for k rows: 13 k^0.77 (384 / dimensions)^0.3.
@@ -191,13 +182,10 @@ index_rows(IndexOptInfo *index, int dims)
 static double
 nodes_read(double n, double wanted, double share)
 {
-	double		nodes = LISTS_FACTOR * pow(n, LISTS_EXPONENT) * pow(wanted, ROWS_EXPONENT) +
-		WANTED_FACTOR * n * sqrt(share);
-
 	if (winnow_recall >= 1 || share > WINNOW_ALL_SHARE)
 		return n;
-	nodes *= log(1 - winnow_recall) / log(RECALL_BASE);
-	return Max(1, Min(nodes, n));
+	return Max(1, Min(n, winnow_recall_usual_lists(n, wanted, share) *
+							 winnow_recall_effort(winnow_recall)));
 }
 
 /*

@@ -8,7 +8,8 @@
  * wanted recall, which grows with the number of lists read: a query that has
  * needed many will need as many again to find what is missing, and the same
  * effort finds more for other queries.  So the mean recall is had for the least
- * reading, and no query reads most of the lists for its last row.  Both
+ * reading, and no query reads most of the lists for its last row.  Beyond twice
+ * the usual number of lists it grows faster, with the cube.  Both
  * estimates take the space to be isotropic with d dimensions; as the tolerance
  * makes up for the level of the estimates, the same d does for most data.  r is
  * the score of the k-th best row found.
@@ -63,7 +64,21 @@
 #define INNER_SHARE 4
 
 /* The tolerance is that of a search that has read so many lists */
-#define USUAL_LISTS 32
+#define TOLERANCE_LISTS 32
+
+/*
+ * Lists usually read of n at a recall of .95, for k rows of the m that match:
+ *		15 n^0.05 k^0.27 + 1.1 n sqrt(k / m)
+ * For other recalls, that times log(1 - recall) / log(0.05).
+ */
+#define LISTS_FACTOR	15.0
+#define LISTS_EXPONENT	0.05
+#define ROWS_EXPONENT	0.27
+#define WANTED_FACTOR	1.1
+#define RECALL_BASE		0.05
+
+/* A search is long that has read so many times the usual number of lists */
+#define LONG_SEARCH 2.0
 
 /* The filter passes no more than so many times the rows in lists not read that it does in others */
 #define MOST_ABOVE 16
@@ -154,11 +169,34 @@ winnow_recall_tolerance(const double *tolerance, double k)
 		pow(tolerance[1] / tolerance[0], log(k / WINNOW_FEW_ROWS) / log((double) WINNOW_MANY_ROWS / WINNOW_FEW_ROWS));
 }
 
-/* The share of the k best that may be missing when so many lists have been read */
+/*
+ * How many of n lists a search for k rows usually reads at a recall of .95, k being
+ * the given share of the rows that match.
+ */
 double
-winnow_recall_bearable(double tolerance, double nlists)
+winnow_recall_usual_lists(double n, double k, double share)
 {
-	return tolerance * nlists / USUAL_LISTS;
+	return LISTS_FACTOR * pow(n, LISTS_EXPONENT) * pow(k, ROWS_EXPONENT) +
+		WANTED_FACTOR * n * sqrt(share);
+}
+
+/* Lists read at another recall, relative to that */
+double
+winnow_recall_effort(double target)
+{
+	return log(1 - target) / log(RECALL_BASE);
+}
+
+/*
+ * The share of the k best that may be missing when so many lists have been read,
+ * where a search for the target usually reads so many
+ */
+double
+winnow_recall_bearable(double tolerance, double nlists, double usual)
+{
+	double		excess = nlists / (LONG_SEARCH * usual);
+
+	return tolerance * nlists / TOLERANCE_LISTS * (excess > 1 ? excess * excess : 1);
 }
 
 /* The query is in index space */
@@ -173,6 +211,7 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->probed = probed;
 	recall->probed.count = 0;
 	recall->exact = target >= 1;
+	recall->target = target;
 	recall->accepted = 1;
 	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
 		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
@@ -221,17 +260,18 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 	recall->variance += item->rows * (double) (spread + item->radius2);
 }
 
-/* A list has been read */
+/* A list has been read, which had a match or not */
 void
 winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int tested,
-					 int passed)
+					 int passed, bool matched)
 {
+	recall->nread++;
 	recall->tested += tested;
 	recall->passed += passed;
 	recall->unread -= list->rows;
 
 	/* lists without a match have no part in what is to be found */
-	if (passed > 0 && !recall->exact)
+	if (matched && !recall->exact)
 		winnow_items_add(&recall->probed, *list);
 }
 
@@ -352,11 +392,9 @@ add_better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, f
 }
 
 static bool
-reached_by_rows(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
-				double k, double bearable)
+reached_by_rows(const WinnowQueue *unread, double threshold, double k, double pass_rate,
+				double bearable)
 {
-	double		pass_rate = winnow_recall_pass_rate(recall->passed * recall->accepted, recall->tested,
-													recall->expected, recall->unread);
 	double		allowed = bearable * k / pass_rate;
 	double		missed;
 
@@ -408,8 +446,14 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 					  int64 k, int64 nbest, int64 hits)
 {
 	Size		nlists = recall->probed.count;
+	double		rows = recall->tested + Max(recall->unread, 0);
+	double		pass_rate = winnow_recall_pass_rate(recall->passed * recall->accepted, recall->tested,
+													recall->expected, recall->unread);
+	double		usual = winnow_recall_usual_lists(rows / (recall->tested / recall->nread), (double) k,
+												  Min(k / (rows * pass_rate), 1));
 	double		bearable = winnow_recall_bearable(winnow_recall_tolerance(recall->tolerance, (double) k),
-												 (double) nlists);
+												 (double) nlists,
+												 usual * winnow_recall_effort(recall->target));
 
 	recall->next_check = nlists + 1 + (Size) (CHECK_GROWTH * nlists);
 
@@ -419,9 +463,9 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 		if (!reached_by_volume(recall, unread, threshold, (double) nbest, (double) hits, bearable))
 			return false;
 		recall->volume_last = false;
-		return reached_by_rows(recall, unread, threshold, (double) k, bearable);
+		return reached_by_rows(unread, threshold, (double) k, pass_rate, bearable);
 	}
-	if (!reached_by_rows(recall, unread, threshold, (double) k, bearable))
+	if (!reached_by_rows(unread, threshold, (double) k, pass_rate, bearable))
 		return false;
 	recall->volume_last = true;
 	return reached_by_volume(recall, unread, threshold, (double) nbest, (double) hits, bearable);

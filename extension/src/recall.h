@@ -9,6 +9,7 @@
 
 typedef struct WinnowRecall
 {
+	double		target;
 	bool		exact;			/* target 1: nothing may be missed */
 	double		tolerance[WINNOW_RECALL_ROWS];	/* share of the k best that may be missed, for k
 												 * = 10 and 100; see winnow_recall_tolerance */
@@ -24,7 +25,8 @@ typedef struct WinnowRecall
 	winnow_items_heap probed;	/* lists read that had a match, in that order */
 	double		expected;		/* rows that match, as the planner has it, or 0 */
 	double		unread;			/* rows of the nodes queued, not read */
-	double		tested;			/* rows of all lists read */
+	double		nread;			/* all lists read */
+	double		tested;			/* rows of these */
 	double		passed;			/* of those, rows that pass the filter by their columns */
 	double		accepted;		/* share of these that match */
 } WinnowRecall;
@@ -32,12 +34,14 @@ typedef struct WinnowRecall
 extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 							   const float *query);
 extern double winnow_recall_tolerance(const double *tolerance, double k);
-extern double winnow_recall_bearable(double tolerance, double nlists);
+extern double winnow_recall_usual_lists(double n, double k, double share);
+extern double winnow_recall_effort(double target);
+extern double winnow_recall_bearable(double tolerance, double nlists, double usual);
 extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 								   const WinnowChildStats *stats, float spread,
 								   WinnowQueueItem *item);
 extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
-								 int tested, int passed);
+								 int tested, int passed, bool matched);
 extern bool winnow_recall_due(const WinnowRecall *recall);
 extern Size winnow_recall_late(Size nlists);
 extern double winnow_recall_pass_rate(double passed, double tested, double expected,

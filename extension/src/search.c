@@ -442,7 +442,7 @@ static bool
 estimate_list(WinnowSearch *search)
 {
 	double		limit = threshold(search);
-	uint32		list = search->nmatched++;
+	uint32		list = search->nmatched;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -469,13 +469,16 @@ estimate_list(WinnowSearch *search)
 	return true;
 }
 
-/* Read a list.  Returns false if a page is gone. */
+/* Read a list, and rerank its best rows.  Returns false if a page is gone. */
 static bool
 probe(WinnowSearch *search, WinnowQueueItem *list)
 {
 	const WinnowIndex *index = search->index;
 	int			passed = winnow_search_read_list(search, list);
+	int64		nfound = search->nfound;
+	int64		nrejected = search->nrejected;
 	int			tested;
+	bool		matched;
 
 	if (passed < 0)
 		return false;
@@ -499,7 +502,14 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 			return false;
 	}
 	tested = winnow_search_count_list(search, passed);
-	winnow_recall_probed(&search->recall, list, tested, passed);
+	WINNOW_WAIT_POINT("scan-estimated");
+	if (!rerank_active(search))
+		return false;
+
+	/* it has no match, as far as can be told, if none of the rows fetched was accepted */
+	matched = passed > 0 && (search->nfound > nfound || search->nrejected == nrejected);
+	search->nmatched += matched;
+	winnow_recall_probed(&search->recall, list, tested, passed, matched);
 	return true;
 }
 
@@ -605,12 +615,6 @@ search_to_goal(WinnowSearch *search)
 			winnow_search_start_again(search);
 		else if (node.level > 0)
 			WINNOW_WAIT_POINT("scan-expanded");
-		else
-		{
-			WINNOW_WAIT_POINT("scan-estimated");
-			if (!rerank_active(search))
-				winnow_search_start_again(search);
-		}
 		if (search->nprobed >= search->next_look)
 		{
 			search->next_look = search->nprobed * 2;
