@@ -120,9 +120,7 @@ rows_wanted(PlannerInfo *root, double matching)
 static double
 share_accepted(IndexPath *path, double passing)
 {
-	RelOptInfo *rel = path->indexinfo->rel;
-
-	return Min(1, Max(rel->rows / Max(rel->tuples * passing, 1), 1e-9));
+	return Min(1, Max(path->path.rows / Max(path->indexinfo->rel->tuples * passing, 1), 1e-9));
 }
 
 /* Has ANALYZE seen what an index column is made of? */
@@ -139,16 +137,22 @@ has_statistics(PlannerInfo *root, IndexOptInfo *index, int column)
 								 BoolGetDatum(false));
 }
 
-/* Is the number of rows that the path's conditions let pass a guess? */
+/*
+ * Is the number of rows that match a guess?  Not where no more than one does, as
+ * the planner knows of keys.
+ */
 static bool
-is_guess(PlannerInfo *root, IndexPath *path)
+is_guess(PlannerInfo *root, IndexPath *path, double matching)
 {
 	ListCell   *cell;
 
 	foreach(cell, path->indexclauses)
 	{
-		if (!has_statistics(root, path->indexinfo, lfirst_node(IndexClause, cell)->indexcol))
-			return true;
+		IndexClause *clause = lfirst_node(IndexClause, cell);
+
+		if (!IsA(clause->rinfo->clause, NullTest) &&
+			!has_statistics(root, path->indexinfo, clause->indexcol))
+			return matching > 1;
 	}
 	return false;
 }
@@ -358,7 +362,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	if (share < 1)
 		*startup = Max(0, (*startup - share * *total) / (1 - share));
 	*startup = Min(*startup, *total);
-	if (is_guess(root, path))
+	if (share < 1 && is_guess(root, path, matching))
 	{
 		*startup *= GUESS_DISCOUNT;
 		*total *= GUESS_DISCOUNT;

@@ -27,6 +27,7 @@ typedef struct WinnowQueueItem
 	float		rows;
 	BlockNumber block;
 	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */
+	uint32		number;			/* of a list that was read and had a row that passed */
 	int16		level;
 	bool		unread;
 } WinnowQueueItem;

@@ -61,7 +61,7 @@
 #define CODE_SHARE 0.2
 
 /* Rows vary in fewer directions within an inner node than within a list */
-#define INNER_SHARE 4
+#define INNER_SHARE 1.5
 
 /* The tolerance is that of a search that has read so many lists */
 #define TOLERANCE_LISTS 32
@@ -338,7 +338,7 @@ bool
 winnow_recall_due(const WinnowRecall *recall)
 {
 	return !recall->exact && recall->probed.count > 0 &&
-		recall->probed.count >= recall->next_check;
+		recall->nread >= recall->next_check;
 }
 
 /* Of so many lists read, the first one that counts as late */
@@ -449,13 +449,14 @@ winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double th
 	double		rows = recall->tested + Max(recall->unread, 0);
 	double		pass_rate = winnow_recall_pass_rate(recall->passed * recall->accepted, recall->tested,
 													recall->expected, recall->unread);
-	double		usual = winnow_recall_usual_lists(rows / (recall->tested / recall->nread), (double) k,
+	double		matching = rows / recall->tested * nlists;	/* lists with a match, read or not */
+	double		usual = winnow_recall_usual_lists(matching, (double) k,
 												  Min(k / (rows * pass_rate), 1));
 	double		bearable = winnow_recall_bearable(winnow_recall_tolerance(recall->tolerance, (double) k),
 												 (double) nlists,
 												 usual * winnow_recall_effort(recall->target));
 
-	recall->next_check = nlists + 1 + (Size) (CHECK_GROWTH * nlists);
+	recall->next_check = recall->nread + 1 + floor(CHECK_GROWTH * recall->nread);
 
 	/* the estimate that said no the last time first: most say it again */
 	if (recall->volume_last)

@@ -20,7 +20,7 @@ typedef struct WinnowRecall
 	double		root2;			/* squared length of the root's centroid */
 	double		described;		/* rows of the nodes described */
 	double		variance;		/* sum of their squared distances to the root's centroid */
-	uint64		next_check;		/* lists probed when to look again */
+	double		next_check;		/* lists read when to look again */
 	bool		volume_last;	/* the estimate that said no was that by volume */
 	winnow_items_heap probed;	/* lists read that had a match, in that order */
 	double		expected;		/* rows that match, as the planner has it, or 0 */

@@ -121,7 +121,7 @@ compare_ids(const void *a, const void *b)
 double
 winnow_search_accepted(const WinnowSearch *search)
 {
-	double		found = (double) search->nfound;
+	double		found = (double) (search->nfound - search->nbefore);
 
 	return (found + 1) / (found + (double) search->nrejected + 1);
 }
@@ -439,10 +439,9 @@ winnow_search_count_list(WinnowSearch *search, int passed)
  * a page is gone.
  */
 static bool
-estimate_list(WinnowSearch *search)
+estimate_list(WinnowSearch *search, uint32 list)
 {
 	double		limit = threshold(search);
-	uint32		list = search->nmatched;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
@@ -498,7 +497,8 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		list->mean += shift;
 		search->magnitude = Max(search->magnitude,
 								(float) fabs(search->code->centroid_score));
-		if (!estimate_list(search))
+		list->number = search->nestimated++;
+		if (!estimate_list(search, list->number))
 			return false;
 	}
 	tested = winnow_search_count_list(search, passed);
@@ -508,7 +508,6 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 
 	/* it has no match, as far as can be told, if none of the rows fetched was accepted */
 	matched = passed > 0 && (search->nfound > nfound || search->nrejected == nrejected);
-	search->nmatched += matched;
 	winnow_recall_probed(&search->recall, list, tested, passed, matched);
 	return true;
 }
@@ -516,7 +515,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 static bool
 reached(WinnowSearch *search)
 {
-	Size		late;
+	const WinnowQueueItem *late;
 	int64		hits = 0;
 
 	if (search->nfound < search->goal)
@@ -525,9 +524,9 @@ reached(WinnowSearch *search)
 		return search->scan->numberOfOrderBys < 2;
 	if (!winnow_recall_due(&search->recall))
 		return false;
-	late = winnow_recall_late(search->recall.probed.count);
+	late = &search->recall.probed.items[winnow_recall_late(search->recall.probed.count)];
 	for (Size i = 0; i < search->best.count; i++)
-		hits += search->best.items[i].list >= late;
+		hits += search->best.items[i].list >= late->number;
 	search->recall.accepted = winnow_search_accepted(search);
 	return winnow_recall_reached(&search->recall, &search->queue, threshold(search),
 								 search->goal, (int64) search->best.count, hits);
@@ -557,10 +556,11 @@ start(WinnowSearch *search)
 	search->active.count = 0;
 	search->pool.count = 0;
 	search->results.count = 0;
-	search->nmatched = 0;
+	search->nestimated = 0;
 	/* where a node was left when a page of it was gone: no way to get to the root */
 	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
+	search->nbefore = search->nreturned;
 	search->nrejected = 0;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
 	search->recall.expected = search->expected;

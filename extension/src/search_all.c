@@ -58,8 +58,12 @@ compare_results(const Found *a, const Found *b)
 bool
 winnow_all_pays(const WinnowSearch *search)
 {
+	double		accepted = winnow_search_accepted(search);
 	double		unread = 0;
 	double		expected;
+
+	/* of rows fetched for nothing the planner's estimate is the better witness */
+	double		planned = search->nrejected > 0 ? search->expected : 0;
 
 	if (search->goal == WINNOW_WANTED_ALL)
 		return true;
@@ -68,10 +72,10 @@ winnow_all_pays(const WinnowSearch *search)
 	for (Size i = 0; i < search->queue.items.count; i++)
 		if (search->queue.items.items[i].unread)
 			unread += search->queue.items.items[i].rows;
-	expected = (search->recall.passed + 1) / (search->recall.tested + 1) * unread;
-	expected += search->active.count + search->pool.count;
-	return search->goal - search->nfound >
-		WINNOW_ALL_SHARE * expected * winnow_search_accepted(search);
+	expected = unread * winnow_recall_pass_rate(search->recall.passed * accepted,
+												search->recall.tested, planned, unread);
+	expected += (search->active.count + search->pool.count) * accepted;
+	return search->goal - search->nfound > WINNOW_ALL_SHARE * expected;
 }
 
 /* How gathering ended */
@@ -156,7 +160,8 @@ most_rows(const WinnowSearch *search, Size pooled)
 
 	if (search->goal == WINNOW_WANTED_ALL || lacking > PG_UINT32_MAX)
 		return SIZE_MAX;
-	return pooled + (Size) Max(ALL_EXCESS * lacking / winnow_search_accepted(search), ALL_ROWS);
+	return pooled + (Size) Min(Max(ALL_EXCESS * lacking / winnow_search_accepted(search), ALL_ROWS),
+							   PG_UINT32_MAX);
 }
 
 /*

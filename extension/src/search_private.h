@@ -13,7 +13,7 @@
 typedef struct Candidate
 {
 	float		lower;			/* lower bound of its score */
-	uint32		list;			/* that it was in, among those that had a match */
+	uint32		list;			/* that it was in, by number */
 	uint64 id : 48;
 	uint64 place : 16; /* in the list, if its refinement code is not read yet */
 } Candidate;
@@ -113,13 +113,14 @@ struct WinnowSearch
 	scores_heap best;			/* worst on top: as many as the goal lacks */
 
 	int64		goal;			/* k: rows to find before returning any */
-	uint32		nmatched;		/* lists read that had a match, since the start; as recall.probed */
+	uint32		nestimated;		/* lists read that had a row that passed, since the start */
 	uint64		nprobed;		/* lists read */
 	uint64		ntested;		/* and rows of theirs tested */
 	uint64		needed_probed;	/* of both, until the last row returned was found */
 	uint64		needed_tested;
 	uint64		next_look;		/* lists read when to estimate the matches again */
 	int64		nfound;			/* rows reranked that match */
+	int64		nbefore;		/* of these, so many before the start */
 	int64		nrejected;		/* rows reranked that do not, since the start */
 	int64		nreturned;
 	Size		wanted;			/* scores that best should hold */

@@ -1,5 +1,5 @@
 /*
- * row_test.c
+ * row_condition.c
  *		The executor's conditions, tested on the rows that a search fetches.
  *
  * What the planner leaves to the executor and columns do not decide (condition.c)
@@ -18,19 +18,28 @@
 #include "executor/executor.h"
 #include "executor/instrument.h"
 #include "optimizer/clauses.h"
+#include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 
 /*
  * Does a scan's node have conditions, such as may be tested on a row twice, and on
- * rows that will not come out?
+ * rows that will not come out?  Those that cost more than two distances are better
+ * left to the executor, which tests few rows.
  */
 bool
 winnow_tests_rows(const IndexScanState *node)
 {
-	Node	   *conditions = (Node *) node->ss.ps.plan->qual;
+	IndexScan  *plan = (IndexScan *) node->ss.ps.plan;
+	List	   *conditions = plan->scan.plan.qual;
+	QualCost	test;
+	QualCost	distance;
 
-	return conditions != NULL && !contain_volatile_functions(conditions) &&
-		!contain_subplans(conditions);
+	if (conditions == NIL || contain_volatile_functions((Node *) conditions) ||
+		contain_subplans((Node *) conditions))
+		return false;
+	cost_qual_eval(&test, conditions, NULL);
+	cost_qual_eval(&distance, plan->indexorderbyorig, NULL);
+	return test.per_tuple <= 2 * distance.per_tuple;
 }
 
 /* Does the row in the slot, one of the node's table, pass the node's conditions? */
