@@ -24,7 +24,7 @@ typedef struct Play
 	int		   *place;			/* of every list in that order; -1: no row passes */
 	float	   *better;			/* sum of better rows over the lists up to a place */
 	float	   *share;			/* sum of the ball's shares likewise */
-	double		effort[WINNOW_RECALL_TARGETS];
+	double		effort[WINNOW_RECALL_TARGETS];	/* see winnow_recall_effort */
 	bool		expects;		/* the planner knows how many rows pass the filter */
 	double	   *tested;			/* rows of the lists up to a place */
 	double	   *passed;			/* of those, rows that pass the filter */
@@ -192,10 +192,11 @@ stop_searches(const Play *play, const Best *best, int n, double found, Progress 
 
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
-		double		bearable = winnow_recall_bearable(1, n, usual * play->effort[t]);
+		double		bearable;
 
 		if (progress->step[t] == STEPS)
 			continue;
+		bearable = winnow_recall_bearable(1, n, usual * play->effort[t]);
 		while (progress->step[t] < STEPS && lacking <= progress->tolerance[t] * bearable)
 		{
 			outcome->recall[t][progress->step[t]++] += found;

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.rows import scalar_row
@@ -44,6 +45,11 @@ def matching_rows(connection: Connection, sql: str) -> dict[int, Row]:
     matching = {row.id: row for row in rows}
     assert len(matching) == len(rows), "ids are not unique: the test is wrong"
     return matching
+
+
+def counters(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """What the session's last scan did."""
+    return {str(name): int(str(value)) for name, value in connection.execute("SELECT * FROM winnow_last_scan()")}
 
 
 def same_distance(a: float, b: float, size: float) -> bool:

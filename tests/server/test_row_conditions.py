@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from server.oracle import INDEX_ONLY, Connection, complaint, matching_rows, rows_of
+from server.oracle import INDEX_ONLY, Connection, complaint, counters, matching_rows, rows_of
 
 ROWS = 4000
 DIMS = 8
@@ -53,10 +53,6 @@ def items(connection: Connection, seed: int) -> Connection:
 def query_vector(seed: int) -> str:
     rng = random.Random(seed + 1)
     return json.dumps([round(rng.gauss(2, 2), 3) for _ in range(DIMS)])
-
-
-def counters(connection: Connection) -> dict[str, int]:
-    return {str(name): int(str(value)) for name, value in connection.execute("SELECT * FROM winnow_last_scan()")}
 
 
 def search(connection: Connection, condition: str, seed: int, limit: int = LIMIT) -> dict[str, int]:
