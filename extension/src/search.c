@@ -207,6 +207,18 @@ winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n)
 	}
 }
 
+#ifdef USE_ASSERT_CHECKING
+/* Was the row, when the view was read, the one in that slot? */
+static bool
+is_row_of(const WinnowView *view, int slot, uint64 id)
+{
+	for (int i = 0; i < view->nselected; i++)
+		if (view->selected[i] == slot)
+			return view->ids[i] == id;
+	return false;
+}
+#endif
+
 /*
  * Put a better bound in the place of that of a candidate of the list that was read
  * last, by its refinement code.  It is so narrow that to be surer of it costs little.
@@ -218,6 +230,7 @@ refine(WinnowSearch *search, Candidate *candidate)
 	const WinnowLayout *layout = &search->index->leaf;
 	const WinnowView *view = search->groups[candidate->place / layout->capacity];
 
+	Assert(is_row_of(view, candidate->place % layout->capacity, candidate->id));
 	if (!search->prepared)
 		winnow_refinement_prepare(search->refined, search->code);
 	search->prepared = true;

@@ -182,6 +182,24 @@ def test_parameters_and_rescans(items: Connection, seed: int) -> None:
     assert prepared == expected
 
 
+@pytest.mark.parametrize("list_size", [8, 32])
+def test_refinement_codes_are_those_of_the_row(items: Connection, seed: int, list_size: int) -> None:
+    """Also of rows that are left of a list in which none passed, when a search goes on from there."""
+    items.execute(f"ALTER INDEX items_search SET (bits = 4, list_size = {list_size})")
+    items.execute("REINDEX INDEX items_search")
+    items.execute("SET winnow.recall = 0.9")  # at 1 all lists are read before a search goes on
+    for turn in range(25):
+        query = query_vector(seed + turn)
+        full = f"SELECT id, e <-> '{query}' FROM items WHERE other < 600"
+        matching = matching_rows(items, full)
+        items.execute(INDEX_ONLY)
+        items.execute(f"DECLARE c CURSOR FOR {full} ORDER BY e <-> '{query}'")
+        found = rows_of(items.execute("FETCH 320 FROM c").fetchall())
+        assert complaint(found, matching, limit=320, exact=False, ordered=False) is None
+        assert counters(items)["refined"] > 0
+        items.execute("CLOSE c")
+
+
 def test_policies_come_first(items: Connection, seed: int) -> None:
     """A condition that tells what it sees sees no row that a policy hides."""
     items.execute(
