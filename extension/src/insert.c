@@ -195,7 +195,7 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 		appended = append_to_leaf(rel, state, path.leaf, tid, &nlive);
 		unlock_path(held, path.nsteps);
 	} while (!appended);
-	if (nlive > index->list_size)
+	if (nlive > WINNOW_LIST_LIMIT(index->list_size))
 		winnow_split(rel, heap, index, &path, nlive);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(state->row_context);

@@ -47,7 +47,7 @@ winnow_options_init(void)
 
 	option_kind = add_reloption_kind();
 	add_int_reloption(option_kind, "list_size",
-					  "Number of rows that a list holds before it is split in two",
+					  "Number of rows that a build puts into a list at most",
 					  WINNOW_CHOSEN, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
 					  AccessExclusiveLock);
 	add_int_reloption(option_kind, "bits",

@@ -98,10 +98,16 @@ winnow_default_list_size(int dims)
 /* How full centroids aim to make a node; what comes out larger is halved */
 #define WINNOW_CLUSTER_FILL			0.7
 
+/*
+ * Rows beyond which a list is split.  There is room above what a build makes, or
+ * the first rows that come after it would split one list after the other.
+ */
+#define WINNOW_LIST_LIMIT(list_size)	((list_size) + (list_size) / 4)
+
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
-	int			list_size;		/* rows a node holds before it splits, or WINNOW_CHOSEN */
+	int			list_size;		/* rows that a build puts into a node at most, or WINNOW_CHOSEN */
 	int			bits;			/* per dimension; more than 1: refinement codes; or
 								 * WINNOW_CHOSEN */
 } WinnowOptions;

@@ -152,7 +152,7 @@ def sound_index(*, checksums: bool) -> Iterator[Sound]:
             # Lists that were split leave pages: some become free ones, later ones stay as they are.
             connection.execute("DELETE FROM items WHERE id % 100 = 0")
             connection.execute("VACUUM (INDEX_CLEANUP ON) items")
-            connection.execute("SELECT add_items(3001, 3060)")
+            connection.execute("SELECT add_items(3001, 3030)")
             row = connection.execute("SELECT pg_relation_filepath('items_index')").fetchone()
             assert row is not None
             index_path = Path(row[0])
@@ -566,7 +566,7 @@ def refinement_is_head(index: IndexFile) -> None:
     index.put(leaf, REFINEMENT, index.nodes(0)[1])
 
 
-@fault("in two places of the tree")
+@fault("in two places of the tree|newer than the pointer")
 def refinement_twice(index: IndexFile) -> None:
     leaf, other = index.nodes(0)[:2]
     index.put(other, REFINEMENT, index.get(leaf, REFINEMENT))
