@@ -248,7 +248,10 @@ test_bloom(const BloomTest *test, const char *column, int nrows, uint64 *mask)
 	memcpy(mask, passed, sizeof(uint64) * nwords);
 }
 
-/* Clear the rows of a leaf group that the keys on one attribute reject */
+/*
+ * Clear the rows of a leaf group that the keys on one attribute reject.  Mostly no
+ * row is left when the nulls' turn comes, which then need not come from memory.
+ */
 static void
 test_attr_rows(const AttrTest *test, const WinnowColumns *leaf, uint64 *mask)
 {
@@ -256,8 +259,6 @@ test_attr_rows(const AttrTest *test, const WinnowColumns *leaf, uint64 *mask)
 	const uint16 *offset = &leaf->offset[test->attr->leaf_col];
 	int			nrows = leaf->nrows;
 
-	winnow_kernels->bits_uint8((const uint8 *) nulls, nrows, 1 << (test->number % 8),
-							   test->wants_null, mask);
 	if (test->hashes != NULL)
 		test_codes(test->hashes, leaf->base + *offset, sizeof(int64), nrows, mask);
 	if (test->attr->prefix)
@@ -268,6 +269,9 @@ test_attr_rows(const AttrTest *test, const WinnowColumns *leaf, uint64 *mask)
 				   nrows, mask);
 	for (int i = 0; i < test->nsignatures; i++)
 		test_bloom(&test->signatures[i], leaf->base + *offset, nrows, mask);
+	if (!mask_empty(mask, WINNOW_MASK_WORDS(nrows)))
+		winnow_kernels->bits_uint8((const uint8 *) nulls, nrows, 1 << (test->number % 8),
+								   test->wants_null, mask);
 }
 
 /* Clear the children of an inner group under which no row passes the keys */
