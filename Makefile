@@ -18,7 +18,7 @@ KERNEL_FILES := $(wildcard extension/src/core/*.[ch] extension/src/kernels/*.[ch
 # What a change of makes an installed environment stale.  Python files do not: the installation is editable.
 INSTALL_FILES := pyproject.toml setup.py requirements/ci.txt $(wildcard pytools/pgwinnow/_kernels_build.py) $(KERNEL_FILES)
 
-.PHONY: help env env-embed build demo test test-all test-15 test-16 nightly lint format asan fuzz bench neon dist clean
+.PHONY: help env env-embed build demo test test-all test-15 test-16 nightly lint format asan fuzz bench neon all install uninstall dist clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -107,6 +107,12 @@ neon: ## compile the kernels for ARM and run their checks in an emulator
 	aarch64-linux-gnu-gcc -std=gnu99 -O3 -Wall -Wextra -Werror -static -Iextension/src -o build/check_kernels_neon \
 		tests/kernels/check_kernels.c $(filter %.c,$(KERNEL_FILES)) -lm
 	qemu-aarch64 build/check_kernels_neon
+
+# What the PGXN client runs in the unpacked archive
+PG_CONFIG ?= pg_config
+
+all install uninstall: ## build, install or remove the extension, for the server of PG_CONFIG
+	$(MAKE) --no-print-directory -C extension $@ PG_CONFIG="$(PG_CONFIG)"
 
 dist: env ## make the archive for PGXN and the Python packages, in dist/
 	mkdir -p dist

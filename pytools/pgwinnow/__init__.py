@@ -7,7 +7,9 @@
     check_index(dsn, index)             is the index sound
     pgwinnow.psycopg, pgwinnow.sqlalchemy, pgwinnow.types, pgwinnow.server
 
-Every error is a ``WinnowError``; the tree is in ``pgwinnow._errors``. Names are imported when first used.
+What goes wrong with files, models, indexes and searches is a ``WinnowError`` (the tree is in ``pgwinnow._errors``), an
+argument out of range a ``ValueError``, and what else the server refuses a ``psycopg.Error``. Names are imported when
+first used.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
@@ -14,7 +13,7 @@ from typer.core import TyperGroup
 
 from ._errors import WinnowError
 
-OK, FAILED, INTERRUPTED = 0, 1, 130  # 2 is wrong usage, from typer
+FAILED, INTERRUPTED = 1, 130  # 2 is wrong usage, from typer
 
 Dsn = Annotated[
     str | None,
@@ -26,7 +25,20 @@ Dsn = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+class _Output:
+    """Whether the command that runs was asked for JSON."""
+
+    as_json = False
+
+
+def _note_json(value: bool) -> bool:
+    _Output.as_json = value
+    return value
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.", callback=_note_json)]
 TableName = Annotated[
     str, typer.Option("--table", "-t", metavar="TABLE", help="Table, as in SQL: items, shop.items, '\"Items\"'.")
 ]
@@ -40,21 +52,22 @@ class Group(TyperGroup):
         """Run the command."""
         import psycopg
 
+        _Output.as_json = False
         try:
             return super().invoke(ctx)
         except WinnowError as error:
             print_error(str(error), error.hint)
         except psycopg.Error as error:
             print_error(str(error.diag.message_primary or error), error.diag.message_hint)
-        except KeyboardInterrupt:
-            print_error("interrupted", None)
+        except KeyboardInterrupt as interrupt:
+            print_error("interrupted", str(interrupt) or None)
             raise typer.Exit(INTERRUPTED) from None
         raise typer.Exit(FAILED)
 
 
 def print_error(message: str, hint: str | None) -> None:
     """The error on standard error, or with --json as an object on standard output."""
-    if "--json" in sys.argv:
+    if _Output.as_json:
         print_json({"error": message, "hint": hint})
         return
     typer.secho(f"error: {message}", fg="red", err=True)
@@ -87,7 +100,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
     table = Table(title=Text(title) if title else None, title_justify="left")
     for column in columns:
-        table.add_column(Text(column))
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console().print(table)
@@ -96,7 +109,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
 def split_names(names: str | None) -> list[str] | None:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from pgwinnow._cli_common import Json
 from pgwinnow._errors import WinnowError
+from pgwinnow._server import postmaster
 from pgwinnow.server import Server
 
 app = typer.Typer(
@@ -20,7 +22,6 @@ DataDir = Annotated[
     typer.Option("--data-dir", help="Folder of the cluster; by default one per user and version.", show_default=False),
 ]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version: 18, 16, or Debian's 15.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Database = Annotated[str, typer.Option("--dbname", "-d", help="Database to connect to.")]
 
 
@@ -29,7 +30,11 @@ def start(
     data_dir: DataDir = None,
     version: Version = 18,
     port: Annotated[
-        int | None, typer.Option(help="Also listen on localhost at this port, where a password is needed.")
+        int | None,
+        typer.Option(
+            help="Also listen on localhost at this port until it is stopped. There a password is needed: set one by"
+            " ALTER ROLE postgres PASSWORD '...'."
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A server setting; may be repeated.")
@@ -38,7 +43,11 @@ def start(
 ) -> None:
     """Start the server, after installing PostgreSQL and building the extension when that is needed."""
     server = Server(data_dir, version=version, port=port, settings=_parse_settings(setting or []))
+    before = postmaster.find(server.data_dir)
     server.start()
+    after = postmaster.find(server.data_dir)
+    if (port is not None or setting) and before is not None and after is not None and before.process == after.process:
+        typer.echo("note: it was running already; --port and --set count after: pgwinnow server stop", err=True)
     _report(server, as_json)
 
 

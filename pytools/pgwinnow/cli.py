@@ -226,6 +226,9 @@ def index_create(
     """
     from .index import BuildProgress, create_index
 
+    if metric is Metric.L1:
+        raise typer.BadParameter("no index serves l1; there are l2, ip and cosine", param_hint="--metric")
+
     def read(event: BuildProgress) -> tuple[str, int, int | None]:
         return event.phase, event.done, event.total or None
 
@@ -286,8 +289,8 @@ def query(
     from ._connect import connect
     from .query import search
 
-    if recall is not None and not 0 < recall <= 1:
-        raise typer.BadParameter(f"recall is above 0 and at most 1, not {recall}", param_hint="--recall")
+    if recall is not None and not 0.01 <= recall <= 1:
+        raise typer.BadParameter(f"recall is from 0.01 to 1, not {recall}", param_hint="--recall")
     with connect(resolve_dsn(dsn)) as connection:
         result = search(
             connection,

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from . import _tables
 from ._connect import connect
-from ._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName
+from ._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
 from ._tables import Column, Table
 from .types import Metric
 
@@ -51,16 +51,17 @@ def create_index(
 ) -> str:
     """CREATE INDEX over ``vector`` and the attribute ``columns`` that searches filter by; returns the index's name.
 
-    metric: l2, ip, cosine or l1 (ValueError for another).
+    metric: l2, ip or cosine (ValueError for another).
     name: by default made of the table's and the columns' names, as PostgreSQL does.
     concurrently: let writes go on meanwhile; the build is slower.
     with_: storage parameters.
     on_progress: called some times a second from this thread, while another one waits for the server.
     method: the access method.
 
-    Raises UnknownName, ExtensionMissing, IndexBuildError. An interrupt (Ctrl-C) cancels the build on the server.
+    Raises UnknownName, ExtensionMissing, IndexBuildError. An interrupt (Ctrl-C) cancels the build on the server; the
+    KeyboardInterrupt then says what a build with ``concurrently`` has left.
     """
-    chosen = Metric.named(metric)
+    chosen = Metric.indexed(metric)
     with connect(dsn) as connection, connect(dsn) as watcher:
         found = _tables.get_table(connection, table)
         known = _tables.get_columns(connection, found)
@@ -83,10 +84,12 @@ def create_index(
         )
         try:
             _watch(connection, watcher, statement, on_progress or (lambda progress: None))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(*filter(None, [_left_over(watcher, found, index)])) from None
         except psycopg.Error as error:
             raise IndexBuildError(
                 f"index {index} on {found} was not built: {error.diag.message_primary or error}",
-                _way_out(watcher, found, index, error),
+                " ".join(filter(None, [_left_over(watcher, found, index), error.diag.message_hint])) or None,
             ) from error
     return index
 
@@ -98,19 +101,33 @@ def check_index(dsn: str, index: str, *, heap: bool = False) -> None:
     """
     with connect(dsn) as connection:
         try:
-            connection.execute("SELECT winnow_check(%s::regclass, %s)", [index, heap])
+            check = sql.SQL("SELECT {}(%s::regclass, %s)").format(_check_function(connection))
+            connection.execute(check, [index, heap])
         except (psycopg.errors.IndexCorrupted, psycopg.errors.DataCorrupted) as error:
             detail = f": {error.diag.message_detail}" if error.diag.message_detail else ""
             raise IndexDamaged(
                 f"index {index} is damaged: {error.diag.message_primary}{detail}",
                 error.diag.message_hint or f"REINDEX INDEX {index} builds it anew from the table.",
             ) from error
-        except psycopg.errors.UndefinedFunction as error:
-            raise ExtensionMissing(
-                "this database has no function winnow_check", "Run CREATE EXTENSION winnow."
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise WinnowError(
+                f"index {index} cannot be checked: {error.diag.message_primary}",
+                "A superuser gives the right: GRANT EXECUTE ON FUNCTION winnow_check(regclass, boolean) TO ...;",
             ) from error
+        except psycopg.errors.WrongObjectType as error:
+            raise UnknownName(f"{index} is not a winnow index: {error.diag.message_primary}") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
             raise UnknownName(f"there is no index {index} in this database", "Qualify it with its schema.") from error
+
+
+def _check_function(connection: psycopg.Connection[Any]) -> sql.Identifier:
+    """``winnow_check``, schema-qualified: the extension's schema need not be on the search path."""
+    row = connection.execute(
+        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'winnow'"
+    ).fetchone()
+    if row is None:
+        raise ExtensionMissing("this database has no extension winnow", "Run CREATE EXTENSION winnow.")
+    return sql.Identifier(row[0], "winnow_check")
 
 
 def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column, method: str) -> sql.Identifier:
@@ -124,7 +141,8 @@ def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column
         raise ExtensionMissing(
             f"this database has no operator class {metric.opclass} for access method {method}"
             f" and type {column.type_schema}.{column.type_name}",
-            "Run CREATE EXTENSION winnow (for columns of pgvector's type: CREATE EXTENSION winnow_pgvector).",
+            f"Run CREATE EXTENSION winnow. Columns of pgvector's type become winnow's by ALTER TABLE ... ALTER COLUMN"
+            f" {column.name} TYPE winnow.vector; README.md has a section on that.",
         )
     return sql.Identifier(*row)
 
@@ -186,17 +204,16 @@ def _progress(watcher: psycopg.Connection[Any], pid: int) -> BuildProgress | Non
     return BuildProgress(phase, blocks_done, blocks_total, "blocks")
 
 
-def _way_out(watcher: psycopg.Connection[Any], table: Table, index: str, error: psycopg.Error) -> str | None:
-    """The server's hint; before it, how to clear away what a failed CONCURRENTLY leaves."""
-    hint = error.diag.message_hint
+def _left_over(watcher: psycopg.Connection[Any], table: Table, index: str) -> str | None:
+    """How to clear away the invalid index that a failed CONCURRENTLY has left, if it has."""
     if watcher.closed or watcher.broken:
-        return hint
+        return None
     left = watcher.execute(
         "SELECT 1 FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
         " WHERE indrelid = %s AND relname = %s AND NOT indisvalid",
         [table.oid, index],
     ).fetchone()
     if left is None:
-        return hint
+        return None
     drop = sql.SQL("DROP INDEX {}").format(sql.Identifier(table.schema, index)).as_string(watcher)
-    return " ".join(filter(None, [f"An invalid index is left over: {drop};", hint]))
+    return f"An invalid index is left over: {drop};"

@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
 from . import _tables
 from ._connect import connect
-from ._errors import FileFormatError, LoadError, UnknownName, ValueRefused
+from ._errors import FileFormatError, LoadError, MissingExtra, UnknownName, ValueRefused
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ModuleNotFoundError as missing:
+    raise MissingExtra("pyarrow", "io") from missing
+
 from ._load import binary, ddl, ledger, values
 from ._load.sources import Source, find_sources
 from ._tables import Column, Table
@@ -88,7 +93,8 @@ def load_files(
     resume: pass over files whose contents were loaded with ``resume`` before (see ``pgwinnow._load.ledger``).
     on_loaded: called for each file once it is committed.
 
-    Values are not rounded or cut to fit, except fractions of a microsecond, and floats to float32 in vectors and real.
+    Values are not rounded or cut to fit, except fractions of a microsecond, floats to float32 in vectors and real, and
+    fractions by the server to the scale of a numeric column; fractions in JSONL are read as double precision.
     Raises LoadError; files loaded before it stay loaded. Afterwards the table is analysed.
     """
     sources = find_sources(
@@ -210,18 +216,25 @@ class _Job:
     def _blocks(self, reader: Reader, targets: list[Column]) -> Iterator[tuple[memoryview, int]]:
         """The rows as COPY wants them, a block at a time, with the number of rows up to its end."""
         names = [target.name for target in targets]
+        targets = list(targets)
         json_columns = [target.name for target in targets if target.type_name in ("json", "jsonb")]
         done = 0
         for batch in reader.batches(names, json_columns, _block_rows(targets)):
-            targets = [_freeze(target, column) for target, column in zip(targets, batch.columns, strict=True)]
-            pieces = [self._encode(*pair, done) for pair in zip(batch.columns, targets, strict=True)]
+            pieces = []
+            for at, column in enumerate(batch.columns):
+                encoded, targets[at] = self._encode(column, targets[at], done)
+                pieces.append(encoded)
             done += len(batch)
             yield binary.rows(pieces), done
 
-    def _encode(self, array: pa.Array, target: Column, first: int) -> binary.Pieces:
-        """The column's fields; ValueRefused names the row, counted from 1 in the file, and the value."""
+    def _encode(self, array: pa.Array, target: Column, first: int) -> tuple[binary.Pieces, Column]:
+        """The column's fields, and what the next rows of the file must fit.
+
+        ValueRefused names the row, counted from 1 in the file, and the value.
+        """
         try:
-            return values.encode(array, target)
+            frozen = _freeze(target, array)
+            return values.encode(array, frozen), frozen
         except (ValueError, TypeError, NotImplementedError) as error:
             at, reason = values.first_refused(array, target)
             raise ValueRefused(

@@ -62,15 +62,15 @@ def search(
     query: a vector, or a text to embed, with ``provider`` or else the model recorded for the column.
     where: an SQL condition, used as it stands and with this connection's rights, in a read-only transaction (a
         savepoint where one is open): never build it from what strangers typed; write SQL with parameters for that.
-    recall: ``winnow.recall`` for this search alone; in (0, 1].
+    recall: ``winnow.recall`` for this search alone; in [0.01, 1].
     columns: those to return besides the distance; by default all but vectors.
     metric: l2, ip, cosine or l1; by default that of the column's index, or cosine without one.
     explain: also run it under EXPLAIN ANALYZE, and report what the index did.
 
     Raises UnknownName, ModelMismatch, QueryError; ValueError for a vector, recall or metric out of range.
     """
-    if recall is not None and not 0 < recall <= 1:
-        raise ValueError(f"recall is above 0 and at most 1, not {recall}")
+    if recall is not None and not 0.01 <= recall <= 1:
+        raise ValueError(f"recall is from 0.01 to 1, not {recall}")
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
     with connection.transaction(force_rollback=True):

@@ -120,17 +120,20 @@ def winnow_index(
 ) -> Index:
     """An index ``USING winnow`` over a vector column and the attribute columns its searches filter by.
 
-    ``metric`` is l2, ip, cosine or l1; ``with_`` holds storage parameters; ``options`` go to ``sqlalchemy.Index``
-    (``postgresql_where``, ``postgresql_concurrently``, ...). ValueError for an unknown metric.
+    ``vector`` is a column or an expression; ``metric`` is l2, ip or cosine; ``with_`` holds storage parameters;
+    ``options`` go to ``sqlalchemy.Index`` (``postgresql_where``, ``postgresql_ops`` of attributes, ...). ValueError for
+    another metric.
     """
-    opclass = Metric.named(metric).opclass
+    opclass = Metric.indexed(metric).opclass
+    if vector.key is None:
+        vector = vector.label("winnow_vector")  # operator classes go by keys; the label is not in the DDL
     return Index(
         name,
         vector,
         *attributes,
         postgresql_using="winnow",
-        postgresql_ops={vector.key: opclass},
-        postgresql_with=dict(with_ or {}),
+        postgresql_ops={**options.pop("postgresql_ops", {}), vector.key: opclass},
+        postgresql_with={**options.pop("postgresql_with", {}), **(with_ or {})},
         **options,
     )
 

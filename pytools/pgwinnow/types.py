@@ -53,6 +53,14 @@ class Metric(str, Enum):
             names = ", ".join(metric.value for metric in cls)
             raise ValueError(f"unknown metric {name!r}; there are {names}") from None
 
+    @classmethod
+    def indexed(cls, name: str) -> Metric:
+        """The metric called ``name``, if an index can serve it; else ValueError."""
+        metric = cls.named(name)
+        if metric is cls.L1:
+            raise ValueError("no index serves l1; there are l2, ip and cosine (l1 distances need a sequential scan)")
+        return metric
+
 
 def as_vector(value: VectorLike) -> npt.NDArray[np.float32]:
     """``value`` as a 1-d float32 array.

@@ -142,6 +142,21 @@ def test_failure_in_json(run: Any, items: None) -> None:
     )
 
 
+def test_a_file_for_json_does_not_make_errors_json(run: Any, tmp_path: Path) -> None:
+    failed = run("bench", "run", "--only", "nonsense", "--json", tmp_path / "out.json", dsn=None)
+    assert failed.exit_code != 0
+    assert "nonsense" in failed.stderr
+    assert not failed.stdout.startswith("{")
+
+
+def test_query_prints_values_whole(run: Any, items: None, connection: Connection, monkeypatch: Any) -> None:
+    connection.execute("UPDATE items SET body = repeat('x', 150), price = 1234567.89 WHERE id = 1")
+    connection.commit()
+    answered = run("query", "x", "-t", "items", "--where", "id = 1", "--columns", "body,price")
+    assert answered.stdout.count("x") >= 150
+    assert "1234567.89" in answered.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -214,6 +229,19 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_load_without_pyarrow_says_what_to_install() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['pyarrow'] = None\n"
+        "from pgwinnow.cli import app\n"
+        "app(['load', 'x.csv', '-t', 'x', '--dsn', ''])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: this needs the Python module 'pyarrow'" in done.stderr
+    assert "pip install 'pgwinnow[io]'" in done.stderr
 
 
 def test_public_names_are_there() -> None:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgwinnow import check_index, create_index
-from pgwinnow._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName
+from pgwinnow._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
 from pgwinnow.index import BuildProgress
 
 Connection = psycopg.Connection[Any]
@@ -73,8 +73,10 @@ def test_interrupt_cancels_the_build(items: Connection, dsn: str) -> None:
         raise KeyboardInterrupt
 
     items.execute("UPDATE items SET price = 0 WHERE id = 1")
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupted:
         create_index(dsn, "items", concurrently=True, on_progress=interrupt)
+    left = items.execute("SELECT to_regclass('items_embedding_idx')").fetchone() != (None,)
+    assert left == ('DROP INDEX "public"."items_embedding_idx";' in str(interrupted.value))
     others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgwinnow' AND state = 'active'"
     assert items.execute(others).fetchone() == (0,)
 
@@ -97,6 +99,7 @@ def test_failed_concurrent_build_says_what_is_left(items: Connection, dsn: str) 
         ({"columns": ["colour"]}, UnknownName, "no column 'colour'.*"),
         ({"columns": ["place"]}, IndexBuildError, "point"),
         ({"metric": "dot"}, ValueError, "unknown metric 'dot'"),
+        ({"metric": "l1"}, ValueError, "no index serves l1"),
         ({"name": "items_pkey"}, IndexBuildError, "already exists"),
         ({"with_": {"nonsense": 1}}, IndexBuildError, "nonsense"),
         ({"method": "btree"}, ExtensionMissing, "no operator class vector_cosine_ops for access method btree"),
@@ -115,8 +118,20 @@ def test_check(items: Connection, dsn: str) -> None:
         check_index(dsn, "nothing")
     items.execute("DROP EXTENSION winnow CASCADE")
     items.commit()
-    with pytest.raises(ExtensionMissing, match="no function winnow_check"):
+    with pytest.raises(ExtensionMissing, match="no extension winnow"):
         check_index(dsn, "items_pkey")
+
+
+def test_check_without_the_right_to(items: Connection, dsn: str) -> None:
+    items.execute("CREATE ROLE reader; GRANT SELECT ON items TO reader")
+    items.commit()
+    try:
+        with pytest.raises(WinnowError, match="cannot be checked: permission denied") as refused:
+            check_index(f"{dsn} options='-c role=reader'", "items_pkey")
+        assert "GRANT EXECUTE ON FUNCTION winnow_check" in (refused.value.hint or "")
+    finally:
+        items.execute("DROP OWNED BY reader; DROP ROLE reader")
+        items.commit()
 
 
 def test_check_passes_on_what_the_server_found(items: Connection, dsn: str) -> None:

@@ -56,6 +56,26 @@ def test_not_finite_in_npy_names_the_row(items: Connection, dsn: str, tmp_path: 
     refuse(dsn, path, rf"v\.npy: row 33333, column 'embedding' \(vector\(3\)\): a vector with {value} in it")
 
 
+def test_malformed_vector_for_a_column_of_any_dimensions(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (embedding vector)")
+    connection.commit()
+    (tmp_path / "v.csv").write_text('embedding\n"[1,2"\n')
+    refuse(dsn, tmp_path / "v.csv", "row 1, column 'embedding'")
+    (tmp_path / "v.jsonl").write_text('{"embedding": 7}\n')
+    refuse(dsn, tmp_path / "v.jsonl", "row 1, column 'embedding'")
+    (tmp_path / "w.jsonl").write_text(json.dumps({"embedding": [1] * 40_000}))
+    refuse(dsn, tmp_path / "w.jsonl", "row 1.*a vector of 40,000 dimensions, where 1 to 16,000 can be")
+
+
+def test_numbers_too_long_for_bigint_become_text(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(
+        'code,share,embedding\n12345678901234567890,0.5,"[1,2]"\n12345678901234567891,1,"[3,4]"\n'
+    )
+    load_files(dsn, [tmp_path / "v.csv"], "items", create=True)
+    rows = connection.execute("SELECT code, share FROM items ORDER BY id").fetchall()
+    assert rows == [("12345678901234567890", 0.5), ("12345678901234567891", 1.0)]
+
+
 def test_float64_beyond_float32(items: Connection, dsn: str, tmp_path: Path) -> None:
     refuse(dsn, write_npy(tmp_path / "v.npy", np.array([[1, 2, 3], [1, 1e39, 3]])), r"row 2.*1e\+39 in it")
 

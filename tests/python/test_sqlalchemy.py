@@ -124,10 +124,28 @@ def test_index_ddl() -> None:
     assert ddl == "CREATE INDEX t_v_idx ON t USING winnow (v vector_ip_ops, a) WITH (fillfactor = 70) WHERE a != 'x'"
 
 
-def test_unknown_metric_is_refused() -> None:
+def test_index_ddl_of_expressions() -> None:
+    table = sa.Table("t", sa.MetaData(), sa.Column("v", sa.Text), sa.Column("a", sa.Text))
+    index = winnow_index(
+        "i",
+        sa.cast(table.c.v, Vector(3)),
+        sa.func.lower(table.c.a),
+        table.c.a,
+        postgresql_ops={"a": "text_ops"},
+        postgresql_with={"list_size": 64},
+    )
+    ddl = str(CreateIndex(index).compile(dialect=DIALECT)).strip()
+    assert ddl == (
+        "CREATE INDEX i ON t USING winnow (CAST(v AS VECTOR(3)) vector_cosine_ops, lower(a), a text_ops)"
+        " WITH (list_size = 64)"
+    )
+
+
+@pytest.mark.parametrize(("metric", "message"), [("dot", "unknown metric 'dot'"), ("l1", "no index serves l1")])
+def test_metric_without_an_index_is_refused(metric: str, message: str) -> None:
     table = sa.Table("t", sa.MetaData(), sa.Column("v", Vector(3)))
-    with pytest.raises(ValueError, match="unknown metric 'dot'"):
-        winnow_index("i", table.c.v, metric="dot")
+    with pytest.raises(ValueError, match=message):
+        winnow_index("i", table.c.v, metric=metric)
 
 
 def test_type_of_no_dimensions_and_too_many() -> None:

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg.types.numeric import DecimalBinaryDumper
 
+from ..types import MAX_DIMENSIONS
+
 Pieces = list[pa.Array]
 Bytes = npt.NDArray[np.uint8]
 
@@ -137,6 +139,8 @@ def vector(dimensions: int | None) -> Callable[[pa.Array], Pieces]:
             return [pc.if_else(array.is_valid(), _EMPTY, _NULL)]
         lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
         wanted = dimensions or int(lengths[0])
+        if not 1 <= wanted <= MAX_DIMENSIONS:
+            raise ValueError(f"a vector of {wanted:,} dimensions, where 1 to {MAX_DIMENSIONS:,} can be")
         if (lengths != wanted).any():
             other = int(lengths[np.argmax(lengths != wanted)])
             raise ValueError(f"a vector of {other} dimensions where {wanted} are expected")

@@ -141,7 +141,7 @@ def _system_installation(bin_dir: Path, what: str) -> _Original:
     if not pg_config.exists() or not (bin_dir / "initdb").exists():
         raise ServerError(
             f"{what}: there is no PostgreSQL server with development files in {bin_dir}",
-            "Install it (Debian: apt-get install postgresql-15 postgresql-server-dev-15) or choose version 18 or 16.",
+            "On Debian 12: apt-get install postgresql-15 postgresql-server-dev-15. Or choose version 18 or 16.",
         )
 
     def ask(option: str) -> Path:

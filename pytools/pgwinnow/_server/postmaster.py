@@ -39,8 +39,8 @@ def find(data_dir: Path) -> Postmaster | None:
         process = psutil.Process(int(lines[0]))
         if process.status() == psutil.STATUS_ZOMBIE or Path(process.cwd()) != data_dir.resolve():
             return None
-    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
-        return None
+    except (FileNotFoundError, PermissionError, IndexError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return None  # AccessDenied: another user's process, which has got the number since
     fields = [line.strip() for line in lines] + [""] * 8
     return Postmaster(
         process=process,

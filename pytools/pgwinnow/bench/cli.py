@@ -1,4 +1,4 @@
-"""The commands ``pgwinnow bench run|regress|plot|plans|data|synthetic|load``."""
+"""The commands ``pgwinnow bench run|regress|plot|plans|data|synthetic|load|kernels``."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ def commas(numbers: Sequence[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-Dsn = Annotated[
-    str | None,
-    typer.Option(help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."),
-]
+Dsn = Annotated[str | None, typer.Option(help="Measure on this server (libpq DSN); by default an embedded one.")]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version of the embedded server.")]
 ServerDir = Annotated[
     Path | None, typer.Option("--server-dir", help="Data folder of the embedded server.", show_default=False)
@@ -99,8 +96,14 @@ def run_command(
     ] = None,
     winnow: Annotated[bool, typer.Option(help="Measure winnow.")] = True,
     bits: Annotated[
-        int, typer.Option(min=1, max=8, help="Bits per dimension of winnow's index; more than 1: refinement codes.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="Bits per dimension of winnow's index; more than 1: refinement codes. Default: the server's choice.",
+            show_default=False,
+        ),
+    ] = None,
     reuse: Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")] = False,
     rebuild: Annotated[
         list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
@@ -117,7 +120,12 @@ def run_command(
     efforts: Annotated[
         Path | None, typer.Option(help="Raw results of an earlier run: take the efforts found there, search for none.")
     ] = None,
-    dsn: Dsn = None,
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."
+        ),
+    ] = None,
     version: Version = 18,
     server_dir: ServerDir = None,
     setting: Settings = None,
@@ -145,7 +153,7 @@ def run_command(
     """
     if table is None and where:
         raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
-    if table is not None and (data is not None or rival or not winnow or bits != 1):
+    if table is not None and (data is not None or rival or not winnow or bits is not None):
         raise WinnowError(
             "--table measures the indexes that the table has, and takes no --data, --rival, --bits or --no-winnow",
             "leave them out, or measure a data set without --table",

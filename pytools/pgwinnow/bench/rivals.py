@@ -114,7 +114,7 @@ class Winnow(Side):
     schema = "public"
     library = "$libdir/winnow"
 
-    def __init__(self, metric: Metric, recall: float, bits: int = 1) -> None:
+    def __init__(self, metric: Metric, recall: float, bits: int | None = None) -> None:
         super().__init__(metric, recall)
         self.bits = bits
 
@@ -125,7 +125,7 @@ class Winnow(Side):
     def indexes(self, dataset: Dataset) -> list[Index]:
         """One index over the vector and every filter column."""
         columns = ", ".join([f"embedding {self.opclass}", *dataset.roles.indexed])
-        parameters = "" if self.bits == 1 else f" WITH (bits = {self.bits})"
+        parameters = "" if self.bits is None else f" WITH (bits = {self.bits})"
         statement = f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns}){parameters}"
         return [Index("winnow_index", statement)]
 

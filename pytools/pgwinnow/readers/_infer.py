@@ -12,6 +12,7 @@ SAMPLE_ROWS = 10_000
 """Rows read to infer types from; later rows that do not fit are refused."""
 
 _INTEGER = r"^-?(0|[1-9]\d{0,18})$"  # 007 is an identifier, not a number
+_LONG_INTEGER = r"^-?[1-9]\d{15,}$"  # double precision would round it
 _REAL = r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?$|^-?\d+\.$"
 _DATE = r"^\d{4}-\d\d-\d\d$"
 _TIME_OF_DAY = r"\d\d:\d\d(:\d\d(\.\d{1,9})?)?"
@@ -39,6 +40,8 @@ def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
     """
     present = values.drop_null()
     if len(present) == 0:
+        return pa.string()
+    if numbers and pc.any(pc.match_substring_regex(present, _LONG_INTEGER)).as_py() and not _casts(present, pa.int64()):
         return pa.string()
     for pattern, arrow_type in (_NUMBERS if numbers else []) + _OTHERS:
         if pc.all(pc.match_substring_regex(present, pattern)).as_py() and _casts(present, arrow_type):

@@ -61,6 +61,8 @@ class JsonlReader:
                     if line.isspace():
                         continue
                     yield number, self._parse(number, line)
+        except OSError as error:
+            raise FileFormatError(f"{self.path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{self.path}: not UTF-8: {error}", "Convert it to UTF-8 first.") from error
 
