@@ -22,10 +22,12 @@
 
 /*
  * The type "timestamp with time zone" is compared with the zoneless types by
- * way of the session's time zone.  No zone is further from UTC than this, so
- * that the code of a zoneless value is right to within it.
+ * way of the session's time zone.  No zone is further from UTC than this
+ * (pg_tzset_offset takes less than a week), so that the code of a zoneless value
+ * is right to within it.
  */
-#define ZONE_MARGIN		USECS_PER_DAY
+#define ZONE_MARGIN_DAYS	7
+#define ZONE_MARGIN			(ZONE_MARGIN_DAYS * USECS_PER_DAY)
 
 #define SIGN_BIT64		(UINT64CONST(1) << 63)
 
@@ -247,8 +249,8 @@ date_place(Datum value, Oid valuetype, WinnowPlace *place)
 	}
 	else
 	{
-		place->low = day_of_timestamp(timestamp) - 1;
-		place->high = day_of_timestamp(timestamp) + 1;
+		place->low = day_of_timestamp(timestamp) - ZONE_MARGIN_DAYS;
+		place->high = day_of_timestamp(timestamp) + ZONE_MARGIN_DAYS;
 		place->exact = false;
 	}
 	return true;

@@ -11,6 +11,8 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "miscadmin.h"
+#include "postmaster/autovacuum.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -37,9 +39,19 @@ winnow_buffer_locked(Buffer buffer)
 		LWLockHeldByMe(BufferDescriptorGetContentLock(GetBufferDescriptor(buffer - 1)));
 }
 
-/* Code of the user's that a checker runs must not look up names on his path */
-#if PG_VERSION_NUM < 170000
+/* Code that is run with its owner's rights must not look up names on the user's path */
+#if PG_VERSION_NUM >= 170000
+#define WINNOW_RESTRICTS_PATH true
+#else
+#define WINNOW_RESTRICTS_PATH false
 #define RestrictSearchPath() ((void) 0)
+#endif
+
+/* Is this autovacuum? */
+#if PG_VERSION_NUM >= 170000
+#define winnow_is_autovacuum() AmAutoVacuumWorkerProcess()
+#else
+#define winnow_is_autovacuum() IsAutoVacuumWorkerProcess()
 #endif
 
 /* The next datum of a finished sort of pass-by-value datums */

@@ -15,6 +15,7 @@
 #include "catalog/index.h"
 #include "executor/executor.h"
 #include "optimizer/optimizer.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/spccache.h"
@@ -35,6 +36,27 @@ struct WinnowFetch
 	EState	   *estate;
 	MemoryContext row_context;	/* reset for every row */
 };
+
+/*
+ * From here on index expressions are run as the table's owner would, since it is he
+ * who wrote them, as REINDEX does.  An error undoes it too.
+ */
+void
+winnow_become_owner(Relation heap, WinnowUser *user)
+{
+	GetUserIdAndSecContext(&user->id, &user->security);
+	SetUserIdAndSecContext(heap->rd_rel->relowner,
+						   user->security | SECURITY_RESTRICTED_OPERATION);
+	user->nestlevel = NewGUCNestLevel();
+	RestrictSearchPath();
+}
+
+void
+winnow_become_user(const WinnowUser *user)
+{
+	AtEOXact_GUC(false, user->nestlevel);
+	SetUserIdAndSecContext(user->id, user->security);
+}
 
 /*
  * vector_attno is the position of the vector among the index's columns.  If

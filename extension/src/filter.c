@@ -19,6 +19,7 @@
 #include "filter_private.h"
 #include "utils/array.h"
 #include "utils/catcache.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -105,14 +106,18 @@ add_placed(CodeRangeList *list, const WinnowAttr *attr, StrategyNumber strategy,
 }
 
 /*
- * Add the codes of the values of an enum that satisfy a comparison.  A value's
- * code is its OID, which says nothing of its rank: ask the operator.
+ * Add the codes of the values of an enum that satisfy an inequality.  A value's
+ * code is its OID, which says nothing of its rank: ask the operator.  Adding a value
+ * to an enum takes no lock on its tables, so that nothing else has told this backend
+ * of it.
  */
 static void
 add_enum_values(CodeRangeList *list, const WinnowAttr *attr, ScanKey key, Datum value)
 {
-	CatCList   *members = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(attr->typid));
+	CatCList   *members;
 
+	AcceptInvalidationMessages();
+	members = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(attr->typid));
 	for (int i = 0; i < members->n_members; i++)
 	{
 		Form_pg_enum form = (Form_pg_enum) GETSTRUCT(&members->members[i]->tuple);
@@ -182,7 +187,8 @@ compile_codes(AttrTest *test, ScanKey key, const CodedElement *elements, int cou
 	{
 		WinnowPlace place;
 
-		if (attr->type->enumerated && key->sk_strategy != WINNOW_STRATEGY_EQUAL)
+		if (attr->type->enumerated && key->sk_strategy != WINNOW_STRATEGY_EQUAL &&
+			key->sk_strategy != WINNOW_STRATEGY_NOT_EQUAL)
 		{
 			add_enum_values(&list, attr, key, elements[i].value);
 			continue;

@@ -16,6 +16,9 @@
  */
 #define MAX_DESCENTS 100
 
+/* A list that should be split is tried again when it has got that part of list_size more */
+#define TRIES_IN_LIST 16
+
 /* Kept for all the rows of a statement */
 typedef struct WinnowInsertState
 {
@@ -162,6 +165,18 @@ append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPoi
 }
 
 /*
+ * Is it time to split a list that has nlive rows now?  What was in the way of the
+ * last try (VACUUM, or that the rows are all dead) is not gone with every row.
+ */
+static bool
+is_split_due(const WinnowIndex *index, int nlive)
+{
+	int			excess = nlive - WINNOW_LIST_LIMIT(index->list_size);
+
+	return excess > 0 && (excess - 1) % Max(index->list_size / TRIES_IN_LIST, 1) == 0;
+}
+
+/*
  * aminsert.  Rows without a vector are not indexed.
  */
 bool
@@ -195,8 +210,8 @@ winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid, Relati
 		appended = append_to_leaf(rel, state, path.leaf, tid, &nlive);
 		unlock_path(held, path.nsteps);
 	} while (!appended);
-	if (nlive > WINNOW_LIST_LIMIT(index->list_size))
-		winnow_split(rel, heap, index, &path, nlive);
+	if (is_split_due(index, nlive))
+		winnow_split(rel, heap, index, &path);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(state->row_context);
 	return false;

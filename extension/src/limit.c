@@ -136,10 +136,18 @@ find_scan(PlanState *node, ScanFinder *finder, int64 wanted)
 				return true;
 			break;
 		case T_SortState:
+		case T_AggState:
+		case T_GroupState:
+		case T_UniqueState:
+			/* these read all there is, or need it in perfect order */
 			if (find_scan(outerPlanState(node), finder, WINNOW_WANTED_ALL))
 				return true;
 			break;
-		case T_AggState:
+		case T_MergeJoinState:
+			if (find_scan(outerPlanState(node), finder, WINNOW_WANTED_ALL) ||
+				find_scan(innerPlanState(node), finder, WINNOW_WANTED_ALL))
+				return true;
+			break;
 		case T_ModifyTableState:
 		case T_NestLoopState:
 			/* what is on the inner side may be asked for less */

@@ -137,14 +137,15 @@ drop(Merge *merge, WinnowChild *child)
 
 /*
  * Can the vectors of a level's rows be had?  If those of the table are values of
- * an index expression, not in a parallel VACUUM: the user's functions may be such
- * as cannot run there.
+ * an index expression, not in a parallel VACUUM, where the user's functions may be
+ * such as cannot run; and not in autovacuum, which must not fail time and again
+ * because they do.
  */
 bool
 winnow_vectors_available(Relation rel, const WinnowIndex *index, int level)
 {
-	return level > 0 || !IsInParallelMode() ||
-		rel->rd_index->indkey.values[index->schema.vector_attno] != 0;
+	return level > 0 || !winnow_vector_computed(rel, index) ||
+		(!IsInParallelMode() && !winnow_is_autovacuum());
 }
 
 /*

@@ -345,7 +345,7 @@ winnow_heads_copy(Relation rel, const WinnowIndex *index, BlockNumber node, int 
 		winnow_chain_follow(rel, &chain, block, page);
 		level = WinnowPageGetGroup(page)->level;
 		if (asof != InvalidXLogRecPtr)
-			asof = PageGetLSN(page);
+			asof = winnow_page_asof(page);
 		if (heads->ngroups == heads->allocated)
 		{
 			bool		none = heads->allocated == 0;
@@ -505,7 +505,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	view->level = group->level;
 	view->number = group->number;
 	view->born = WinnowPageGetOpaque(page)->born;
-	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : PageGetLSN(page);
+	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : winnow_page_asof(page);
 	view->next = group->next;
 	view->nrows = group->nrows;
 	view->ndata = group->ndata;

@@ -107,6 +107,38 @@ read_value(Datum *value)
 }
 
 /*
+ * Lock what values out of line are read from, so that who reads them with pages
+ * locked does not wait for a lock: the deadlock that could come of it would not be
+ * found.
+ */
+List *
+winnow_lock_out_of_line(Relation heap)
+{
+	Oid			toastid = heap->rd_rel->reltoastrelid;
+	List	   *locked = NIL;
+	Relation	toast;
+	ListCell   *cell;
+
+	if (!OidIsValid(toastid))
+		return NIL;
+	toast = table_open(toastid, AccessShareLock);
+	locked = RelationGetIndexList(toast);
+	foreach(cell, locked)
+		LockRelationOid(lfirst_oid(cell), AccessShareLock);
+	table_close(toast, NoLock);
+	return lappend_oid(locked, toastid);
+}
+
+void
+winnow_unlock_out_of_line(List *locked)
+{
+	ListCell   *cell;
+
+	foreach(cell, locked)
+		UnlockRelationOid(lfirst_oid(cell), AccessShareLock);
+}
+
+/*
  * Read the values of a row, of all columns that are given, and leave them in the
  * slot.  They are in the current memory context.  Returns false if one is gone.
  *

@@ -252,6 +252,21 @@ winnow_head_init(Page page, XLogRecPtr born, int level, int number, BlockNumber 
 	group->next = InvalidBlockNumber;
 }
 
+/*
+ * Finish a record with the image of a head page.  That has no hole, but its free
+ * slots are zeros: it is compressed, also where wal_compression is off.
+ */
+void
+winnow_finish_head(GenericXLogState *xlog)
+{
+	int			setting = wal_compression;
+
+	if (setting == WAL_COMPRESSION_NONE)
+		wal_compression = WAL_COMPRESSION_PGLZ;
+	GenericXLogFinish(xlog);
+	wal_compression = setting;
+}
+
 /* Put a finished page image into its block */
 void
 winnow_page_write(Relation rel, ForkNumber fork, BlockNumber block, Page image, bool logged)
@@ -265,7 +280,10 @@ winnow_page_write(Relation rel, ForkNumber fork, BlockNumber block, Page image, 
 
 		memcpy(GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE),
 			   image, BLCKSZ);
-		GenericXLogFinish(state);
+		if (WinnowPageGetOpaque(image)->kind == WINNOW_PAGE_HEAD)
+			winnow_finish_head(state);
+		else
+			GenericXLogFinish(state);
 	}
 	else
 	{
@@ -523,7 +541,7 @@ winnow_read_meta(Relation rel, XLogRecPtr *asof)
 	if (((PageHeader) page)->pd_lower < MAXALIGN(SizeOfPageHeaderData) + sizeof(WinnowMeta))
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page ends before its content does.");
 	if (asof != NULL)
-		*asof = PageGetLSN(page);
+		*asof = winnow_page_asof(page);
 	UnlockReleaseBuffer(buffer);
 	return meta;
 }

@@ -32,6 +32,12 @@
 /* Rows that may have been added meanwhile; while they are read inserts wait */
 #define MOST_ADDED 100
 
+/*
+ * Rows clustered anew in a round are so many full lists' at most: searches and
+ * insertions wait while the new lists are written
+ */
+#define MOST_LISTS 16
+
 /* A list of the inner node */
 typedef struct OldList
 {
@@ -119,7 +125,8 @@ choose_lists(Regroup *state)
 	Size		row_bytes = 3 * (sizeof(float) * dims + state->index->leaf.image_bytes) + 64;
 	int			list_size = state->index->list_size;
 	double		rows_per_page = (double) list_size / winnow_node_pages(state->index, 0, list_size);
-	double		room = Min(maintenance_work_mem * 1024.0 / row_bytes, state->nrows);
+	double		room = Min(Min(maintenance_work_mem * 1024.0 / row_bytes, state->nrows),
+						   (double) MOST_LISTS * list_size);
 	int			oldest = 0;
 
 	for (int i = 1; i < state->nlists; i++)
@@ -297,20 +304,25 @@ find_added(Regroup *state, int list, WinnowRows *added)
 	return few;
 }
 
-/* Bring the parts up to date.  Returns false if too much has been added. */
+/*
+ * Bring the parts up to date.  Returns false if too much has been added, or anything
+ * if a user's function would have to be run for it, with the inner node locked.
+ */
 static bool
 take_added(Regroup *state)
 {
 	Size		dims = state->index->dims;
-	WinnowFetch *fetch = winnow_fetch_begin(state->heap, state->rel,
-											state->index->schema.vector_attno, false);
+	WinnowFetch *fetch;
 	WinnowRows	added;
 	bool		few = true;
 
 	winnow_rows_allocate(state->index, 0, &added, MOST_ADDED + 1);
 	for (int l = 0; few && l < state->nchosen; l++)
 		few = find_added(state, l, &added);
-	for (int i = 0; few && i < added.count; i++)
+	if (!few || added.count == 0 || winnow_vector_computed(state->rel, state->index))
+		return few && added.count == 0;
+	fetch = winnow_fetch_begin(state->heap, state->rel, state->index->schema.vector_attno, false);
+	for (int i = 0; i < added.count; i++)
 	{
 		bool		known = winnow_fetch_vector(fetch, state->rel, state->index, added.ids[i],
 												added.vectors);
@@ -338,7 +350,7 @@ take_added(Regroup *state)
 			memcpy(part->vectors + part->nknown++ * dims, added.vectors, sizeof(float) * dims);
 	}
 	winnow_fetch_end(fetch);
-	return few;
+	return true;
 }
 
 /* Rows whose vectors are not known, and that no cluster has therefore */

@@ -464,17 +464,28 @@ is_prepared(const Attempt *attempt)
 	return attempt->rows.count == 0;
 }
 
+/* Will the rows' vectors be read with the nodes locked, by an index expression? */
+static bool
+computes_when_locked(const Attempt *attempt)
+{
+	const WinnowReplacement *wanted = attempt->wanted;
+
+	return wanted->part != NULL && attempt->level == 0 &&
+		winnow_vector_computed(wanted->rel, wanted->index);
+}
+
 /*
  * Replace.  The structure lock is held, so that nobody else does so; no buffer
  * is locked.  Returns false if there was nothing to do: the parent does not have
  * the old nodes any more, or their rows cannot be shared out as wanted (the part
  * function returned 0, the write function NULL; without either, there are rows).
  * Several tries may be needed because rows arrive meanwhile; the last keeps them
- * out.
+ * out (there is none if it would run a user's function then).
  */
 bool
 winnow_replace(WinnowReplacement *wanted)
 {
+	List	   *out_of_line = winnow_lock_out_of_line(wanted->heap);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "winnow replacement",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -491,7 +502,7 @@ winnow_replace(WinnowReplacement *wanted)
 		if (!hold)
 			prepare(&attempt);
 		WINNOW_WAIT_POINT("replace-copied");
-		locked = lock(&attempt);
+		locked = !(hold && computes_when_locked(&attempt)) && lock(&attempt);
 		if (locked && hold)
 			prepare(&attempt);
 		if (!locked || hold || copies_are_current(&attempt))
@@ -504,5 +515,6 @@ winnow_replace(WinnowReplacement *wanted)
 		unlock(&attempt);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+	winnow_unlock_out_of_line(out_of_line);
 	return done;
 }

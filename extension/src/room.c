@@ -96,7 +96,7 @@ add_group(Relation rel, const WinnowLayout *layout, Buffer last)
 	group = WinnowPageGetGroup(page);
 	if (winnow_data_shared(layout, group->number))
 		group->data[group->ndata++] = before->data[before->ndata - 1];
-	GenericXLogFinish(xlog);
+	winnow_finish_head(xlog);
 	return buffer;
 }
 

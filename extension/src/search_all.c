@@ -27,6 +27,7 @@
 #define ST_SORT sort_nodes
 #define ST_ELEMENT_TYPE WinnowQueueItem
 #define ST_COMPARE(a, b) ((a)->block < (b)->block ? -1 : (a)->block > (b)->block)
+#define ST_CHECK_FOR_INTERRUPTS
 #define ST_SCOPE static
 #define ST_DEFINE
 #include "lib/sort_template.h"
@@ -34,6 +35,7 @@
 #define ST_SORT sort_candidates
 #define ST_ELEMENT_TYPE Candidate
 #define ST_COMPARE(a, b) ((a)->id < (b)->id ? -1 : (a)->id > (b)->id)
+#define ST_CHECK_FOR_INTERRUPTS
 #define ST_SCOPE static
 #define ST_DEFINE
 #include "lib/sort_template.h"
@@ -50,6 +52,7 @@ compare_results(const Found *a, const Found *b)
 #define ST_SORT sort_results
 #define ST_ELEMENT_TYPE Found
 #define ST_COMPARE(a, b) compare_results(a, b)
+#define ST_CHECK_FOR_INTERRUPTS
 #define ST_SCOPE static
 #define ST_DEFINE
 #include "lib/sort_template.h"

@@ -11,9 +11,6 @@
 #include "core/kmeans.h"
 #include "miscadmin.h"
 
-/* A list this many times too large is split even if that means to wait */
-#define PATIENCE 4
-
 static void
 split_tick(void *arg)
 {
@@ -78,23 +75,30 @@ path_is_current(Relation rel, const WinnowIndex *index, const WinnowPath *path)
 }
 
 /*
- * Split the leaf at the end of the path, which has nlive rows, and then its
- * ancestors as far as they have become too full.  Does nothing if another split
- * or a vacuum is under way, or the path is out of date: the next insert into the
- * leaf tries again.  No buffer may be locked.
+ * Split the leaf at the end of the path, and then its ancestors as far as they have
+ * become too full.  Does nothing if another split or a vacuum is under way, or the
+ * path is out of date: a later insert into the leaf tries again.  (To wait for
+ * autovacuum would cancel it.)  No buffer may be locked.
  */
 void
-winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const WinnowPath *path,
-			 int nlive)
+winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const WinnowPath *path)
 {
 	WinnowReplacement split = {0};
+	WinnowUser	user;
+	bool		computed = WINNOW_RESTRICTS_PATH && winnow_vector_computed(rel, index);
 	int			depth = path->nsteps;
 
 	WINNOW_WAIT_POINT("split");
-	if (nlive > PATIENCE * index->list_size)
-		winnow_structure_lock(rel);
-	else if (!winnow_structure_try_lock(rel))
+	if (!winnow_structure_try_lock(rel))
 		return;
+
+	/*
+	 * An index expression is evaluated for rows that the user need not be allowed to
+	 * see.  (Where the search path cannot be restricted, that would give him the
+	 * owner's rights.)
+	 */
+	if (computed)
+		winnow_become_owner(heap, &user);
 	if (path_is_current(rel, index, path))
 	{
 		split.rel = rel;
@@ -112,5 +116,7 @@ winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const Winnow
 		} while (winnow_replace(&split) && !split.is_root &&
 				 split.nchildren > index->list_size);
 	}
+	if (computed)
+		winnow_become_user(&user);
 	winnow_structure_unlock(rel);
 }

@@ -24,8 +24,12 @@
 #include "catalog/index.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+/* How often it is tried to get hold of the index */
+#define CHECK_WAIT_MS 10
 
 /* A node that is being checked; below it, its children are */
 typedef struct NodeCheck
@@ -153,7 +157,7 @@ use_group(WinnowCheck *check, NodeCheck *node, int g)
 {
 	node->block = node->heads.blocks[g];
 	node->head = node->heads.pages[g].data;
-	node->asof = PageGetLSN(node->head);
+	node->asof = winnow_page_asof(node->head);
 	node->data_page = -1;
 }
 
@@ -552,6 +556,19 @@ check_tree(WinnowCheck *check)
 	return check_node(check, root, level, asof, NULL);
 }
 
+/* Take the structure lock.  To stand in line for it would cancel autovacuum after a second. */
+static void
+wait_for_structure(Relation rel)
+{
+	while (!winnow_structure_try_lock(rel))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, CHECK_WAIT_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 static void
 check_index(Relation heap, Relation rel, bool heapallindexed)
 {
@@ -563,7 +580,7 @@ check_index(Relation heap, Relation rel, bool heapallindexed)
 	/* nothing but replay changes a standby's pages, and it takes no such lock */
 	check.standby = RecoveryInProgress();
 	if (!check.standby)
-		winnow_structure_lock(rel);
+		wait_for_structure(rel);
 	while (!check_tree(&check))
 	{
 		winnow_check_heap_cancel(&check);
@@ -590,9 +607,7 @@ winnow_check(PG_FUNCTION_ARGS)
 	Oid			heapid = IndexGetRelation(indexid, true);
 	Relation	heap;
 	Relation	rel;
-	Oid			user;
-	int			security;
-	int			nestlevel;
+	WinnowUser	user;
 	MemoryContext context;
 	MemoryContext old;
 
@@ -600,10 +615,7 @@ winnow_check(PG_FUNCTION_ARGS)
 	if (!OidIsValid(heapid))
 		relation_close(winnow_index_relation(indexid, AccessShareLock), AccessShareLock);
 	heap = table_open(heapid, AccessShareLock);
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
-	nestlevel = NewGUCNestLevel();
-	RestrictSearchPath();
+	winnow_become_owner(heap, &user);
 	rel = winnow_index_relation(indexid, AccessShareLock);
 	if (rel->rd_index->indrelid != heapid)
 		ereport(ERROR,
@@ -618,8 +630,7 @@ winnow_check(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 
-	AtEOXact_GUC(false, nestlevel);
-	SetUserIdAndSecContext(user, security);
+	winnow_become_user(&user);
 	relation_close(rel, AccessShareLock);
 	table_close(heap, AccessShareLock);
 	PG_RETURN_VOID();

@@ -254,6 +254,7 @@ extern XLogRecPtr winnow_birth(Relation rel);
 extern void winnow_page_init(Page page, WinnowPageKind kind, XLogRecPtr born);
 extern void winnow_head_init(Page page, XLogRecPtr born, int level, int number,
 							 BlockNumber first);
+extern void winnow_finish_head(GenericXLogState *xlog);
 extern void winnow_page_write(Relation rel, ForkNumber fork, BlockNumber block, Page image,
 							  bool logged);
 extern void winnow_group_note(const WinnowLayout *layout, BlockNumber block,
@@ -270,6 +271,12 @@ extern Buffer winnow_try_read_page(Relation rel, BlockNumber block, WinnowPageKi
 								   XLogRecPtr asof, int lockmode);
 extern Buffer winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block,
 								   int level, XLogRecPtr asof, int lockmode);
+
+/*
+ * When a page named those that it names.  What CREATE INDEX has written without WAL
+ * has no LSN: nor has what that names been born later than with the index.
+ */
+#define winnow_page_asof(page) Max(PageGetLSN(page), 1)
 
 /* For those who follow pointers that cannot be out of date */
 #define winnow_read_page(rel, block, kind, lockmode) \
@@ -485,6 +492,21 @@ extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page
 /* fetch.c: vectors and keys from the heap */
 typedef struct WinnowFetch WinnowFetch;
 
+/* Are the vectors values of an index expression? */
+#define winnow_vector_computed(rel, index) \
+	((rel)->rd_index->indkey.values[(index)->schema.vector_attno] == 0)
+
+/* Who ran the statement */
+typedef struct WinnowUser
+{
+	Oid			id;
+	int			security;
+	int			nestlevel;
+} WinnowUser;
+
+extern void winnow_become_owner(Relation heap, WinnowUser *user);
+extern void winnow_become_user(const WinnowUser *user);
+
 extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_attno,
 									   bool all_columns);
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
@@ -510,6 +532,8 @@ extern void winnow_fetch_idle(WinnowFetch *fetch);
 extern void winnow_fetch_end(WinnowFetch *fetch);
 
 /* out_of_line.c */
+extern List *winnow_lock_out_of_line(Relation heap);
+extern void winnow_unlock_out_of_line(List *locked);
 extern bool winnow_read_out_of_line(TupleTableSlot *slot, const Bitmapset *columns);
 
 /* build.c */
@@ -664,7 +688,7 @@ extern void winnow_lower_root(Relation rel, const WinnowIndex *index);
 extern int	winnow_part_rows(const WinnowIndex *index, int level, const WinnowRows *rows,
 							 WinnowRows *parts);
 extern void winnow_split(Relation rel, Relation heap, const WinnowIndex *index,
-						 const WinnowPath *path, int nlive);
+						 const WinnowPath *path);
 
 /* scan.c */
 extern IndexScanDesc winnow_beginscan(Relation rel, int nkeys, int norderbys);

@@ -24,7 +24,8 @@ CLASS = 7411
 UNLOCK = "SELECT pg_advisory_unlock(%s, hashtext(%s))"
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND NOT granted"
 BLOCKED = (
-    "SELECT wait_event_type = 'Lock' OR wait_event IN ('BufferContent', 'BufferExclusive', 'BufferShared')"
+    "SELECT wait_event_type IN ('Lock', 'Extension')"
+    " OR wait_event IN ('BufferContent', 'BufferExclusive', 'BufferShared')"
     " FROM pg_stat_activity WHERE pid = %s"
 )
 

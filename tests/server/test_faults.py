@@ -353,9 +353,14 @@ def attempt(connection: Connection, todo: Action, milliseconds: int) -> None:
 
 
 def memory_contexts(connection: Connection) -> int:
-    """Bytes of all memory contexts; those of the relation and catalog caches come and go."""
+    """Bytes of all memory contexts.
+
+    Those of the relation and catalog caches come and go; the arrays that a search leaves to the next are as large as
+    the largest search has needed, up to a limit (search_memory.c).
+    """
     row = connection.execute(
-        "SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name !~ 'index info|relation rules'"
+        "SELECT sum(total_bytes) FROM pg_backend_memory_contexts"
+        " WHERE name !~ 'index info|relation rules|winnow search arrays'"
     ).fetchone()
     assert row is not None
     return int(str(row[0]))

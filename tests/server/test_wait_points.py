@@ -178,7 +178,7 @@ def few(connection: Connection) -> None:
 
 
 def many(connection: Connection) -> None:
-    """Lists become so large that a split is waited for."""
+    """Lists become so large that they are split more than once."""
     add_rows(connection, 80)
 
 
@@ -228,18 +228,18 @@ class Pause:
 
 
 UNLOCKED = (few, many, update, read, verify, churn)
-STRUCTURE = (many, verify)
+STRUCTURE = (verify,)
 """What waits for the structure lock, with which rows and summaries may still be added and read."""
 
 PAUSES = [
     *(Pause(insert, point, UNLOCKED, (rebuild,)) for point in ("insert-descended", "split")),
     Pause(insert, "insert-locked", (read, verify), (few, many, update, churn, rebuild)),
     *(
-        Pause(insert, point, (few, update, read), (*STRUCTURE, churn, rebuild))
+        Pause(insert, point, (few, many, update, read), (*STRUCTURE, churn, rebuild))
         for point in ("replace-copied", "replace-retired")
     ),
     *(
-        Pause(insert, point, (), (*STRUCTURE, read, churn), (few, update))
+        Pause(insert, point, (), (*STRUCTURE, read, churn), (few, many, update))
         for point in ("replace-written", "replace-switched", "allocate")
     ),
     *(Pause(scan, point, UNLOCKED, (rebuild,)) for point in ("scan-expanded", "scan-tested")),
@@ -248,7 +248,7 @@ PAUSES = [
         for point in ("scan-round", "scan-expanded", "scan-tested", "scan-estimated")
     ),
     *(
-        Pause(vacuum, point, (few, update, read), STRUCTURE)
+        Pause(vacuum, point, (few, many, update, read), STRUCTURE)
         for point in (
             "vacuum-walk",
             "vacuum-leaf",
@@ -262,7 +262,7 @@ PAUSES = [
         )
     ),
     *(
-        Pause(vacuum, point, (), (*STRUCTURE, read, churn, rebuild), (few, update))
+        Pause(vacuum, point, (), (*STRUCTURE, read, churn, rebuild), (few, many, update))
         for point in ("replace-written", "replace-switched", "allocate")
     ),
     # Two such commands at once are PostgreSQL's matter: they deadlock.
@@ -272,11 +272,14 @@ PAUSES = [
         for points in ("build", "built", "built,insert-descended")
     ),
     *(
-        Pause(work, points, (few, update, read, verify), (many, churn))
+        Pause(work, points, (few, many, update, read, verify), (churn,))
         for work in (create, reindex)
         for points in ("vacuum-walk", "vacuum-leaf", "vacuum-sweep", "built,replace-copied")
     ),
-    *(Pause(work, "built,replace-written", (read, verify), (many, churn), (few, update)) for work in (create, reindex)),
+    *(
+        Pause(work, "built,replace-written", (read, verify), (churn,), (few, many, update))
+        for work in (create, reindex)
+    ),
 ]
 
 
@@ -359,7 +362,6 @@ def test_vacuum_step_by_step(server: Server, connection: Connection, sessions: S
         paused = sessions().start(vacuum, gate.setting())
         other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            # A list that is four times too large makes an insert wait for VACUUM.
             other.start(fill, 2, first=60_000 + 2 * number).result(PATIENCE)
             other.start(read).result(PATIENCE)
         gate.open()
@@ -376,7 +378,6 @@ def test_node_changes_before_it_is_replaced(
         paused = sessions().start(work, gate.setting())
         other = sessions()
         for number in itertools.islice(steps(gate, paused), 12):
-            # A list that is four times too large makes an insert wait for a split.
             other.start(fill, 12, first=20_000 + 12 * number).result(PATIENCE)
         gate.open()
         paused.result(PATIENCE)

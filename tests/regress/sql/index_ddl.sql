@@ -63,7 +63,7 @@ INSERT INTO items VALUES (1, 1, '[1,2,3]');
 SELECT agree('items');
 INSERT INTO items SELECT g, g, '[1,2,3]' FROM generate_series(2, 100) g;
 SELECT agree('items');
-SELECT rows, levels > 1 AS deep, largest_list <= 8 AS small FROM winnow_index_info('items_index');
+SELECT rows, levels > 1 AS deep, largest_list <= 10 AS small FROM winnow_index_info('items_index');
 -- Rows without a vector are not in the index
 INSERT INTO items VALUES (101, 1, NULL), (102, NULL, '[0,0,0]'), (103, NULL, NULL);
 SELECT agree('items'), rows FROM winnow_index_info('items_index');

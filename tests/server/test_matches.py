@@ -1,0 +1,97 @@
+"""What matches is found, by the right user's functions: cases that random schemas do not come to."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from cluster import VERSION
+from server.oracle import INDEX_ONLY, Connection
+
+
+def column(connection: Connection, query: str) -> list[object]:
+    return [row[0] for row in connection.execute(query).fetchall()]
+
+
+@pytest.mark.parametrize("condition", ["m > 'a'", "m <> 'a'", "m >= 'b'"])
+def test_value_added_to_an_enum_meanwhile(connection: Connection, dsn: str, condition: str) -> None:
+    """A session that has its tables locked already hears of the value in time."""
+    connection.execute("CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE t (id integer, m mood, e vector(3))")
+    connection.execute("INSERT INTO t SELECT i, 'b', ARRAY[i, i, i]::real[]::vector FROM generate_series(1, 50) i")
+    connection.execute("CREATE INDEX ON t USING winnow (e vector_l2_ops, m)")
+    connection.commit()
+    with psycopg.connect(dsn) as reader, psycopg.connect(dsn, autocommit=True) as writer:
+        reader.execute(INDEX_ONLY)
+        reader.execute("SET plan_cache_mode = force_generic_plan")
+        reader.execute(f"PREPARE p AS SELECT id FROM t WHERE {condition} ORDER BY e <-> '[0,0,0]' LIMIT 3")
+        assert column(reader, "EXECUTE p") == [1, 2, 3]
+        writer.execute("ALTER TYPE mood ADD VALUE 'c'")
+        writer.execute("INSERT INTO t VALUES (99, 'c', '[0,0,0]')")
+        assert column(reader, "EXECUTE p") == [99, 1, 2]
+
+
+@pytest.mark.parametrize("zone", [100, -100, 167, -167, 0])
+@pytest.mark.parametrize("operator", ["<", ">="])
+def test_time_zone_days_from_utc(connection: Connection, zone: int, operator: str) -> None:
+    connection.execute("CREATE TABLE t (id integer, at timestamp, day date, e vector(2))")
+    connection.execute(
+        "INSERT INTO t SELECT i, '2024-01-01'::timestamp + i * interval '5 hours', '2024-01-01'::date + i / 5,"
+        " ARRAY[i, 1]::real[]::vector FROM generate_series(1, 200) i"
+    )
+    connection.execute("CREATE INDEX ON t USING winnow (e vector_l2_ops, at, day)")
+    connection.execute(f"SET timezone = {zone}")
+    for name in ("at", "day"):
+        condition = f"{name} {operator} '2024-01-20 00:00+00'::timestamptz"
+        connection.execute(INDEX_ONLY)
+        found = column(connection, f"SELECT id FROM t WHERE {condition} ORDER BY e <-> '[0,0]'")
+        connection.execute("SET enable_seqscan = on; SET enable_indexscan = off")
+        expected = column(connection, f"SELECT id FROM t WHERE {condition} ORDER BY id")
+        assert found == expected
+        connection.execute("RESET enable_indexscan")
+
+
+@pytest.mark.parametrize("query", ["SELECT DISTINCT {d} FROM t ORDER BY 1", "SELECT {d} FROM t GROUP BY 1 ORDER BY 1"])
+def test_equal_distances_are_one_under_a_limit(connection: Connection, query: str) -> None:
+    """Who drops repetitions needs rows in perfect order, however few are wanted."""
+    connection.execute("CREATE TABLE t (e vector(4))")
+    connection.execute(
+        "INSERT INTO t SELECT ARRAY[i * 7 % 40, i * 11 % 40, i * 13 % 40, i % 40]::real[]::vector"
+        " FROM generate_series(1, 2000) i"
+    )
+    connection.execute("CREATE INDEX ON t USING winnow (e vector_l2_ops) WITH (list_size = 8)")
+    statement = query.format(d="e <-> '[3,3,3,3]'") + " LIMIT 25"
+    connection.execute(f"{INDEX_ONLY}; SET enable_hashagg = off; SET winnow.recall = 0.5")
+    plan = "\n".join(map(str, column(connection, f"EXPLAIN (COSTS OFF) {statement}")))
+    assert "Index Scan" in plan
+    assert "Sort" not in plan
+    found = column(connection, statement)
+    assert found == sorted(set(found), key=lambda distance: float(str(distance)))
+    assert len(found) == 25
+
+
+@pytest.mark.skipif(VERSION < 17, reason="the search path of such functions can be restricted from 17 on")
+def test_a_split_runs_the_index_expression_as_the_owner(connection: Connection, dsn: str) -> None:
+    """Who may only insert does not see, by a function of his own, the rows that are split."""
+    connection.execute(
+        "CREATE FUNCTION embed(body text) RETURNS vector(2) IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE NOTICE '% % %', current_user, current_setting('search_path'), body;"
+        " RETURN ARRAY[length(body), ascii(body)]::real[]::public.vector; END $$"
+    )
+    connection.execute("CREATE TABLE t (body text)")
+    connection.execute("CREATE INDEX ON t USING winnow ((embed(body)::vector(2)) vector_l2_ops) WITH (list_size = 8)")
+    connection.execute("CREATE ROLE writer LOGIN; GRANT INSERT ON t TO writer; GRANT USAGE ON SCHEMA public TO writer")
+    connection.execute("INSERT INTO t SELECT 'secret ' || i FROM generate_series(1, 9) i")
+    connection.commit()
+    try:
+        with psycopg.connect(f"{dsn} options='-c role=writer'", autocommit=True) as writer:
+            notices: list[str] = []
+            writer.add_notice_handler(lambda diag: notices.append(diag.message_primary or ""))
+            for number in range(8):
+                writer.execute("INSERT INTO t VALUES (%s)", [f"mine {number}"])
+        seen = [notice for notice in notices if "secret" in notice]
+        assert seen, "nothing was split"
+        assert all(not notice.startswith("writer") for notice in seen)
+        assert all("pg_catalog, pg_temp" in notice for notice in seen)
+    finally:
+        connection.execute("DROP TABLE t; DROP OWNED BY writer; DROP ROLE writer")
+        connection.commit()
