@@ -39,6 +39,7 @@ SERVER_RIVALS: dict[str, type[Side]] = {"hnsw": Pgvector, "ivfflat": Ivfflat}
 RIVALS = (*SERVER_RIVALS, *LIBRARIES)
 
 SYNTHETIC_ROWS, SYNTHETIC_DIMENSIONS = 20_000, 384
+ALL_PHASES = ",".join(PHASES)
 DEMO_QUERIES = 200  # held out of the demo's documents
 
 
@@ -58,78 +59,98 @@ Settings = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
 
 
+# The options of "run", which has many
+
+Data = Annotated[Path | None, typer.Option(help="Data set folder; by default the demo's, or a small synthetic one.")]
+Only = Annotated[str, typer.Option(help="Phases, separated by commas.")]
+Workloads = Annotated[list[str] | None, typer.Option(help="Workload name or pattern; repeatable.")]
+RowsAskedFor = Annotated[list[int] | None, typer.Option("--k", help="Rows asked for; repeatable (default 10).")]
+Queries = Annotated[int, typer.Option(min=1, help="Queries of each workload.")]
+Recall = Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Times each query is timed.")]
+Distance = Annotated[
+    Metric | None,
+    typer.Option(help="Distance; by default cosine, or with --table that of its index.", show_default=False),
+]
+TableName = Annotated[
+    str | None, typer.Option(help="Measure searches in this table of yours, which is only read.", show_default=False)
+]
+VectorName = Annotated[str, typer.Option(help="With --table: its vector column.")]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="CONDITION",
+        help="With --table: search under this SQL condition, in which $name is the value that the row the query is"
+        " taken from has in column name; repeatable.",
+        show_default=False,
+    ),
+]
+RivalNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help=f"Measure beside winnow: {', '.join(RIVALS)} or none; repeatable (default hnsw)."
+    ),
+]
+MeasureWinnow = Annotated[bool, typer.Option(help="Measure winnow.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=8,
+        help="Bits per dimension of winnow's index; more than 1: refinement codes. Default: the server's choice.",
+        show_default=False,
+    ),
+]
+Reuse = Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")]
+Rebuild = Annotated[
+    list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
+]
+Curve = Annotated[
+    bool, typer.Option("--curve", help="Measure recall and time of every side at several efforts besides.")
+]
+InsertRows = Annotated[int, typer.Option(min=1, help="Rows inserted in a round, after a CHECKPOINT.")]
+Clients = Annotated[int, typer.Option(min=1, help="Connections of the clients phase.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the raw results to this file, as they come in.")]
+Efforts = Annotated[
+    Path | None, typer.Option(help="Raw results of an earlier run: take the efforts found there, search for none.")
+]
+RunDsn = Annotated[
+    str | None,
+    typer.Option(help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."),
+]
+Keep = Annotated[bool, typer.Option(help="Leave the embedded server running afterwards.")]
+
+
 @app.command("run")
 def run_command(
-    data: Annotated[
-        Path | None, typer.Option(help="Data set folder; by default the demo's, or a small synthetic one.")
-    ] = None,
-    only: Annotated[str, typer.Option(help="Phases, separated by commas.")] = ",".join(PHASES),
-    workload: Annotated[list[str] | None, typer.Option(help="Workload name or pattern; repeatable.")] = None,
-    k: Annotated[list[int] | None, typer.Option("--k", help="Rows asked for; repeatable (default 10).")] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Queries of each workload.")] = 200,
-    recall: Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")] = 0.95,
-    rounds: Annotated[int, typer.Option(min=1, help="Times each query is timed.")] = 3,
-    metric: Annotated[
-        Metric | None,
-        typer.Option(help="Distance; by default cosine, or with --table that of its index.", show_default=False),
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(help="Measure searches in this table of yours, which is only read.", show_default=False),
-    ] = None,
-    vector: Annotated[str, typer.Option(help="With --table: its vector column.")] = "embedding",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--filter",
-            metavar="CONDITION",
-            help="With --table: search under this SQL condition, in which $name is the value that the row the query is"
-            " taken from has in column name; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    rival: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help=f"Measure beside winnow: {', '.join(RIVALS)} or none; repeatable (default hnsw)."
-        ),
-    ] = None,
-    winnow: Annotated[bool, typer.Option(help="Measure winnow.")] = True,
-    bits: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=8,
-            help="Bits per dimension of winnow's index; more than 1: refinement codes. Default: the server's choice.",
-            show_default=False,
-        ),
-    ] = None,
-    reuse: Annotated[bool, typer.Option(help="Take over tables and indexes that hold the same data already.")] = False,
-    rebuild: Annotated[
-        list[str] | None, typer.Option(help="With --reuse: the side whose indexes are built anew; repeatable.")
-    ] = None,
-    curve: Annotated[
-        bool, typer.Option("--curve", help="Measure recall and time of every side at several efforts besides.")
-    ] = False,
-    insert_rows: Annotated[int, typer.Option(min=1, help="Rows inserted in a round, after a CHECKPOINT.")] = 1000,
-    clients: Annotated[int, typer.Option(min=1, help="Connections of the clients phase.")] = Options.clients,
+    data: Data = None,
+    only: Only = ALL_PHASES,
+    workload: Workloads = None,
+    k: RowsAskedFor = None,
+    queries: Queries = 200,
+    recall: Recall = 0.95,
+    rounds: Rounds = 3,
+    metric: Distance = None,
+    table: TableName = None,
+    vector: VectorName = "embedding",
+    where: Conditions = None,
+    rival: RivalNames = None,
+    winnow: MeasureWinnow = True,
+    bits: Bits = None,
+    reuse: Reuse = False,
+    rebuild: Rebuild = None,
+    curve: Curve = False,
+    insert_rows: InsertRows = 1000,
+    clients: Clients = Options.clients,
     seed: Seed = 7,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the raw results to this file, as they come in.")
-    ] = None,
-    efforts: Annotated[
-        Path | None, typer.Option(help="Raw results of an earlier run: take the efforts found there, search for none.")
-    ] = None,
-    dsn: Annotated[
-        str | None,
-        typer.Option(
-            help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."
-        ),
-    ] = None,
+    json_file: JsonFile = None,
+    efforts: Efforts = None,
+    dsn: RunDsn = None,
     version: Version = 18,
     server_dir: ServerDir = None,
     setting: Settings = None,
-    keep: Annotated[bool, typer.Option(help="Leave the embedded server running afterwards.")] = False,
+    keep: Keep = False,
 ) -> None:
     """Build, search, insert and vacuum on every side, and compare.
 
@@ -194,14 +215,8 @@ def run_command(
         finish(results, json_file)
         return
     libraries = [LIBRARIES[name](options.metric) for name in names if name in LIBRARIES]
-    sides: list[Side] = [
-        *([Winnow(options.metric, recall, bits)] if winnow else []),
-        *(SERVER_RIVALS[name](options.metric, recall) for name in names if name in SERVER_RIVALS),
-    ]
-    if not sides:
-        raise WinnowError("no side in the server is left to measure", "drop --no-winnow, or name hnsw as --rival")
-    if unknown := [name for name in rebuild or [] if name not in [side.name for side in sides]]:
-        raise WinnowError(f"unknown side {', '.join(unknown)}", f"there are {', '.join(side.name for side in sides)}")
+    ours = [Winnow(options.metric, recall, bits)] if winnow else []
+    sides = server_sides(ours, names, options)
     console, progress = wide_console(), progress_bars(Console(stderr=True))
     with progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
@@ -209,6 +224,18 @@ def run_command(
         with serving(dsn, version, server_dir, setting, keep) as address:
             results = run(address, dataset, sides, options, progress, libraries)
     finish(results, json_file)
+
+
+def server_sides(ours: Sequence[Side], names: Sequence[str], options: Options) -> list[Side]:
+    """The sides that are measured in the server; an error if there is none, or not those to be rebuilt."""
+    rivals = [SERVER_RIVALS[name](options.metric, options.recall) for name in names if name in SERVER_RIVALS]
+    sides = [*ours, *rivals]
+    if not sides:
+        raise WinnowError("no side in the server is left to measure", "drop --no-winnow, or name hnsw as --rival")
+    known = [side.name for side in sides]
+    if unknown := [name for name in options.rebuild if name not in known]:
+        raise WinnowError(f"unknown side {', '.join(unknown)}", f"there are {', '.join(known)}")
+    return sides
 
 
 @app.command()
