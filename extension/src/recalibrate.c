@@ -30,8 +30,12 @@
 #define LOOKED_AT 200000
 #define SAMPLED 8000
 
-/* Lists are clustered anew when one row in so many has come since */
+/*
+ * Lists are clustered anew when one row in so many has come since; for each, so many
+ * rows, since its neighbours have to move too
+ */
 #define UNSETTLED_SHARE 20
+#define SETTLED_ROWS 2
 
 /* The relation may grow for that until one page in so many is free afterwards */
 #define SPARE_SHARE 16
@@ -203,7 +207,7 @@ winnow_note_rows(Relation rel, double nrows, double nremoved)
 		return;
 	meta.counted_rows = (uint64) nrows;
 	meta.new_rows += (uint64) ncame;
-	meta.unsettled_rows = Min(meta.unsettled_rows + (uint64) ncame, (uint64) nrows);
+	meta.unsettled_rows = Min(meta.unsettled_rows + (uint64) (SETTLED_ROWS * ncame), (uint64) nrows);
 	write_meta(rel, &meta);
 }
 
@@ -246,7 +250,7 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 	MemoryContext old;
 	WinnowIndex *index;
 
-	if (!due && unsettled < nrows / UNSETTLED_SHARE)
+	if (!due && unsettled < SETTLED_ROWS * nrows / UNSETTLED_SHARE)
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow calibration",
 									ALLOCSET_DEFAULT_SIZES);
