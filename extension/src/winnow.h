@@ -273,8 +273,9 @@ extern Buffer winnow_try_read_head(const WinnowIndex *index, Relation rel, Block
 								   int level, XLogRecPtr asof, int lockmode);
 
 /*
- * When a page named those that it names.  What CREATE INDEX has written without WAL
- * has no LSN: nor has what that names been born later than with the index.
+ * When a page named those that it names.  A page that CREATE INDEX has written without
+ * WAL has no LSN.  What it names was written with it, and whatever has been born
+ * since is another page; 0 would ask for no such comparison.
  */
 #define winnow_page_asof(page) Max(PageGetLSN(page), 1)
 

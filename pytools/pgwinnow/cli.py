@@ -226,8 +226,10 @@ def index_create(
     """
     from .index import BuildProgress, create_index
 
-    if metric is Metric.L1:
-        raise typer.BadParameter("no index serves l1; there are l2, ip and cosine", param_hint="--metric")
+    try:
+        Metric.indexed(metric.value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metric") from error
 
     def read(event: BuildProgress) -> tuple[str, int, int | None]:
         return event.phase, event.done, event.total or None
@@ -260,7 +262,7 @@ def query(
     recall: Annotated[
         float | None,
         typer.Option(
-            help="Share of the true nearest to find, above 0 up to 1. Default: winnow.recall.", show_default=False
+            help="Share of the true nearest to find, 0.01 to 1. Default: winnow.recall.", show_default=False
         ),
     ] = None,
     columns: Annotated[

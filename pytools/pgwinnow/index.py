@@ -141,7 +141,7 @@ def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column
         raise ExtensionMissing(
             f"this database has no operator class {metric.opclass} for access method {method}"
             f" and type {column.type_schema}.{column.type_name}",
-            f"Run CREATE EXTENSION winnow. Columns of pgvector's type become winnow's by ALTER TABLE ... ALTER COLUMN"
+            "Run CREATE EXTENSION winnow. Columns of pgvector's type become winnow's by ALTER TABLE ... ALTER COLUMN"
             f" {column.name} TYPE winnow.vector; README.md has a section on that.",
         )
     return sql.Identifier(*row)

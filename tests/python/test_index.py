@@ -75,8 +75,8 @@ def test_interrupt_cancels_the_build(items: Connection, dsn: str) -> None:
     items.execute("UPDATE items SET price = 0 WHERE id = 1")
     with pytest.raises(KeyboardInterrupt) as interrupted:
         create_index(dsn, "items", concurrently=True, on_progress=interrupt)
-    left = items.execute("SELECT to_regclass('items_embedding_idx')").fetchone() != (None,)
-    assert left == ('DROP INDEX "public"."items_embedding_idx";' in str(interrupted.value))
+    assert items.execute("SELECT to_regclass('items_embedding_idx')").fetchone() != (None,)
+    assert 'DROP INDEX "public"."items_embedding_idx";' in str(interrupted.value)
     others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgwinnow' AND state = 'active'"
     assert items.execute(others).fetchone() == (0,)
 
@@ -119,6 +119,11 @@ def test_check(items: Connection, dsn: str) -> None:
     items.execute("DROP EXTENSION winnow CASCADE")
     items.commit()
     with pytest.raises(ExtensionMissing, match="no extension winnow"):
+        check_index(dsn, "items_pkey")
+
+
+def test_check_of_another_kind_of_index(items: Connection, dsn: str) -> None:
+    with pytest.raises(UnknownName, match="items_pkey is not a winnow index"):
         check_index(dsn, "items_pkey")
 
 

@@ -501,9 +501,9 @@ def refinement_is_head(index: IndexFile) -> None:
     index.put(leaf, REFINEMENT, index.nodes(0)[1])
 
 
-@fault("in two places of the tree|newer than the pointer")
+@fault("in two places of the tree")
 def refinement_twice(index: IndexFile) -> None:
-    leaf, other = index.nodes(0)[:2]
+    leaf, *_, other = sorted(index.nodes(0), key=lambda node: index.get(node, BORN, "Q"))
     index.put(other, REFINEMENT, index.get(leaf, REFINEMENT))
 
 
