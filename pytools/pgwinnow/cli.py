@@ -261,9 +261,7 @@ def query(
     limit: Annotated[int, typer.Option("--limit", "-k", min=1, help="Rows to return.")] = 10,
     recall: Annotated[
         float | None,
-        typer.Option(
-            help="Share of the true nearest to find, 0.01 to 1. Default: winnow.recall.", show_default=False
-        ),
+        typer.Option(help="Share of the true nearest to find, 0.01 to 1. Default: winnow.recall.", show_default=False),
     ] = None,
     columns: Annotated[
         str | None,

@@ -36,8 +36,8 @@ _OTHERS = [
 def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
     """The narrowest type all of ``values`` (strings) are written in: a date, a timestamp, a uuid, or else text.
 
-    With ``numbers`` (in CSV, where all is text) also bool, bigint, double precision, and arrays written as JSON; but text
-    where double precision would round a whole number.
+    With ``numbers`` (in CSV, where all is text) also bool, bigint, double precision, and arrays written as JSON; but
+    text where double precision would round a whole number.
     """
     present = values.drop_null()
     if len(present) == 0:
