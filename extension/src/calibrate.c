@@ -9,7 +9,8 @@
  * The exact neighbours of every query and the list of each are found as the
  * lists are written.  Then the search is played through for each query and
  * filter, in the order and by the estimates of recall.c, noting the recall at
- * which it would have stopped for every tolerance.  The tolerance of a target is
+ * which it would have stopped for every tolerance.  What a search knows of lists
+ * that it has not read is not exact, as it comes from codes; so it is here.  The tolerance of a target is
  * the largest at which no kind of filter falls short of it.
  *
  * DESIGN.md, section 4, has figures.
@@ -48,7 +49,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 #define ENOUGH_LISTS 16
 
 /* Queries that are not rows of the table, and filters of real life, are harder */
-#define SAFETY 0.55
+#define SAFETY 0.8
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
@@ -236,6 +237,43 @@ winnow_calibration_seed(WinnowTeam *team)
 	winnow_spool_close(spool);
 }
 
+static WinnowQueryCode *
+query_code(const WinnowCalibration *calibration, int i)
+{
+	return (WinnowQueryCode *) (calibration->query_codes +
+								i * MAXALIGN(winnow_query_bytes(calibration->index->dims)));
+}
+
+/*
+ * A search knows lists that it has not read by codes, with the centroid of the node
+ * above.  Here there is no such node yet: the mean stands for it.
+ */
+static void
+prepare_codes(WinnowCalibration *calibration)
+{
+	int			dims = calibration->index->dims;
+	int			nqueries = calibration->asked.nqueries;
+
+	calibration->code = palloc(calibration->index->code_bytes);
+	calibration->query_codes = palloc(MAXALIGN(winnow_query_bytes(dims)) * Max(nqueries, 1));
+	for (int i = 0; i < nqueries; i++)
+		winnow_query_prepare(query_code(calibration, i), calibration->index->metric,
+							 calibration->queries + (Size) i * dims, calibration->mean, dims);
+}
+
+/* The scores of a centroid as a search would estimate them */
+static void
+estimate_centroid(WinnowCalibration *calibration, const float *centroid, float *estimate)
+{
+	const uint16 row = 0;
+	float		lower;
+
+	winnow_encode(centroid, calibration->mean, calibration->index->dims, calibration->code);
+	for (int i = 0; i < calibration->asked.nqueries; i++)
+		winnow_estimate(query_code(calibration, i), calibration->code,
+						calibration->index->code_bytes, &row, 1, 0, &estimate[i], &lower);
+}
+
 /* The questions, and nothing known yet */
 WinnowCalibration *
 winnow_calibration_open(WinnowTeam *team)
@@ -250,6 +288,7 @@ winnow_calibration_open(WinnowTeam *team)
 	winnow_file_read(file, calibration->queries,
 					 sizeof(float) * dims * calibration->asked.nqueries);
 	BufFileClose(file);
+	prepare_codes(calibration);
 	for (int i = 0; i < COMMON_QUERIES; i++)
 		calibration->stray[i] = 0.1 * pow(0.01, (double) i / COMMON_QUERIES);
 	for (int f = 0; f < FILTERS; f++)
@@ -358,6 +397,7 @@ winnow_calibration_list(WinnowCalibration *calibration, uint64 key, const Winnow
 									calibration->distance2);
 	for (int i = 0; i < nqueries; i++)
 		notes->centroid[i] = score_of(calibration, i, calibration->distance2[i], length2);
+	estimate_centroid(calibration, node->centroid, notes->estimate);
 	for (int i = 0; i < rows->count; i++)
 		offer_row(calibration, key, rows->ids[i], rows->vectors + (Size) i * dims);
 	winnow_file_write(calibration->file, notes, sizeof(*notes));
@@ -458,6 +498,7 @@ load_notes(WinnowCalibration *calibration, int first, int nplayed)
 			calibration->stats[list] = notes->stats;
 			calibration->spread[list] = notes->spread;
 			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
+			memcpy(calibration->estimates + at, notes->estimate + first, sizeof(float) * nplayed);
 			for (int f = 0; f < RANDOM_FILTERS; f++)
 				calibration->passed[f][list] = notes->random[f];
 			for (int f = RANDOM_FILTERS; f < FILTERS && first < COMMON_QUERIES; f++)
@@ -475,7 +516,7 @@ static void
 play_all(WinnowCalibration *calibration, float effective_dim, int k, Outcome *outcomes)
 {
 	Size		nlists = calibration->nlists;
-	Size		bytes = (sizeof(float) + sizeof(uint16) * FILTERS) * nlists;
+	Size		bytes = (sizeof(float) * 2 + sizeof(uint16) * FILTERS) * nlists;
 	int			most = (int) Max(Min(calibration->team->shared->unit / bytes, QUERIES), 1);
 
 	if (calibration->stats == NULL)
@@ -483,6 +524,7 @@ play_all(WinnowCalibration *calibration, float effective_dim, int k, Outcome *ou
 		calibration->stats = palloc_extended(sizeof(WinnowChildStats) * nlists, MCXT_ALLOC_HUGE);
 		calibration->spread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 		calibration->centroids = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
+		calibration->estimates = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
 		for (int f = 0; f < FILTERS; f++)
 			calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists *
 														 (f < RANDOM_FILTERS ? 1 : most),

@@ -2,8 +2,8 @@
  * calibrate_play.c
  *		Searches played through in memory.
  *
- * A search reads lists in the order of their keys, and asks recall.c now and then
- * whether to go on.  Here the lists of the exact neighbours are known, so the
+ * A search reads lists in the order of their keys, as estimated by codes, and asks recall.c
+ * now and then whether to go on.  Here the lists of the exact neighbours are known, so the
  * recall that it would stop at is found for every tolerance at once.
  */
 #include "postgres.h"
@@ -22,8 +22,10 @@ typedef struct Play
 	WinnowQueueItem *lists;		/* "block" is the number of the list */
 	int			nlists;
 	int		   *place;			/* of every list in that order; -1: no row passes */
+	float	   *centroid;		/* their centroids' scores, which a search knows once it has read them */
 	float	   *better;			/* sum of better rows over the lists up to a place */
-	float	   *share;			/* sum of the ball's shares likewise */
+	float	   *share;			/* sum of the ball's shares likewise, as they are when read ... */
+	float	   *unread;			/* ... and before */
 	double		effort[WINNOW_RECALL_TARGETS];	/* see winnow_recall_effort */
 	bool		expects;		/* the planner knows how many rows pass the filter */
 	double	   *tested;			/* rows of the lists up to a place */
@@ -63,7 +65,7 @@ order_lists(const WinnowCalibration *calibration, int query, Play *play,
 	{
 		order[l].level = 0;
 		winnow_recall_describe(&play->recall,
-							   calibration->centroids[(Size) l * calibration->nplayed + query - calibration->first],
+							   calibration->estimates[(Size) l * calibration->nplayed + query - calibration->first],
 							   &calibration->stats[l], calibration->spread[l], &order[l]);
 		order[l].block = l;
 	}
@@ -86,6 +88,8 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 		if (passed == 0)
 			continue;
 		play->lists[play->nlists] = order[i];
+		play->centroid[play->nlists] =
+			calibration->centroids[(Size) list * calibration->nplayed + query - calibration->first];
 		play->tested[play->nlists] = (before < 0 ? 0 : play->tested[before]) + order[i].rows;
 		play->passed[play->nlists] = (before < 0 ? 0 : play->passed[before]) + passed;
 		play->nlists++;
@@ -97,16 +101,23 @@ static void
 sum_terms(Play *play, float threshold)
 {
 	float		scale = winnow_recall_ball_scale(&play->recall, threshold);
+	WinnowQueueItem best = play->lists[0];
 	double		better = 0;
 	double		share = 0;
+	double		unread = 0;
 
+	best.centroid_score = play->centroid[0];
 	for (int i = 0; i < play->nlists; i++)
 	{
+		WinnowQueueItem read = play->lists[i];
+
+		read.centroid_score = play->centroid[i];
 		better += winnow_recall_better_rows(&play->lists[i], threshold);
-		share += i == 0 ? 1 :
-			winnow_recall_ball_share(&play->recall, &play->lists[i], &play->lists[0], scale);
+		share += i == 0 ? 1 : winnow_recall_ball_share(&play->recall, &read, &best, scale);
+		unread += winnow_recall_ball_share(&play->recall, &play->lists[i], &best, scale);
 		play->better[i] = (float) better;
 		play->share[i] = (float) share;
+		play->unread[i] = (float) unread;
 	}
 }
 
@@ -164,8 +175,8 @@ missing(const Play *play, const Best *best, int n, double rate)
 
 	for (int i = 0; i < best->k; i++)
 		hits += best->place[i] >= late;
-	return Max(by_rows, winnow_recall_missing(hits, have - early, have, play->share[last] - have,
-											  best->k));
+	return Max(by_rows, winnow_recall_missing(hits, have - early, have,
+											  play->unread[last] - play->unread[n - 1], best->k));
 }
 
 /* How far a search has come: the next tolerance to be tried, for every target */
@@ -270,7 +281,9 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	play.lists = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.place = palloc_extended(sizeof(int) * nlists, MCXT_ALLOC_HUGE);
 	play.better = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
+	play.centroid = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.share = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
+	play.unread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.tested = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
 	play.passed = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
 	for (int i = calibration->first; i < calibration->first + calibration->nplayed; i++)
@@ -298,7 +311,9 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	pfree(play.lists);
 	pfree(play.place);
 	pfree(play.better);
+	pfree(play.centroid);
 	pfree(play.share);
+	pfree(play.unread);
 	pfree(play.tested);
 	pfree(play.passed);
 }

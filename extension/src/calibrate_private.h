@@ -62,6 +62,7 @@ typedef struct ListNotes
 	WinnowChildStats stats;
 	float		spread;			/* squared distance of the centroid to the mean */
 	float		centroid[QUERIES];	/* its scores */
+	float		estimate[QUERIES];	/* of these, by its code */
 	uint16		random[RANDOM_FILTERS]; /* rows that pass, whatever the query */
 	uint16		passed[FILTERS][COMMON_QUERIES];	/* rows that pass another filter */
 } ListNotes;
@@ -74,6 +75,8 @@ struct WinnowCalibration
 	float	   *queries;
 	float	   *mean;			/* of the sample */
 	float	   *distance2;		/* of a row to every query */
+	char	   *query_codes;	/* of the queries, as prepared for the mean */
+	uint8	   *code;			/* of a centroid */
 	double		stray[COMMON_QUERIES];	/* rows elsewhere that pass a filter near a query, as a share */
 	neighbours_heap nearest[FILTERS][QUERIES];
 	ListNotes	notes;
@@ -86,6 +89,7 @@ struct WinnowCalibration
 	WinnowChildStats *stats;
 	float	   *spread;
 	float	   *centroids;		/* scores of every list's centroid, a query after the other */
+	float	   *estimates;		/* likewise, by codes */
 	uint16	   *passed[FILTERS];	/* likewise; of random filters, only one number a list */
 };
 

@@ -50,7 +50,7 @@ tick(void *arg)
 int
 winnow_cluster_lists(const WinnowTeam *team, int level, double nrows)
 {
-	double		wanted = ceil(nrows / (team->index->list_size * WINNOW_CLUSTER_FILL));
+	double		wanted = ceil(nrows / (winnow_layout(team->index, level)->size * WINNOW_CLUSTER_FILL));
 	double		most = floor((double) team->shared->unit / (sizeof(float) * team->index->dims));
 
 	return (int) Max(Min(wanted, Min(most, MAX_LISTS)), 1);
@@ -305,7 +305,7 @@ write_list(WriteState *state, WinnowRows *rows)
 	int			n = 0;
 
 	check_stack_depth();
-	if (rows->count <= state->team->index->list_size)
+	if (rows->count <= winnow_layout(state->team->index, state->level)->size)
 	{
 		write_node(state, rows);
 		return;
@@ -589,7 +589,7 @@ winnow_cluster_level(WinnowTeam *team, int level, int64 nbelow)
 	else
 		nsample = winnow_sample_nodes(team, level, nbelow, &nlists);
 	winnow_centroids_free(winnow_centroids_train(team, nsample, nlists,
-												 SMALL_LIST * team->index->list_size *
+												 SMALL_LIST * winnow_layout(team->index, level)->size *
 												 nsample / Max(nrows, 1)));
 
 	bytes = nrows * winnow_spool_row_bytes(image_bytes, team->index->dims);

@@ -282,6 +282,14 @@ compare(const Compiler *compiler, Comparison *comparison, int wanted)
 	return either(result, null_condition(compiler, comparison->number, true));
 }
 
+/* The wanted outcomes of an expression, given those of its negation */
+static int
+negated(int wanted)
+{
+	return (wanted & IS_TRUE_OUTCOME ? IS_FALSE_OUTCOME : 0) |
+		   (wanted & IS_FALSE_OUTCOME ? IS_TRUE_OUTCOME : 0) | (wanted & IS_NULL_OUTCOME);
+}
+
 /*
  * "operand operator operand" with an attribute on one side.  distinct is for IS
  * DISTINCT FROM, whose operator is the equality, and which is never unknown.
@@ -305,9 +313,16 @@ compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 		number = attribute_of(compiler, lsecond(clause->args));
 		operator= get_commutator(operator);
 	}
-	if (number < 0 || !is_constant(constant) ||
-		!make_key(compiler, number, operator, clause->inputcollid, &comparison))
+	if (number < 0 || !is_constant(constant))
 		return NULL;
+
+	/* "a <> b" is "NOT a = b" where the family has the equality alone */
+	if (!make_key(compiler, number, operator, clause->inputcollid, &comparison))
+	{
+		if (!make_key(compiler, number, get_negator(operator), clause->inputcollid, &comparison))
+			return NULL;
+		wanted = negated(wanted);
+	}
 
 	comparison.key.sk_argument = evaluate(compiler, constant, &isnull);
 	if (isnull && distinct)
@@ -320,14 +335,6 @@ compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 				 (wanted & IS_FALSE_OUTCOME ? IS_TRUE_OUTCOME : 0);
 	comparison.elements = winnow_key_elements(&comparison.key, &comparison.count);
 	return compare(compiler, &comparison, wanted);
-}
-
-/* The wanted outcomes of an expression, given those of its negation */
-static int
-negated(int wanted)
-{
-	return (wanted & IS_TRUE_OUTCOME ? IS_FALSE_OUTCOME : 0) |
-		   (wanted & IS_FALSE_OUTCOME ? IS_TRUE_OUTCOME : 0) | (wanted & IS_NULL_OUTCOME);
 }
 
 /* "attribute operator ANY (list)", or ALL */

@@ -298,6 +298,7 @@ search_cost(PlannerInfo *root, IndexPath *path, double rows, double passing, dou
 	estimated = passing * read / nodes;
 
 	/* what is above the lists */
+	per_node = winnow_inner_size(list_size) * WINNOW_NODE_FILL;
 	while (nodes > 1)
 	{
 		nodes = Max(nodes / per_node, 1);

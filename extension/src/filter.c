@@ -202,22 +202,33 @@ compile_codes(AttrTest *test, ScanKey key, const CodedElement *elements, int cou
 	return decided;
 }
 
+/* The hashes of the values that a key is true for; NULL if they do not tell */
+static CodeSet *
+equal_hashes(const WinnowAttr *attr, ScanKey key, const CodedElement *elements, int count)
+{
+	CodeRangeList list = {0};
+
+	if (attr->type->kind != WINNOW_COLUMN_HASHED || key->sk_strategy != WINNOW_STRATEGY_EQUAL ||
+		!same_type(attr, key->sk_subtype))
+		return NULL;
+
+	for (int i = 0; i < count; i++)
+	{
+		int64		hash = winnow_filter_code(attr, elements[i].value);
+
+		winnow_codes_add(&list, hash, hash);
+	}
+	return winnow_codes_set(&list);
+}
+
 /* Ask the hashes to be among those of a key's constants */
 static void
 compile_hashes(AttrTest *test, ScanKey key, const CodedElement *elements, int count)
 {
-	CodeRangeList list = {0};
+	CodeSet    *set = equal_hashes(test->attr, key, elements, count);
 
-	if (key->sk_strategy != WINNOW_STRATEGY_EQUAL || !same_type(test->attr, key->sk_subtype))
-		return;
-
-	for (int i = 0; i < count; i++)
-	{
-		int64		hash = winnow_filter_code(test->attr, elements[i].value);
-
-		winnow_codes_add(&list, hash, hash);
-	}
-	test->hashes = winnow_codes_intersect(test->hashes, winnow_codes_set(&list));
+	if (set != NULL)
+		test->hashes = winnow_codes_intersect(test->hashes, set);
 }
 
 /*
@@ -379,6 +390,7 @@ winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements, i
 
 	if (!compile_null_test(test, false))
 		return false;
+	test->doubtful = equal_hashes(attr, key, elements, count);
 	if (attr->type->kind != WINNOW_COLUMN_ORDERED && !attr->prefix)
 		return true;
 

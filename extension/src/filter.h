@@ -39,6 +39,14 @@ extern void winnow_filter_children(const WinnowFilter *filter, const WinnowColum
 								   uint64 *mask);
 
 /*
+ * Of the rows that pass, set the bits of those that match only if two values have
+ * the same hash: under "column <> value" the ones with the value's.  That they
+ * match is as good as impossible, but not quite.  Returns whether there are any.
+ */
+extern bool winnow_filter_doubtful(const WinnowFilter *filter, const WinnowColumns *leaf,
+								   const uint64 *mask, uint64 *doubtful);
+
+/*
  * Does the row match the keys that its columns could not decide?  values and
  * isnull are those of the index's columns, in index order.
  */

@@ -364,6 +364,44 @@ winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf, uint64
 		test_condition(filter->condition, leaf, true, mask);
 }
 
+/* Set the bits of the rows in doubt under a condition that must be true */
+static void
+add_doubtful(const Condition *condition, const WinnowColumns *leaf, const uint64 *mask,
+			 uint64 *doubtful)
+{
+	const AttrTest *test = &condition->test;
+	int			nwords = WINNOW_MASK_WORDS(leaf->nrows);
+	uint64		same[MASK_WORDS];
+	ListCell   *cell;
+
+	if (condition->kind == CONDITION_AND)
+	{
+		foreach(cell, condition->parts)
+			add_doubtful(lfirst(cell), leaf, mask, doubtful);
+	}
+	else if (condition->kind == CONDITION_TEST && test->doubtful != NULL)
+	{
+		memcpy(same, mask, sizeof(uint64) * nwords);
+		test_codes(test->doubtful, leaf->base + leaf->offset[test->attr->leaf_col], sizeof(int64),
+				   leaf->nrows, same);
+		for (int word = 0; word < nwords; word++)
+			doubtful[word] |= same[word];
+	}
+}
+
+/* See filter.h */
+bool
+winnow_filter_doubtful(const WinnowFilter *filter, const WinnowColumns *leaf,
+					   const uint64 *mask, uint64 *doubtful)
+{
+	int			nwords = WINNOW_MASK_WORDS(leaf->nrows);
+
+	memset(doubtful, 0, sizeof(uint64) * nwords);
+	if (filter->condition != NULL)
+		add_doubtful(filter->condition, leaf, mask, doubtful);
+	return !mask_empty(doubtful, nwords);
+}
+
 /*
  * Clear the bits of the children of an inner group that no row below can make
  * match.  The mask comes in as for winnow_filter_rows.

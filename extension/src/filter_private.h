@@ -88,6 +88,8 @@ typedef struct AttrTest
 	CodeSet *codes;
 	/* hashed: of the hashes, as signed integers; NULL if any will do */
 	CodeSet *hashes;
+	/* hashed: rows with these are in doubt, see winnow_filter_doubtful; NULL if there are none */
+	CodeSet *doubtful;
 	/* of the summary's Bloom filter for those hashes; NULL if there is none */
 	BloomTest  *hash_bloom;
 	/* signature: one test for each key */

@@ -150,8 +150,8 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	pfree(schema);
 	winnow_layout_init(&index->leaf, &index->schema, index->dims, index->list_size,
 					   index->bits, true);
-	winnow_layout_init(&index->inner, &index->schema, index->dims, index->list_size,
-					   index->bits, false);
+	winnow_layout_init(&index->inner, &index->schema, index->dims,
+					   winnow_inner_size(index->list_size), index->bits, false);
 	index->rotation = index_rotation(index);
 	winnow_rotation_init(index->rotation, index->dims, meta->seed);
 	return index;

@@ -208,23 +208,24 @@ fresh_lists(const WinnowIndex *index, int64 rows, double *pages)
 {
 	double		below = rows;
 	double		lists = 0;
-	double		smallest = index->list_size * (2 * WINNOW_NODE_FILL - 1);
 	const int	nsizes = 32;
 
 	*pages = 1;
 	for (int level = 0; level == 0 || below > 1; level++)
 	{
+		int			size = winnow_layout(index, level)->size;
+		double		smallest = size * (2 * WINNOW_NODE_FILL - 1);
 		double		nodes = 1;
 		double		node_pages = 0;
 
-		if (below <= index->list_size)
+		if (below <= size)
 			node_pages = winnow_node_pages(index, level, (int) below);
 		else
 		{
-			nodes = ceil(below / (index->list_size * WINNOW_NODE_FILL));
+			nodes = ceil(below / (size * WINNOW_NODE_FILL));
 			for (int i = 0; i < nsizes; i++)
 				node_pages += winnow_node_pages(index, level,
-												(int) (smallest + (index->list_size - smallest) *
+												(int) (smallest + (size - smallest) *
 																	  (i + 0.5) / nsizes)) /
 							  (double) nsizes;
 		}

@@ -16,12 +16,12 @@
 #include "commands/vacuum.h"
 #include "kernels/kernels.h"
 
-/* Nodes with fewer rows than this share of list_size are merged ... */
+/* Nodes with fewer rows than this share of what a build makes are merged ... */
 #define SMALL_SHARE 8
 #define LEAST_ROWS 3
 
 /* ... if the result has at most this part of it, so that it is not split soon */
-#define MERGED_PART(list_size) ((list_size) - (list_size) / 4)
+#define MERGED_PART(size) ((size) - (size) / 4)
 
 typedef struct Merge
 {
@@ -31,6 +31,7 @@ typedef struct Merge
 	WinnowChild *children;
 	int			nchildren;
 	int			nleft;			/* of them that there still are */
+	int			size;			/* rows that a build puts into one at most */
 	float	   *centroids;		/* theirs; NULL until they are needed */
 } Merge;
 
@@ -75,7 +76,7 @@ find_partner(Merge *merge, int small)
 		float		distance;
 
 		if (i == small || children[i].size <= 0 ||
-			children[i].size + children[small].size > MERGED_PART(merge->index->list_size))
+			children[i].size + children[small].size > MERGED_PART(merge->size))
 			continue;
 		distance = winnow_kernels->l2_squared(merge->centroids + (Size) small * dims,
 											  merge->centroids + (Size) i * dims, dims);
@@ -159,8 +160,9 @@ bool
 winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int level,
 					  WinnowChild *children, int nchildren)
 {
-	Merge		merge = {rel, heap, index, children, nchildren, nchildren, NULL};
-	int			small = Max(index->list_size / SMALL_SHARE, LEAST_ROWS);
+	int			size = winnow_layout(index, level)->size;
+	Merge		merge = {rel, heap, index, children, nchildren, nchildren, size, NULL};
+	int			small = Max(size / SMALL_SHARE, LEAST_ROWS);
 	bool		merges = winnow_vectors_available(rel, index, level);
 
 	for (int i = 0; i < nchildren; i++)

@@ -422,14 +422,14 @@ winnow_view_note(const WinnowView *view, uint64 *seen, BlockNumber nblocks)
 	winnow_note_blocks(view->refinement, view->nrefinement, seen, nblocks);
 }
 
-/* Copy the TIDs of the selected rows */
+/* Copy the TIDs of the selected rows, and of those in doubt */
 static void
 view_rows(const WinnowLayout *layout, Page page, WinnowView *view)
 {
 	const ItemPointerData *tids = (ItemPointer) ((char *) page + layout->id_offset);
 
 	StaticAssertStmt(sizeof(ItemPointerData) == 6, "TIDs must be packed");
-	for (int i = 0; i < view->nselected; i++)
+	for (int i = 0; i < view->nselected + view->ndoubtful; i++)
 		view->ids[i] = winnow_tid_pack(&tids[view->selected[i]]);
 }
 
@@ -451,9 +451,9 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
 	}
 }
 
-/* The slots whose bits are set */
-static void
-select_rows(const uint64 *mask, int nwords, WinnowView *view)
+/* The slots whose bits are set; returns their number */
+static int
+select_rows(const uint64 *mask, int nwords, uint16 *selected)
 {
 	int			n = 0;
 
@@ -461,12 +461,12 @@ select_rows(const uint64 *mask, int nwords, WinnowView *view)
 	{
 		if (mask[w] == ~UINT64CONST(0))
 			for (int i = 0; i < 64; i++)
-				view->selected[n++] = w * 64 + i;
+				selected[n++] = w * 64 + i;
 		else
 			for (uint64 bits = mask[w]; bits != 0; bits &= bits - 1)
-				view->selected[n++] = w * 64 + pg_rightmost_one_pos64(bits);
+				selected[n++] = w * 64 + pg_rightmost_one_pos64(bits);
 	}
-	view->nselected = n;
+	return n;
 }
 
 /*
@@ -491,6 +491,8 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	const uint64 *removed;
 	int			nwords;
 	uint64		mask[WINNOW_MASK_MAX];
+	uint64		doubtful[WINNOW_MASK_MAX];
+	bool		in_doubt = false;
 
 	if (BufferIsInvalid(buffer))
 		return false;
@@ -539,9 +541,16 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			winnow_filter_rows(filter, &columns, mask);
 		else
 			winnow_filter_children(filter, &columns, mask);
+		if (view->sets_apart && group->level == 0)
+			in_doubt = winnow_filter_doubtful(filter, &columns, mask, doubtful);
+		for (int w = 0; w < nwords && in_doubt; w++)
+			mask[w] &= ~doubtful[w];
 	}
 
-	select_rows(mask, nwords, view);
+	view->nselected = select_rows(mask, nwords, view->selected);
+	view->ndoubtful = in_doubt ?
+						  select_rows(doubtful, nwords, view->selected + view->nselected) :
+						  0;
 	if (group->level > 0)
 		view_children(layout, page, view);
 	else

@@ -150,7 +150,7 @@ most_data_pages(const WinnowLayout *layout)
 
 /* Where the parts of a head page are; returns where they end */
 static int
-place_columns(WinnowLayout *layout, int list_size)
+place_columns(WinnowLayout *layout)
 {
 	int			offset = MAXALIGN(SizeOfPageHeaderData);
 
@@ -160,7 +160,7 @@ place_columns(WinnowLayout *layout, int list_size)
 					   sizeof(BlockNumber) * (layout->max_data + layout->max_refinement));
 	layout->group_words = WINNOW_MASK_WORDS(layout->capacity);
 	layout->mapped_groups = Min(MAPPED_GROUPS,
-								1 + (list_size + layout->capacity - 1) / layout->capacity);
+								1 + (layout->size + layout->capacity - 1) / layout->capacity);
 	layout->removed_offset = offset;
 	offset += sizeof(uint64) * winnow_map_words(layout);
 	layout->id_offset = offset;
@@ -189,10 +189,11 @@ add_column(WinnowLayout *layout, int width)
  */
 void
 winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
-				   int list_size, int bits, bool leaf)
+				   int size, int bits, bool leaf)
 {
 	memset(layout, 0, sizeof(*layout));
 	layout->dims = dims;
+	layout->size = size;
 	layout->refinement_bytes = leaf && bits > 1 ? winnow_refinement_bytes(dims, bits) : 0;
 	layout->id_width = leaf ? sizeof(ItemPointerData) : sizeof(BlockNumber);
 	if (!leaf)
@@ -204,8 +205,8 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	for (int i = 0; i < (leaf ? schema->nleaf : schema->ninner); i++)
 		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
 
-	layout->capacity = Min(list_size, WINNOW_PAGE_USABLE / (layout->id_width + layout->image_bytes));
-	while (place_columns(layout, list_size) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
+	layout->capacity = Min(size, WINNOW_PAGE_USABLE / (layout->id_width + layout->image_bytes));
+	while (place_columns(layout) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
 		layout->capacity--;
 	Assert(layout->capacity > 0);
 }

@@ -15,10 +15,20 @@
 
 #include <math.h>
 
+/*
+ * The ratios of winnow_queue_learn: what is believed of them, as if one had been seen; how
+ * many deviations above their mean another may be; from where on one says nothing.
+ */
+#define USUAL_RATIO			1.2
+#define USUAL_DEVIATION		0.35
+#define RATIO_DEVIATIONS	1.5
+#define MOST_RATIO			1000
+
 /* A node, and how the scores of the rows below are distributed */
 typedef struct WinnowQueueItem
 {
-	float		key;			/* expected score of the best row below */
+	float		key;			/* expected score of the best row below; an inner node's is less,
+								 * see winnow_queue_reach */
 	float		mean;			/* of the rows' scores */
 	float		inverse_sd;		/* one over their standard deviation */
 	float		centroid_score;
@@ -52,7 +62,25 @@ typedef struct WinnowQueue
 	winnow_entries_heap lists;	/* the unread lists: first such as are a heap, ... */
 	Size		nordered;		/* ... so many, then those that have come since */
 	float		least;			/* no key of the latter is below this */
+
+	/* of inner nodes that were read: see winnow_queue_learn */
+	double		nlearned;
+	double		ratio;			/* sum of the ratios */
+	double		ratio2;			/* sum of their squares */
 } WinnowQueue;
+
+/*
+ * How far below its mean the key of an inner node's best child may be, over what
+ * winnow_recall_describe expects: further than in most of those that have been read.
+ */
+static inline double
+winnow_queue_reach(const WinnowQueue *queue)
+{
+	double		ratio = queue->ratio / queue->nlearned;
+	double		variance = queue->ratio2 / queue->nlearned - ratio * ratio;
+
+	return ratio + RATIO_DEVIATIONS * sqrt(Max(variance, 0));
+}
 
 static inline void
 winnow_queue_clear(WinnowQueue *queue)
@@ -62,6 +90,9 @@ winnow_queue_clear(WinnowQueue *queue)
 	queue->lists.count = 0;
 	queue->nordered = 0;
 	queue->least = INFINITY;
+	queue->nlearned = 1;
+	queue->ratio = USUAL_RATIO;
+	queue->ratio2 = USUAL_RATIO * USUAL_RATIO + USUAL_DEVIATION * USUAL_DEVIATION;
 }
 
 static inline bool
@@ -87,12 +118,43 @@ winnow_queue_enter(WinnowQueue *queue)
 
 	item->unread = true;
 	if (item->level > 0)
+	{
+		entry.key = item->key = item->mean - (item->mean - item->key) * (float) winnow_queue_reach(queue);
 		winnow_entries_push(&queue->inner, entry);
+	}
 	else
 	{
 		winnow_entries_add(&queue->lists, entry);
 		queue->least = Min(queue->least, entry.key);
 	}
+}
+
+/*
+ * An inner node has been read, the least key of whose children is "least".  How far below
+ * the node's mean that is, over what was expected, says how far it may be in others.
+ */
+static inline void
+winnow_queue_learn(WinnowQueue *queue, const WinnowQueueItem *node, float least)
+{
+	double		before = winnow_queue_reach(queue);
+	double		ratio = before * (node->mean - least) / (node->mean - node->key);
+	float		change;
+
+	/* the root was not described; a node without extent, or without children, says nothing */
+	if (!(node->mean > node->key) || !(ratio > 0 && ratio < MOST_RATIO))
+		return;
+	queue->nlearned++;
+	queue->ratio += ratio;
+	queue->ratio2 += ratio * ratio;
+	change = (float) (winnow_queue_reach(queue) / before);
+	for (Size i = 0; i < queue->inner.count; i++)
+	{
+		WinnowQueueEntry *entry = &queue->inner.items[i];
+		WinnowQueueItem *item = &queue->items.items[entry->item];
+
+		entry->key = item->key = item->mean - (item->mean - item->key) * change;
+	}
+	winnow_entries_order(&queue->inner);
 }
 
 /*

@@ -60,9 +60,6 @@
  */
 #define CODE_SHARE 0.2
 
-/* Rows vary in fewer directions within an inner node than within a list */
-#define INNER_SHARE 1.5
-
 /* The tolerance is that of a search that has read so many lists */
 #define TOLERANCE_LISTS 32
 
@@ -234,8 +231,6 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 	float		dim = recall->effective_dim;
 	float		sd;
 
-	if (item->level > 0)
-		dim /= INNER_SHARE;
 	item->rows = Max(stats->rows, 1);
 	item->centroid_score = centroid_score;
 	item->radius2 = Max(stats->radius2, 0);

@@ -79,7 +79,7 @@ static void
 read_lists(Regroup *state, BlockNumber node)
 {
 	int			dims = state->index->dims;
-	int			most = state->index->list_size * 2;
+	int			most = state->index->inner.size * 2;
 	WinnowView *view = winnow_view_alloc(state->index);
 
 	state->nlists = 0;
@@ -144,7 +144,7 @@ choose_lists(Regroup *state)
 
 	/* the inner node takes some pages too, and may get more rows than it has */
 	room = Min(room, (state->npages -
-					  winnow_node_pages(state->index, 1, state->index->list_size)) *
+					  winnow_node_pages(state->index, 1, state->index->inner.size)) *
 			   rows_per_page);
 	state->nchosen = 0;
 	while (state->nchosen < state->nlists)
@@ -416,7 +416,7 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 	}
 	for (int l = 0; l < state->nchosen; l++)
 		*npages += winnow_heads_pages(state->index, &state->copies[l]);
-	if (rows.count + state->nparts > index->list_size)
+	if (rows.count + state->nparts > index->inner.size)
 		return NULL;
 	for (int p = 0; p < state->nparts; p++)
 	{
@@ -539,14 +539,14 @@ static void
 regroup_below(Regroup *state, BlockNumber node, int level)
 {
 	WinnowView *view = winnow_view_alloc(state->index);
-	WinnowStep *steps = palloc(sizeof(WinnowStep) * state->index->list_size * 2);
+	WinnowStep *steps = palloc(sizeof(WinnowStep) * state->index->inner.size * 2);
 	int			nsteps = 0;
 	int			start;
 
 	for (BlockNumber block = node; BlockNumberIsValid(block); block = view->next)
 	{
 		winnow_view_read(state->rel, state->index, block, level, InvalidXLogRecPtr, NULL, view);
-		for (int i = 0; i < view->nselected && nsteps < state->index->list_size * 2; i++)
+		for (int i = 0; i < view->nselected && nsteps < state->index->inner.size * 2; i++)
 		{
 			WinnowStep	step = {node, block, view->selected[i], (BlockNumber) view->ids[i]};
 

@@ -10,7 +10,6 @@
 #include "search_private.h"
 
 #include "access/xlog.h"
-#include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
@@ -23,9 +22,6 @@
 
 /* Rows that will be returned next, which the processor is asked for */
 #define ROWS_AHEAD 8
-
-/* Pages of the next node that the processor is asked for */
-#define MAX_AHEAD 8
 
 /* The score of an operator's distance; what is NaN comes last */
 static double
@@ -138,6 +134,7 @@ rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *p
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
+	search->ndoubtful -= candidate->lower == INFINITY;
 	if (search->nsorted > 0 &&
 		bsearch(&id, search->returned, search->nsorted, sizeof(uint64), compare_ids))
 		return;
@@ -238,8 +235,9 @@ refine(WinnowSearch *search, Candidate *candidate)
 								view->nrefinement, candidate->place % layout->capacity,
 								view->asof, search->record))
 		return false;
-	candidate->lower = winnow_refine(search->refined, search->record, search->index->bits,
-									 Max(search->recall.epsilon, REFINED_EPSILON), NULL);
+	candidate->lower = Min(winnow_refine(search->refined, search->record, search->index->bits,
+										 Max(search->recall.epsilon, REFINED_EPSILON), NULL),
+						   FLT_MAX);
 	candidate->place = WINNOW_NO_PLACE;
 	search->counters->refined++;
 	return true;
@@ -253,6 +251,14 @@ static bool
 worth_refining(const WinnowSearch *search, double limit)
 {
 	return limit < INFINITY || winnow_search_accepted(search) > 0.5;
+}
+
+/* Is it a candidate's turn?  Rows in doubt wait until there is no list left. */
+static bool
+has_turn(const WinnowSearch *search, const Candidate *candidate, double limit)
+{
+	return candidate->lower <= limit &&
+		(candidate->lower < INFINITY || winnow_queue_empty(&search->queue));
 }
 
 /*
@@ -269,7 +275,7 @@ rerank_active(WinnowSearch *search)
 		int			n = 0;
 
 		while (n < WINNOW_ROWS_AT_ONCE && search->active.count > 0 &&
-			   search->active.items[0].lower <= limit)
+			   has_turn(search, &search->active.items[0], limit))
 		{
 			next[n] = candidates_pop(&search->active);
 			if (next[n].place == WINNOW_NO_PLACE || next[n].list != search->refinable ||
@@ -284,166 +290,6 @@ rerank_active(WinnowSearch *search)
 			return true;
 		winnow_search_rerank(search, next, n);
 	}
-}
-
-/* Prepare the query for the node whose centroid has been read */
-static void
-prepare_query(WinnowSearch *search)
-{
-	winnow_query_prepare(search->code, search->index->metric, search->query, search->centroid,
-						 search->index->dims);
-	search->refinable = PG_UINT32_MAX;
-}
-
-/* The view is of a node's first group: remember where its centroid is */
-static void
-keep_first_data(WinnowSearch *search)
-{
-	search->nfirst_data = search->view->ndata;
-	memcpy(search->first_data, search->view->data,
-		   sizeof(BlockNumber) * search->view->ndata);
-}
-
-/*
- * Queue the children of the view's inner node that the filter cannot rule out.
- * Returns false if a page is gone.
- */
-static bool
-queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared)
-{
-	const WinnowIndex *index = search->index;
-	WinnowView *view = search->view;
-
-	search->counters->lists_pruned += view->nlive - view->nselected;
-	for (int i = 0; i < view->nselected && search->gathering; i++)
-	{
-		WinnowQueueItem item = {0};
-
-		item.block = (BlockNumber) view->ids[i];
-		item.level = node->level - 1;
-		item.asof = view->asof;
-		item.rows = view->stats[i].rows;
-		winnow_items_add(&search->rest, item);
-	}
-	if (view->nselected == 0 || search->gathering)
-		return true;
-	if (!*prepared)
-	{
-		if (!winnow_centroid_read(search->rel, index, search->first_data, search->nfirst_data,
-								  view->asof, search->centroid))
-			return false;
-		prepare_query(search);
-		if (search->recall.described == 0)
-			search->recall.root2 = winnow_kernels->inner_product(search->centroid,
-																 search->centroid,
-																 index->dims);
-		*prepared = true;
-	}
-	if (!winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
-							  search->lower, search->norm))
-		return false;
-	for (int i = 0; i < view->nselected; i++)
-	{
-		WinnowQueueItem *item = winnow_queue_item(&search->queue);
-
-		item->block = (BlockNumber) view->ids[i];
-		item->level = node->level - 1;
-		item->asof = view->asof;
-		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
-							   node->spread + search->norm[i] * search->norm[i], item);
-		winnow_queue_enter(&search->queue);
-	}
-	return true;
-}
-
-/* Queue the children of an inner node.  Returns false if a page is gone. */
-bool
-winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
-{
-	WinnowView *view = search->view;
-	BlockNumber block = node->block;
-	XLogRecPtr	asof = node->asof;
-	bool		prepared = false;
-	bool		whole = true;
-
-	view->hold_first = true;
-	view->held = InvalidBuffer;
-	search->counters->inner_nodes++;
-	for (bool first = true; BlockNumberIsValid(block) && whole; first = false)
-	{
-		whole = winnow_view_read(search->rel, search->index, block, node->level, asof,
-								 search->filter, view);
-		if (whole && first)
-			keep_first_data(search);
-		whole = whole && queue_children(search, node, &prepared);
-		block = view->next;
-		asof = view->asof;
-	}
-	if (BufferIsValid(view->held))
-		UnlockReleaseBuffer(view->held);
-	view->hold_first = false;
-	/* those of its children are queued now */
-	if (!search->gathering)
-		search->recall.unread -= node->rows;
-	return whole;
-}
-
-/*
- * Read the head pages of a list into views: which rows pass the filter.
- * Returns their number, or -1 if a page is gone.
- */
-int
-winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
-{
-	XLogRecPtr	asof = list->asof;
-	int			passed = 0;
-
-	search->ngroups = 0;
-	search->refinable = PG_UINT32_MAX;
-	for (BlockNumber block = list->block; BlockNumberIsValid(block);)
-	{
-		WinnowView *view;
-
-		if (search->ngroups == search->allocated)
-		{
-			search->allocated *= 2;
-			search->groups = repalloc(search->groups,
-									  sizeof(WinnowView *) * search->allocated);
-			for (int i = search->ngroups; i < search->allocated; i++)
-				search->groups[i] = winnow_view_alloc(search->index);
-		}
-		view = search->groups[search->ngroups];
-		view->next = InvalidBlockNumber;
-		if (search->ngroups > 0)
-		{
-			/* this view goes on where the one before it is */
-			view->next = block;
-			view->chain = search->groups[search->ngroups - 1]->chain;
-		}
-		if (!winnow_view_read(search->rel, search->index, block, 0, asof, search->filter, view))
-			return -1;
-		passed += view->nselected;
-		search->ngroups++;
-		block = view->next;
-		asof = view->asof;
-	}
-	return passed;
-}
-
-/* Count the list that has been read.  Returns the number of its rows. */
-int
-winnow_search_count_list(WinnowSearch *search, int passed)
-{
-	int			tested = 0;
-
-	for (int g = 0; g < search->ngroups; g++)
-		tested += search->groups[g]->nlive;
-	search->nprobed++;
-	search->ntested += tested;
-	search->counters->lists_probed++;
-	search->counters->rows_tested += tested;
-	search->counters->rows_passed += passed;
-	return tested;
 }
 
 /*
@@ -467,7 +313,7 @@ estimate_list(WinnowSearch *search, uint32 list)
 		for (int i = 0; i < view->nselected; i++)
 		{
 			int			place = g * search->index->leaf.capacity + view->selected[i];
-			Candidate	candidate = {search->lower[i], list, view->ids[i],
+			Candidate	candidate = {Min(search->lower[i], FLT_MAX), list, view->ids[i],
 				search->refined != NULL ? Min(place, WINNOW_NO_PLACE) : WINNOW_NO_PLACE};
 
 			if (candidate.lower <= limit)
@@ -503,7 +349,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		if (!winnow_centroid_read(search->rel, index, first->data, first->ndata, first->asof,
 								  search->centroid))
 			return false;
-		prepare_query(search);
+		winnow_search_prepare(search);
 		shift = (float) search->code->centroid_score - list->centroid_score;
 		/* it was queued with an estimate */
 		list->centroid_score += shift;
@@ -545,20 +391,6 @@ reached(WinnowSearch *search)
 								 search->goal, (int64) search->best.count, hits);
 }
 
-/*
- * Ask the processor for the pages of the node that will most likely be read
- * next.  A node that was written as a whole has its pages in a row.
- */
-void
-winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
-{
-	int			nrows = node->level > 0 ? search->index->list_size / 2 :
-		(int) Min(node->rows, search->index->list_size);
-
-	winnow_prefetch(search->rel, node->block,
-					Min(winnow_scanned_pages(search->index, node->level, nrows), MAX_AHEAD));
-}
-
 /* Start at the root, with nothing found but what has been returned */
 static void
 start(WinnowSearch *search)
@@ -575,6 +407,7 @@ start(WinnowSearch *search)
 	search->nfound = search->nreturned;
 	search->nbefore = search->nreturned;
 	search->nrejected = 0;
+	search->ndoubtful = 0;
 	winnow_recall_init(&search->recall, search->target, search->index, search->query);
 	search->recall.expected = search->expected;
 	set_goal(search, search->goal);
@@ -607,6 +440,21 @@ winnow_search_start_again(WinnowSearch *search)
 	start(search);
 }
 
+/* Has all been read?  Then rows in doubt are fetched, if there are too few others. */
+static bool
+exhausted(WinnowSearch *search)
+{
+	if (!winnow_queue_empty(&search->queue))
+		return false;
+	if (search->ndoubtful > 0 && search->nfound < search->goal)
+	{
+		winnow_search_activate(search);
+		if (!rerank_active(search))
+			winnow_search_start_again(search);
+	}
+	return winnow_queue_empty(&search->queue);
+}
+
 /* Find the k best rows, k being the goal */
 static void
 search_to_goal(WinnowSearch *search)
@@ -618,7 +466,7 @@ search_to_goal(WinnowSearch *search)
 	all = winnow_all_pays(search) && winnow_search_all(search);
 	if (!all && !rerank_active(search))
 		winnow_search_start_again(search);
-	while (!all && !winnow_queue_empty(&search->queue) && !reached(search))
+	while (!all && !exhausted(search) && !reached(search))
 	{
 		WinnowQueueItem node = *winnow_queue_pop(&search->queue);
 
@@ -685,7 +533,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->allocated = 4;
 	search->groups = palloc(sizeof(WinnowView *) * search->allocated);
 	for (int i = 0; i < search->allocated; i++)
-		search->groups[i] = winnow_view_alloc(index);
+		search->groups[i] = winnow_search_list_view(search);
 	search->first_data = palloc(sizeof(BlockNumber) *
 								Max(index->leaf.max_data, index->inner.max_data));
 	winnow_search_borrow(search);

@@ -77,7 +77,7 @@ winnow_all_pays(const WinnowSearch *search)
 			unread += search->queue.items.items[i].rows;
 	expected = unread * winnow_recall_pass_rate(search->recall.passed * accepted,
 												search->recall.tested, planned, unread);
-	expected += (search->active.count + search->pool.count) * accepted;
+	expected += (search->active.count + search->pool.count - search->ndoubtful) * accepted;
 	return search->goal - search->nfound > WINNOW_ALL_SHARE * expected;
 }
 
@@ -178,6 +178,7 @@ winnow_search_all(WinnowSearch *search)
 	for (;;)
 	{
 		Size		pooled;
+		Size		ndoubtful = search->ndoubtful;
 		Gathered	gathered;
 
 		while (search->active.count > 0)
@@ -189,6 +190,7 @@ winnow_search_all(WinnowSearch *search)
 		if (gathered == GATHERED_TOO_MANY)
 		{
 			search->pool.count = pooled;
+			search->ndoubtful = ndoubtful;
 			winnow_search_activate(search);
 			return false;
 		}

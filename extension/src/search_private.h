@@ -99,11 +99,13 @@ struct WinnowSearch
 	int			allocated;
 
 	WinnowQueue queue;			/* nodes not yet read */
+	float		least_key;		/* of the children of the inner node at hand */
 	bool		sorted;			/* results are, best last */
 	bool		gathering;		/* children go to "rest" instead, as they come */
 	winnow_items_heap rest;		/* all that is not yet read, while it is read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
+	Size		ndoubtful;		/* of both, rows in doubt: their lower bound is infinite */
 	results_heap results;		/* reranked, not returned */
 	bool		replaying;		/* began on a standby: pages may be reused meanwhile */
 	uint64	   *returned;		/* on a standby: ids of the rows returned ... */
@@ -137,11 +139,15 @@ struct WinnowSearch
 extern double winnow_search_accepted(const WinnowSearch *search);
 extern void winnow_search_activate(WinnowSearch *search);
 extern void winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n);
+extern void winnow_search_start_again(WinnowSearch *search);
+
+/* search_read.c */
+extern void winnow_search_prepare(WinnowSearch *search);
+extern WinnowView *winnow_search_list_view(const WinnowSearch *search);
 extern bool winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node);
 extern int	winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list);
 extern int	winnow_search_count_list(WinnowSearch *search, int passed);
 extern void winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node);
-extern void winnow_search_start_again(WinnowSearch *search);
 
 /* search_memory.c */
 extern void winnow_search_borrow(WinnowSearch *search);

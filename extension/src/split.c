@@ -114,7 +114,7 @@ winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const Winnow
 				split.steps[0] = path->steps[depth - 1];
 			depth--;
 		} while (winnow_replace(&split) && !split.is_root &&
-				 split.nchildren > index->list_size);
+				 split.nchildren > index->inner.size);
 	}
 	if (computed)
 		winnow_become_user(&user);

@@ -24,7 +24,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		9
+#define WINNOW_VERSION		10
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -91,6 +91,14 @@ winnow_default_list_size(int dims)
 {
 	return winnow_is_inline(dims) ? 768 : 512;
 }
+
+/*
+ * Children that a build puts into an inner node at most.  A search describes all
+ * children of a node that it reads, needed or not: small nodes spare it many of them, but
+ * each costs some pages.
+ */
+#define WINNOW_MOST_CHILDREN		128
+#define winnow_inner_size(list_size)	Min(list_size, WINNOW_MOST_CHILDREN)
 
 /* How full nodes are, on average, when they have just been built */
 #define WINNOW_NODE_FILL			0.57
@@ -193,6 +201,7 @@ typedef struct WinnowChildStats
 typedef struct WinnowLayout
 {
 	int			dims;
+	int			size;			/* rows that a build puts into a node at most */
 	int			capacity;		/* rows per group */
 	int			max_data;		/* data pages that the codes of a group can lie on */
 	int			refinement_bytes;	/* of a row's refinement code; 0: there are none */
@@ -243,7 +252,7 @@ typedef struct WinnowChain
 
 /* page.c */
 extern void winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema,
-							   int dims, int list_size, int bits, bool leaf);
+							   int dims, int size, int bits, bool leaf);
 extern void winnow_code_place(const WinnowLayout *layout, int number, int slot, int *page,
 							  int *offset);
 extern int	winnow_code_last(const WinnowLayout *layout, int number, int slot);
@@ -471,6 +480,8 @@ typedef struct WinnowView
 	int			nrefinement;
 	BlockNumber *refinement;	/* pages with refinement codes */
 	int			nselected;		/* live rows that the filter lets pass */
+	bool		sets_apart;		/* but for those in doubt, see winnow_filter_doubtful ... */
+	int			ndoubtful;		/* ... which come behind them in "selected" and "ids" */
 	uint64	   *map;			/* removed bits, if the page is the first of its node */
 	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */

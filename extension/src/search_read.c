@@ -1,0 +1,213 @@
+/*
+ * search_read.c
+ *		Nodes as a search reads them: the children of inner nodes are queued, the rows
+ *		of lists are tested.
+ *
+ * DESIGN.md, section 4.
+ */
+#include "postgres.h"
+
+#include "search_private.h"
+
+#include "kernels/kernels.h"
+
+/* Pages of the next node that the processor is asked for */
+#define MAX_AHEAD 8
+
+/* Prepare the query for the node whose centroid has been read */
+void
+winnow_search_prepare(WinnowSearch *search)
+{
+	winnow_query_prepare(search->code, search->index->metric, search->query, search->centroid,
+						 search->index->dims);
+	search->refinable = PG_UINT32_MAX;
+}
+
+/* The view is of a node's first group: remember where its centroid is */
+static void
+keep_first_data(WinnowSearch *search)
+{
+	search->nfirst_data = search->view->ndata;
+	memcpy(search->first_data, search->view->data,
+		   sizeof(BlockNumber) * search->view->ndata);
+}
+
+/*
+ * Queue the children of the view's inner node that the filter cannot rule out.
+ * Returns false if a page is gone.
+ */
+static bool
+queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared)
+{
+	const WinnowIndex *index = search->index;
+	WinnowView *view = search->view;
+
+	search->counters->lists_pruned += view->nlive - view->nselected;
+	for (int i = 0; i < view->nselected && search->gathering; i++)
+	{
+		WinnowQueueItem item = {0};
+
+		item.block = (BlockNumber) view->ids[i];
+		item.level = node->level - 1;
+		item.asof = view->asof;
+		item.rows = view->stats[i].rows;
+		winnow_items_add(&search->rest, item);
+	}
+	if (view->nselected == 0 || search->gathering)
+		return true;
+	if (!*prepared)
+	{
+		if (!winnow_centroid_read(search->rel, index, search->first_data, search->nfirst_data,
+								  view->asof, search->centroid))
+			return false;
+		winnow_search_prepare(search);
+		if (search->recall.described == 0)
+			search->recall.root2 = winnow_kernels->inner_product(search->centroid,
+																 search->centroid,
+																 index->dims);
+		*prepared = true;
+	}
+	if (!winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
+							  search->lower, search->norm))
+		return false;
+	for (int i = 0; i < view->nselected; i++)
+	{
+		WinnowQueueItem *item = winnow_queue_item(&search->queue);
+
+		item->block = (BlockNumber) view->ids[i];
+		item->level = node->level - 1;
+		item->asof = view->asof;
+		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
+							   node->spread + search->norm[i] * search->norm[i], item);
+		search->least_key = Min(search->least_key, item->key);
+		winnow_queue_enter(&search->queue);
+	}
+	return true;
+}
+
+/* Queue the children of an inner node.  Returns false if a page is gone. */
+bool
+winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
+{
+	WinnowView *view = search->view;
+	BlockNumber block = node->block;
+	XLogRecPtr	asof = node->asof;
+	bool		prepared = false;
+	bool		whole = true;
+
+	view->hold_first = true;
+	view->held = InvalidBuffer;
+	search->counters->inner_nodes++;
+	search->least_key = INFINITY;
+	for (bool first = true; BlockNumberIsValid(block) && whole; first = false)
+	{
+		whole = winnow_view_read(search->rel, search->index, block, node->level, asof,
+								 search->filter, view);
+		if (whole && first)
+			keep_first_data(search);
+		whole = whole && queue_children(search, node, &prepared);
+		block = view->next;
+		asof = view->asof;
+	}
+	if (BufferIsValid(view->held))
+		UnlockReleaseBuffer(view->held);
+	view->hold_first = false;
+	winnow_queue_learn(&search->queue, node, search->least_key);
+	/* those of its children are queued now */
+	if (!search->gathering)
+		search->recall.unread -= node->rows;
+	return whole;
+}
+
+/* Rows in doubt have their turn when nothing else is left */
+static void
+put_off(WinnowSearch *search, const WinnowView *view)
+{
+	for (int i = 0; i < view->ndoubtful; i++)
+		candidates_add(&search->pool, (Candidate){INFINITY, 0, view->ids[view->nselected + i],
+												  WINNOW_NO_PLACE});
+	search->ndoubtful += view->ndoubtful;
+}
+
+/* A view of a list's group */
+WinnowView *
+winnow_search_list_view(const WinnowSearch *search)
+{
+	WinnowView *view = winnow_view_alloc(search->index);
+
+	view->sets_apart = search->target < 1;
+	return view;
+}
+
+/*
+ * Read the head pages of a list into views: which rows pass the filter.  Those in doubt
+ * become candidates.  Returns the number of the others, or -1 if a page is gone.
+ */
+int
+winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
+{
+	XLogRecPtr	asof = list->asof;
+	int			passed = 0;
+
+	search->ngroups = 0;
+	search->refinable = PG_UINT32_MAX;
+	for (BlockNumber block = list->block; BlockNumberIsValid(block);)
+	{
+		WinnowView *view;
+
+		if (search->ngroups == search->allocated)
+		{
+			search->allocated *= 2;
+			search->groups = repalloc(search->groups,
+									  sizeof(WinnowView *) * search->allocated);
+			for (int i = search->ngroups; i < search->allocated; i++)
+				search->groups[i] = winnow_search_list_view(search);
+		}
+		view = search->groups[search->ngroups];
+		view->next = InvalidBlockNumber;
+		if (search->ngroups > 0)
+		{
+			/* this view goes on where the one before it is */
+			view->next = block;
+			view->chain = search->groups[search->ngroups - 1]->chain;
+		}
+		if (!winnow_view_read(search->rel, search->index, block, 0, asof, search->filter, view))
+			return -1;
+		passed += view->nselected;
+		put_off(search, view);
+		search->ngroups++;
+		block = view->next;
+		asof = view->asof;
+	}
+	return passed;
+}
+
+/* Count the list that has been read.  Returns the number of its rows. */
+int
+winnow_search_count_list(WinnowSearch *search, int passed)
+{
+	int			tested = 0;
+
+	for (int g = 0; g < search->ngroups; g++)
+		tested += search->groups[g]->nlive;
+	search->nprobed++;
+	search->ntested += tested;
+	search->counters->lists_probed++;
+	search->counters->rows_tested += tested;
+	search->counters->rows_passed += passed;
+	return tested;
+}
+
+/*
+ * Ask the processor for the pages of the node that will most likely be read
+ * next.  A node that was written as a whole has its pages in a row.
+ */
+void
+winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
+{
+	int			size = winnow_layout(search->index, node->level)->size;
+	int			nrows = node->level > 0 ? (int) (size * WINNOW_NODE_FILL) : (int) Min(node->rows, size);
+
+	winnow_prefetch(search->rel, node->block,
+					Min(winnow_scanned_pages(search->index, node->level, nrows), MAX_AHEAD));
+}

@@ -1,0 +1,84 @@
+"""The recall asked for is reached on data of any kind, in trees of several levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import psycopg
+import pytest
+from numpy.typing import NDArray
+
+from pgwinnow.types import to_text
+
+Floats = NDArray[np.float32]
+Generator = np.random.Generator
+
+ROWS = 12000
+QUERIES = 100
+K = 10
+TARGET = 0.95
+SLACK = 0.03
+"""What a mean over so many queries may be below the target by chance."""
+
+
+def walks(random: Generator, n: int) -> Floats:
+    """Windows of random walks, each around its own mean."""
+    steps = random.standard_normal((40, 20000)).cumsum(axis=1)
+    walk, start = random.integers(0, 40, n), random.integers(0, 20000 - 64, n)
+    windows = np.stack([steps[w, s : s + 64] for w, s in zip(walk, start, strict=True)])
+    return (windows - windows.mean(axis=1, keepdims=True)).astype(np.float32)
+
+
+def uniform(random: Generator, n: int) -> Floats:
+    return random.random((n, 16)).astype(np.float32)
+
+
+def clusters(random: Generator, n: int) -> Floats:
+    """A hundred clusters of very different sizes and widths."""
+    centres = random.standard_normal((100, 48))
+    which = random.integers(0, 100, n) * random.integers(0, 100, n) // 100
+    return (centres[which] + np.geomspace(0.05, 1, 100)[which, None] * random.standard_normal((n, 48))).astype(
+        np.float32
+    )
+
+
+def topics(random: Generator, n: int) -> Floats:
+    """Roots of word counts, of documents made of few topics."""
+    words = random.dirichlet(np.full(60, 0.05), 20)
+    return np.sqrt(random.poisson(random.dirichlet(np.full(20, 0.1), n) @ words * 80)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["<->", "<=>"])
+@pytest.mark.parametrize("make", [walks, uniform, clusters, topics])
+def test_target_is_reached(
+    connection: psycopg.Connection, seed: int, make: Callable[[Generator, int], Floats], metric: str
+) -> None:
+    random = np.random.default_rng(seed)
+    vectors = make(random, ROWS + QUERIES)
+    rows, queries = vectors[:ROWS].astype(np.float64), vectors[ROWS:].astype(np.float64)
+    if metric == "<=>":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    passes = random.integers(0, 1000, ROWS)
+    connection.autocommit = True
+    connection.execute(f"CREATE EXTENSION IF NOT EXISTS winnow; CREATE TABLE items (b int, e vector({rows.shape[1]}))")
+    with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
+        for b, vector in zip(passes.tolist(), vectors, strict=False):
+            copy.write_row((b, to_text(vector)))
+    opclass = "vector_cosine_ops" if metric == "<=>" else "vector_l2_ops"
+    connection.execute(f"CREATE INDEX ON items USING winnow (e {opclass}, b) WITH (list_size = 32); ANALYZE items")
+    connection.execute(f"SET enable_seqscan = off; SET winnow.recall = {TARGET}")
+    for share in (1000, 100, 10):
+        found = 0
+        for query in range(QUERIES):
+            squared = np.sort(((rows[passes < share] - queries[query]) ** 2).sum(axis=1))
+            worst = squared[K - 1] * (1 + 1e-4) + 1e-6
+            answer = connection.execute(
+                f"SELECT e {metric} %(q)s FROM items WHERE b < {share} ORDER BY e {metric} %(q)s LIMIT {K}",
+                {"q": to_text(vectors[ROWS + query])},
+            ).fetchall()
+            assert len(answer) == K
+            found += sum((2 * d if metric == "<=>" else d * d) <= worst for (d,) in answer)
+        recall = found / (QUERIES * K)
+        assert recall >= TARGET - SLACK, f"{make.__name__}, {share / 10} %: recall {recall}"
