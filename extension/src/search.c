@@ -440,21 +440,6 @@ winnow_search_start_again(WinnowSearch *search)
 	start(search);
 }
 
-/* Has all been read?  Then rows in doubt are fetched, if there are too few others. */
-static bool
-exhausted(WinnowSearch *search)
-{
-	if (!winnow_queue_empty(&search->queue))
-		return false;
-	if (search->ndoubtful > 0 && search->nfound < search->goal)
-	{
-		winnow_search_activate(search);
-		if (!rerank_active(search))
-			winnow_search_start_again(search);
-	}
-	return winnow_queue_empty(&search->queue);
-}
-
 /* Find the k best rows, k being the goal */
 static void
 search_to_goal(WinnowSearch *search)
@@ -466,7 +451,7 @@ search_to_goal(WinnowSearch *search)
 	all = winnow_all_pays(search) && winnow_search_all(search);
 	if (!all && !rerank_active(search))
 		winnow_search_start_again(search);
-	while (!all && !exhausted(search) && !reached(search))
+	while (!all && !winnow_queue_empty(&search->queue) && !reached(search))
 	{
 		WinnowQueueItem node = *winnow_queue_pop(&search->queue);
 

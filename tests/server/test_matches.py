@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -9,7 +11,7 @@ from cluster import VERSION
 from server.oracle import INDEX_ONLY, Connection, counters
 
 
-def column(connection: Connection, query: str) -> list[object]:
+def column(connection: Connection, query: str) -> list[Any]:
     return [row[0] for row in connection.execute(query).fetchall()]
 
 

@@ -22,31 +22,34 @@ SLACK = 0.03
 """What a mean over so many queries may be below the target by chance."""
 
 
+def float32(vectors: NDArray[np.floating]) -> Floats:
+    return np.asarray(vectors, np.float32)
+
+
 def walks(random: Generator, n: int) -> Floats:
     """Windows of random walks, each around its own mean."""
     steps = random.standard_normal((40, 20000)).cumsum(axis=1)
     walk, start = random.integers(0, 40, n), random.integers(0, 20000 - 64, n)
     windows = np.stack([steps[w, s : s + 64] for w, s in zip(walk, start, strict=True)])
-    return (windows - windows.mean(axis=1, keepdims=True)).astype(np.float32)
+    return float32(windows - windows.mean(axis=1, keepdims=True))
 
 
 def uniform(random: Generator, n: int) -> Floats:
-    return random.random((n, 16)).astype(np.float32)
+    return float32(random.random((n, 16)))
 
 
 def clusters(random: Generator, n: int) -> Floats:
     """A hundred clusters of very different sizes and widths."""
     centres = random.standard_normal((100, 48))
     which = random.integers(0, 100, n) * random.integers(0, 100, n) // 100
-    return (centres[which] + np.geomspace(0.05, 1, 100)[which, None] * random.standard_normal((n, 48))).astype(
-        np.float32
-    )
+    width = np.geomspace(0.05, 1, 100)[which, None]
+    return float32(centres[which] + width * random.standard_normal((n, 48)))
 
 
 def topics(random: Generator, n: int) -> Floats:
     """Roots of word counts, of documents made of few topics."""
     words = random.dirichlet(np.full(60, 0.05), 20)
-    return np.sqrt(random.poisson(random.dirichlet(np.full(20, 0.1), n) @ words * 80)).astype(np.float32)
+    return float32(np.sqrt(random.poisson(random.dirichlet(np.full(20, 0.1), n) @ words * 80)))
 
 
 @pytest.mark.parametrize("metric", ["<->", "<=>"])
