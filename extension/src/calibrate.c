@@ -49,7 +49,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 #define ENOUGH_LISTS 16
 
 /* Queries that are not rows of the table, and filters of real life, are harder */
-#define SAFETY 0.8
+#define SAFETY 0.65
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
