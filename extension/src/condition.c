@@ -319,7 +319,8 @@ compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 	/* "a <> b" is "NOT a = b" where the family has the equality alone */
 	if (!make_key(compiler, number, operator, clause->inputcollid, &comparison))
 	{
-		if (!make_key(compiler, number, get_negator(operator), clause->inputcollid, &comparison))
+		if (distinct ||
+			!make_key(compiler, number, get_negator(operator), clause->inputcollid, &comparison))
 			return NULL;
 		wanted = negated(wanted);
 	}

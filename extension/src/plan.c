@@ -293,6 +293,55 @@ list_decided(IndexOptInfo *index, ScalarArrayOpExpr *clause, bool negated)
 		   clause->opno == type->eq_opr;
 }
 
+/* Has the index only hashes of a column, and prefixes? */
+static bool
+is_hashed(IndexOptInfo *index, int column)
+{
+	Oid			type = index->opcintype[column];
+	Oid			support = get_opfamily_proc(index->opfamily[column], type, type, WINNOW_COLUMN_PROC);
+
+	return OidIsValid(support) &&
+		   ((const WinnowColumnType *)
+				DatumGetPointer(OidFunctionCall1(support, PointerGetDatum(NULL))))
+				   ->kind == WINNOW_COLUMN_HASHED;
+}
+
+/*
+ * Are the rows that fail "column <> constant", or NOT IN, set apart by their hashes?
+ * That is as good as decided.
+ */
+static bool
+sets_apart(IndexOptInfo *index, Node *clause)
+{
+	bool		is_list = IsA(clause, ScalarArrayOpExpr);
+	ScalarArrayOpExpr *list = (ScalarArrayOpExpr *) clause;
+	OpExpr	   *comparison = (OpExpr *) clause;
+	List	   *args;
+	Node	   *constant;
+	Oid			operator;
+	int			column;
+
+	if (winnow_recall >= 1 || (is_list ? list->useOr : !IsA(clause, OpExpr)))
+		return false;
+	args = is_list ? list->args : comparison->args;
+	operator= get_negator(is_list ? list->opno : comparison->opno);
+	if (!OidIsValid(operator) || list_length(args) != 2)
+		return false;
+
+	column = column_of(index, linitial(args));
+	constant = lsecond(args);
+	if (column < 0 && !is_list)
+	{
+		column = column_of(index, lsecond(args));
+		constant = linitial(args);
+		operator= get_commutator(operator);
+	}
+	return column >= 0 && is_constant(constant) && OidIsValid(operator) &&
+		   get_op_opfamily_strategy(operator, index->opfamily[column]) == WINNOW_STRATEGY_EQUAL &&
+		   collation_matches(index, column, is_list ? list->inputcollid : comparison->inputcollid) &&
+		   is_hashed(index, column);
+}
+
 /*
  * Do the columns decide a condition that is left to the executor?  So far as it
  * matters for its cost: condition.c, which uses them when the scan runs, knows
@@ -394,7 +443,8 @@ winnow_decided_selectivity(PlannerInfo *root, IndexPath *path)
 		RestrictInfo *condition = lfirst_node(RestrictInfo, cell);
 
 		if (!condition->pseudoconstant && !has_condition(path->indexclauses, condition) &&
-			columns_decide(index, (Node *) condition->clause, false) &&
+			(columns_decide(index, (Node *) condition->clause, false) ||
+			 sets_apart(index, (Node *) condition->clause)) &&
 			!is_served(root, index, condition))
 			decided = lappend(decided, condition);
 	}

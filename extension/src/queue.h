@@ -22,7 +22,7 @@
 #define USUAL_RATIO			1.2
 #define USUAL_DEVIATION		0.35
 #define RATIO_DEVIATIONS	1.5
-#define MOST_RATIO			1000
+#define MOST_RATIO			20
 
 /* A node, and how the scores of the rows below are distributed */
 typedef struct WinnowQueueItem
@@ -108,6 +108,19 @@ winnow_queue_item(WinnowQueue *queue)
 	return winnow_items_extend(&queue->items);
 }
 
+/*
+ * Let the rows below an inner node go so many times as far below their mean.  (What is
+ * infinite, because vectors are very long, stays as it is.)
+ */
+static inline void
+winnow_queue_extend(WinnowQueueItem *item, float times)
+{
+	if (!(item->mean > item->key))
+		return;
+	item->key = item->mean - (item->mean - item->key) * times;
+	item->inverse_sd /= times;
+}
+
 /* Put the last item into the queue, by its key */
 static inline void
 winnow_queue_enter(WinnowQueue *queue)
@@ -119,7 +132,8 @@ winnow_queue_enter(WinnowQueue *queue)
 	item->unread = true;
 	if (item->level > 0)
 	{
-		entry.key = item->key = item->mean - (item->mean - item->key) * (float) winnow_queue_reach(queue);
+		winnow_queue_extend(item, (float) winnow_queue_reach(queue));
+		entry.key = item->key;
 		winnow_entries_push(&queue->inner, entry);
 	}
 	else
@@ -152,7 +166,8 @@ winnow_queue_learn(WinnowQueue *queue, const WinnowQueueItem *node, float least)
 		WinnowQueueEntry *entry = &queue->inner.items[i];
 		WinnowQueueItem *item = &queue->items.items[entry->item];
 
-		entry->key = item->key = item->mean - (item->mean - item->key) * change;
+		winnow_queue_extend(item, change);
+		entry->key = item->key;
 	}
 	winnow_entries_order(&queue->inner);
 }

@@ -220,9 +220,8 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 }
 
 /*
- * Fill in what the queue keeps of a child of the level item->level, given (an
- * estimate of) its centroid's score and its squared distance to the root's
- * centroid.
+ * Fill in what the queue keeps of a child, given (an estimate of) its centroid's score
+ * and its squared distance to the root's centroid.
  */
 void
 winnow_recall_describe(WinnowRecall *recall, float centroid_score,

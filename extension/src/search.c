@@ -574,7 +574,11 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 			return false;
 		/* a cursor that was read in pieces may be read to its end now */
 		winnow_node_of(search->scan, &wanted);
-		set_goal(search, wanted == WINNOW_WANTED_ALL ? wanted : search->goal * 2);
+		if (wanted != WINNOW_WANTED_ALL && search->goal < WINNOW_WANTED_ALL / 2)
+			wanted = search->goal * 2;
+		else
+			wanted = WINNOW_WANTED_ALL;
+		set_goal(search, wanted);
 		search_to_goal(search);
 	}
 	if (search->sorted)

@@ -1,6 +1,6 @@
 /*
  * search_private.h
- *		What a search is; for search.c and search_all.c alone.
+ *		What a search is; for search*.c alone.
  */
 #ifndef WINNOW_SEARCH_PRIVATE_H
 #define WINNOW_SEARCH_PRIVATE_H

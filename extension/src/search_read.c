@@ -79,8 +79,8 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		item->asof = view->asof;
 		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
 							   node->spread + search->norm[i] * search->norm[i], item);
-		search->least_key = Min(search->least_key, item->key);
 		winnow_queue_enter(&search->queue);
+		search->least_key = Min(search->least_key, item->key);
 	}
 	return true;
 }
@@ -112,7 +112,8 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	if (BufferIsValid(view->held))
 		UnlockReleaseBuffer(view->held);
 	view->hold_first = false;
-	winnow_queue_learn(&search->queue, node, search->least_key);
+	if (!search->recall.exact)
+		winnow_queue_learn(&search->queue, node, search->least_key);
 	/* those of its children are queued now */
 	if (!search->gathering)
 		search->recall.unread -= node->rows;

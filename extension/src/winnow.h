@@ -115,7 +115,7 @@ winnow_default_list_size(int dims)
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
-	int			list_size;		/* rows that a build puts into a node at most, or WINNOW_CHOSEN */
+	int			list_size;		/* rows that a build puts into a list at most, or WINNOW_CHOSEN */
 	int			bits;			/* per dimension; more than 1: refinement codes; or
 								 * WINNOW_CHOSEN */
 } WinnowOptions;

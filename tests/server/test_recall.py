@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pgwinnow.types import to_text
+from server.oracle import counters
 
 Floats = NDArray[np.float32]
 Generator = np.random.Generator
@@ -73,7 +74,7 @@ def test_target_is_reached(
     connection.execute(f"CREATE INDEX ON items USING winnow (e {opclass}, b) WITH (list_size = 32); ANALYZE items")
     connection.execute(f"SET enable_seqscan = off; SET winnow.recall = {TARGET}")
     for share in (1000, 100, 10):
-        found = 0
+        found, probed = 0, 0
         for query in range(QUERIES):
             squared = np.sort(((rows[passes < share] - queries[query]) ** 2).sum(axis=1))
             worst = squared[K - 1] * (1 + 1e-4) + 1e-6
@@ -82,6 +83,14 @@ def test_target_is_reached(
                 {"q": to_text(vectors[ROWS + query])},
             ).fetchall()
             assert len(answer) == K
+            probed += counters(connection)["lists_probed"]
             found += sum((2 * d if metric == "<=>" else d * d) <= worst for (d,) in answer)
         recall = found / (QUERIES * K)
         assert recall >= TARGET - SLACK, f"{make.__name__}, {share / 10} %: recall {recall}"
+        assert share < 1000 or probed / QUERIES < lists_of(connection) / 2, f"{make.__name__}: nearly all is read"
+
+
+def lists_of(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT lists FROM winnow_index_info('items_e_b_idx')").fetchone()
+    assert row is not None
+    return int(row[0])
