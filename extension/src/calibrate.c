@@ -21,6 +21,7 @@
 
 #include <math.h>
 
+#include "core/mean.h"
 #include "core/random.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
@@ -177,14 +178,10 @@ find_radii(WinnowCalibration *calibration, const WinnowRows *sample)
 static void
 mean_of(const WinnowRows *rows, int dims, float *mean)
 {
-	double	   *sum = palloc0(sizeof(double) * dims);
+	double	   *squared = palloc_extended(sizeof(double) * (3 * rows->count + dims), MCXT_ALLOC_HUGE);
 
-	for (int i = 0; i < rows->count; i++)
-		for (int d = 0; d < dims; d++)
-			sum[d] += rows->vectors[(Size) i * dims + d];
-	for (int d = 0; d < dims; d++)
-		mean[d] = (float) (sum[d] / rows->count);
-	pfree(sum);
+	winnow_mean(rows->vectors, NULL, rows->count, dims, mean, squared, squared + rows->count);
+	pfree(squared);
 }
 
 /* Which row of the sample is a query: all over it, and the first queries too */

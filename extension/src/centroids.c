@@ -18,6 +18,7 @@
 #include <math.h>
 
 #include "core/kmeans.h"
+#include "core/mean.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -106,26 +107,24 @@ winnow_centroids_read(const WinnowTeam *team)
 	return centroids;
 }
 
-/* Means of the centroids of each group */
+/* Means of the centroids of each group, but outliers: a group is where most of its lists are */
 static void
 mean_groups(WinnowCentroids *centroids)
 {
 	int			dims = centroids->dims;
+	double	   *squared = palloc_extended(sizeof(double) * (3 * centroids->count + dims),
+										  MCXT_ALLOC_HUGE);
 
 	for (int g = 0; g < centroids->ngroups; g++)
 	{
-		float	   *mean = centroids->groups + (Size) g * dims;
-		int			n = centroids->start[g + 1] - centroids->start[g];
+		int			start = centroids->start[g];
+		int			n = centroids->start[g + 1] - start;
 
-		for (int d = 0; d < dims && n > 0; d++)
-		{
-			double		sum = 0;
-
-			for (int l = centroids->start[g]; l < centroids->start[g + 1]; l++)
-				sum += centroids->lists[(Size) l * dims + d];
-			mean[d] = (float) (sum / n);
-		}
+		if (n > 0)
+			winnow_mean(centroids->lists + (Size) start * dims, NULL, n, dims,
+						centroids->groups + (Size) g * dims, squared, squared + n);
 	}
+	pfree(squared);
 }
 
 /* The list nearest to a row, among those of the groups nearest to it */

@@ -14,6 +14,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "commands/vacuum.h"
+#include "core/mean.h"
 #include "kernels/kernels.h"
 
 /* Nodes with fewer rows than this share of what a build makes are merged ... */
@@ -185,6 +186,55 @@ winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int
 	return merge.nleft < nchildren;
 }
 
+/* How far a node's rows are from its centroid, as winnow_mean_radius2 wants it */
+typedef struct Distances
+{
+	int			count;
+	int			allocated;
+	double	   *squared;
+	double	   *weights;
+	double	   *below;
+} Distances;
+
+static void
+add_distance(Distances *distances, double squared, const WinnowChildStats *child)
+{
+	if (distances->count == distances->allocated)
+	{
+		int			wanted = Max(2 * distances->allocated, 512);
+		double	  **arrays[] = {&distances->squared, &distances->weights, &distances->below};
+
+		for (int a = 0; a < (int) lengthof(arrays); a++)
+			*arrays[a] = *arrays[a] == NULL ? palloc(sizeof(double) * wanted) :
+				repalloc_huge(*arrays[a], sizeof(double) * wanted);
+		distances->allocated = wanted;
+	}
+	distances->squared[distances->count] = squared;
+	distances->weights[distances->count] = Max(child->rows, 1);
+	distances->below[distances->count] = child->radius2;
+	distances->count++;
+}
+
+/* Their mean, but for outliers; the memory is given back */
+static float
+mean_distance(const WinnowIndex *index, Distances *distances)
+{
+	int			n = distances->count;
+	double	   *scratch;
+	float		mean;
+
+	if (n == 0)
+		return 0;
+	scratch = palloc_extended(sizeof(double) * 2 * n, MCXT_ALLOC_HUGE);
+	mean = winnow_mean_radius2(index, n, distances->squared, distances->weights, distances->below,
+							   winnow_far(distances->squared, distances->weights, n, scratch));
+	pfree(scratch);
+	pfree(distances->squared);
+	pfree(distances->weights);
+	pfree(distances->below);
+	return mean;
+}
+
 /* The row of a child as it would be written now */
 static void
 describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *image)
@@ -194,9 +244,8 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	uint8		row[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	uint8	   *summary = image + sizeof(WinnowChildStats);
 	float	   *norm2 = palloc(sizeof(float) * layout->capacity);
-	double		weight = 0;
-	double		radius2 = 0;
 	WinnowChildStats stats = {0, 0};
+	Distances	distances = {0};
 	WinnowChain chain;
 	Buffer		buffer = first;
 	BlockNumber next;
@@ -225,10 +274,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 			}
 			stats.rows += below.rows;
 			if (!isinf(norm2[slot]))
-			{
-				weight += below.rows;
-				radius2 += below.rows * ((double) below.radius2 + norm2[slot]);
-			}
+				add_distance(&distances, norm2[slot], &below);
 		}
 		next = WinnowPageGetGroup(page)->next;
 		if (buffer != first)
@@ -238,7 +284,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		buffer = winnow_read_head(index, rel, next, level, BUFFER_LOCK_SHARE);
 	}
 	pfree(norm2);
-	stats.radius2 = weight > 0 ? (float) (radius2 / weight) : 0;
+	stats.radius2 = mean_distance(index, &distances);
 	if (stats.rows > 0)
 		memcpy(image, &stats, sizeof(stats));
 }

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#include "kernels/kernels.h"
+#include "core/mean.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 
@@ -23,63 +23,72 @@ winnow_node_alloc(const WinnowIndex *index)
 	return node;
 }
 
-/* The mean of the rows' vectors; the origin if there are none */
-static void
-mean_vector(const WinnowIndex *index, const WinnowRows *rows, float *mean)
+/*
+ * The mean squared distance of rows below a node to its centroid: child (or row) i stands
+ * for weights[i] rows at a mean squared distance of below[i] to its own centroid, which is squared[i]
+ * away.  Those beyond "far" are outliers and left out: they would make all rows look as if they were
+ * far away.  Not for inner products, as long vectors are what is looked for then.
+ */
+float
+winnow_mean_radius2(const WinnowIndex *index, int n, const double *squared, const double *weights,
+					const double *below, double far)
 {
-	double	   *sum = palloc0(sizeof(double) * index->dims);
+	double		weight = 0;
+	double		sum = 0;
 
-	for (int i = 0; i < rows->nknown; i++)
-	{
-		const float *vector = rows->vectors + (Size) i * index->dims;
-
-		for (int d = 0; d < index->dims; d++)
-			sum[d] += vector[d];
-	}
-	for (int d = 0; d < index->dims; d++)
-		mean[d] = rows->nknown > 0 ? (float) (sum[d] / rows->nknown) : 0;
-	pfree(sum);
+	for (int i = 0; i < n; i++)
+		if (squared[i] <= far || index->metric == WINNOW_METRIC_IP)
+		{
+			weight += weights[i];
+			sum += weights[i] * (below[i] + squared[i]);
+		}
+	return weight > 0 ? winnow_to_float(sum / weight) : 0;
 }
 
 /*
- * What the parent will say of a node: rows below, their mean squared distance
- * to the centroid, summary.
+ * The centroid of a node, and what the parent will say of it: rows below, their mean
+ * squared distance to the centroid, summary.
  */
 static void
 describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 			  WinnowNode *node)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
+	int			nknown = rows->nknown;
 	WinnowChildStats stats = {0, 0};
-	double		weight = 0;
-	double		radius2 = 0;
 	uint8	   *summary = node->image + sizeof(WinnowChildStats);
+	double	   *squared = palloc_extended(sizeof(double) * (5 * (Size) nknown + index->dims), MCXT_ALLOC_HUGE);
+	double	   *weights = squared + nknown;
+	double	   *below = weights + nknown;
+	double		far = INFINITY;
 
 	winnow_summary_reset(&index->schema, summary);
 	for (int i = 0; i < rows->count; i++)
 	{
 		const uint8 *image = rows->images + (Size) i * layout->image_bytes;
-		WinnowChildStats below = {1, 0};
+		WinnowChildStats child = {1, 0};
 
 		if (level == 0)
 			winnow_summary_add_row(&index->schema, summary, image);
 		else
 		{
-			memcpy(&below, image, sizeof(below));
+			memcpy(&child, image, sizeof(child));
 			winnow_summary_add_summary(&index->schema, summary,
 									   image + sizeof(WinnowChildStats));
 		}
-		stats.rows += below.rows;
-		if (i >= rows->nknown)
+		stats.rows += child.rows;
+		if (i >= nknown)
 			continue;
-		weight += below.rows;
-		radius2 += below.rows *
-			(below.radius2 +
-			 winnow_kernels->l2_squared(rows->vectors + (Size) i * index->dims,
-										node->centroid, index->dims));
+		weights[i] = Max(child.rows, 1);
+		below[i] = child.radius2;
 	}
-	stats.radius2 = weight > 0 ? (float) (radius2 / weight) : 0;
+	memset(node->centroid, 0, sizeof(float) * index->dims);
+	if (nknown > 0)
+		far = winnow_mean(rows->vectors, weights, nknown, index->dims, node->centroid, squared,
+						  below + nknown);
+	stats.radius2 = winnow_mean_radius2(index, nknown, squared, weights, below, far);
 	memcpy(node->image, &stats, sizeof(stats));
+	pfree(squared);
 }
 
 /*
@@ -228,7 +237,7 @@ write_refinement_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, 
 
 /*
  * Write a node of the given rows to new pages, and describe it.  Nothing
- * points to it yet.  The centroid is the mean of the rows.  If the pages are
+ * points to it yet.  The centroid is the mean of the rows but outliers.  If the pages are
  * logged the structure lock is held, which keeps the blocks ours until they
  * are written.
  */
@@ -242,7 +251,6 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	BlockNumber *blocks = palloc(sizeof(BlockNumber) * npages);
 	XLogRecPtr	born;
 
-	mean_vector(index, rows, node->centroid);
 	describe_node(index, level, rows, node);
 
 	/* all blocks first: pages name one another; head pages are read before the others */

@@ -207,14 +207,15 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	memset(recall, 0, sizeof(*recall));
 	recall->probed = probed;
 	recall->probed.count = 0;
-	recall->exact = target >= 1;
+	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
+	/* scores of a query that long are infinite: they say nothing */
+	recall->exact = target >= 1 || isinf(recall->query2);
 	recall->target = target;
 	recall->accepted = 1;
 	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
 		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
 	recall->metric = index->metric;
 	recall->effective_dim = index->effective_dim;
-	recall->query2 = winnow_kernels->inner_product(query, query, index->dims);
 	recall->epsilon = recall->exact ? INFINITY :
 		(float) normal_quantile(1 - target);
 }

@@ -436,6 +436,8 @@ typedef struct WinnowNode
 } WinnowNode;
 
 extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
+extern float winnow_mean_radius2(const WinnowIndex *index, int n, const double *squared,
+								 const double *weights, const double *below, double far);
 extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 							  int level, const WinnowRows *rows, bool logged,
 							  WinnowNode *node);

@@ -40,6 +40,7 @@ __all__ = [
     "kmeans",
     "level",
     "levels",
+    "mean",
     "nearest",
     "refine",
     "refinement_bytes",
@@ -307,6 +308,32 @@ def refine(
         lower[i] = lib.winnow_refine(refined, _at("uint8_t *", record), bits, epsilon, estimated)
         estimates[i] = estimated[0]
     return estimates, lower
+
+
+def mean(rows: ArrayLike, weights: ArrayLike | None = None) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+    """Mean [dim] of rows [n, dim] but outliers, each with its weight [n] > 0.
+
+    Also returns the squared distances [n] from it, and that beyond which a row is an outlier.
+    """
+    lib, ffi = _compiled("mean")
+    vectors = _rows(rows, "rows")
+    n, dim = vectors.shape
+    if n == 0:
+        raise ValueError("there are no rows: pass at least one")
+    given = None if weights is None else np.ascontiguousarray(weights, np.float64)
+    if given is not None and (given.shape != (n,) or not (given > 0).all()):
+        raise ValueError(f"weights are {given.shape}: they must be {n} positive numbers")
+    centre = np.empty(dim, np.float32)
+    squared = np.empty(n, np.float64)
+    far = lib.winnow_mean(
+        _at("float *", vectors),
+        ffi.NULL if given is None else _at("double *", given),
+        *(n, dim),
+        _at("float *", centre),
+        _at("double *", squared),
+        ffi.new("double[]", 2 * n + dim),
+    )
+    return centre, squared, float(far)
 
 
 def kmeans(

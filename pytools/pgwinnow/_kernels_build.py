@@ -23,10 +23,19 @@ SOURCES = (
     "core/rotate.c",
     "core/quantize.c",
     "core/refine.c",
+    "core/mean.c",
     "core/kmeans.c",
     "core/exact.c",
 )
-HEADERS = ("kernels/kernels.h", "core/rotate.h", "core/quantize.h", "core/refine.h", "core/kmeans.h", "core/exact.h")
+HEADERS = (
+    "kernels/kernels.h",
+    "core/rotate.h",
+    "core/quantize.h",
+    "core/refine.h",
+    "core/mean.h",
+    "core/kmeans.h",
+    "core/exact.h",
+)
 
 # What Python calls, in the words of the headers, which the C compiler checks this against.
 DECLARATIONS = """
@@ -81,6 +90,9 @@ size_t winnow_refinement_query_bytes(int dim);
 void winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *coarse);
 float winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bits, float epsilon,
     float *estimate);
+
+double winnow_mean(const float *rows, const double *weights, int n, int dim, float *mean, double *squared,
+    double *scratch);
 
 typedef void (*WinnowTick)(void *arg);
 size_t winnow_kmeans_scratch_bytes(int n, int dim, int k);

@@ -112,8 +112,12 @@ def test_split_is_balanced(rows: Floats, seed: int) -> None:
     assert min(counts) >= len(rows) / 3 or min(counts) == -(-len(rows) // 3) or len(rows) == 2
     if (rows == rows[0]).all():
         assert abs(counts[0] - counts[1]) <= 1
+    _, squared, far = _kernels.mean(rows)
     for s in (0, 1):
-        mean = rows[side == s].astype(np.float64).mean(axis=0)
+        counted = (side == s) & (squared <= far)
+        if not counted.any():
+            continue
+        mean = rows[counted].astype(np.float64).mean(axis=0)
         np.testing.assert_allclose(centroids[s], mean, rtol=1e-5, atol=float(np.abs(rows).max()) * 1e-5 + 1e-44)
     again = _kernels.split_two(rows, seed)
     assert (again[0] == centroids).all()
@@ -126,6 +130,19 @@ def test_split_finds_two_clusters(level: str, random: np.random.Generator, sizes
     for seed in range(10):
         _, side = _kernels.split_two(rows, seed)
         assert (side == labels).all() or (side != labels).all()
+
+
+@pytest.mark.parametrize("length", [1e6, 1e15, 1e30])
+def test_split_is_not_by_outliers(random: np.random.Generator, length: float) -> None:
+    """Two clusters are told apart whatever else there is."""
+    rows, labels = blobs(random, [100, 100], 40)
+    for row in random.permutation(200)[:10]:
+        rows[row] = random.standard_normal(40) * length
+        labels[row] = -1
+    for seed in range(10):
+        _, side = _kernels.split_two(rows, seed)
+        right = (side == labels)[labels >= 0]
+        assert max(right.mean(), 1 - right.mean()) > 0.95
 
 
 def test_split_shares_out_equal_rows() -> None:

@@ -53,8 +53,25 @@ def topics(random: Generator, n: int) -> Floats:
     return float32(np.sqrt(random.poisson(random.dirichlet(np.full(20, 0.1), n) @ words * 80)))
 
 
-@pytest.mark.parametrize("metric", ["<->", "<=>"])
-@pytest.mark.parametrize("make", [walks, uniform, clusters, topics])
+def outliers(random: Generator, n: int) -> Floats:
+    """Clusters, and one row in three hundred as far away as a wrong unit or a sentinel would put it."""
+    vectors = clusters(random, n)
+    far = random.permutation(ROWS)[: ROWS // 300]
+    vectors[far] *= 1e6
+    return vectors
+
+
+def one_outlier(random: Generator, n: int) -> Floats:
+    vectors = clusters(random, n)
+    vectors[random.integers(ROWS)] *= 1e15
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("make", "metric"),
+    [(make, metric) for make in (walks, uniform, clusters, topics) for metric in ("<->", "<=>")]
+    + [(outliers, "<->"), (one_outlier, "<->")],
+)
 def test_target_is_reached(
     connection: psycopg.Connection, seed: int, make: Callable[[Generator, int], Floats], metric: str
 ) -> None:

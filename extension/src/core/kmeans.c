@@ -10,6 +10,7 @@
 
 #include "../kernels/kernels.h"
 #include "kmeans.h"
+#include "mean.h"
 #include "random.h"
 
 /* Rows per centroid that the iterations look at, and that seeds come from. */
@@ -303,10 +304,20 @@ typedef struct Leaning
 	int32_t		row;
 } Leaning;
 
+/* The rows to split; outliers go to the nearer side, but do not decide where the sides are. */
+typedef struct SplitRows
+{
+	const float *rows;
+	int			n;
+	int			dim;
+	const double *squared;		/* distances from the mean */
+	double		far;			/* that of outliers */
+} SplitRows;
+
 size_t
 winnow_split_scratch_bytes(int n, int dim)
 {
-	return (size_t) 2 * dim * sizeof(double) + (size_t) n * sizeof(Leaning);
+	return (3 * (size_t) n + 2 * (size_t) dim) * sizeof(double) + (size_t) n * sizeof(Leaning);
 }
 
 static int
@@ -351,40 +362,48 @@ balanced_cut(const Leaning *leanings, int n)
 
 /* Two seeds: a random row, and one drawn by its squared distance from it. */
 static void
-choose_pair(const float *rows, int n, int dim, uint64_t *random,
-			float *centroids, Leaning *leanings, Ticker *ticker)
+choose_pair(const SplitRows *all, uint64_t *random, float *centroids, Leaning *leanings,
+			Ticker *ticker)
 {
-	const float *first = row_at(rows, winnow_random_below(random, n), dim);
-	int			second = n - 1;
+	int			n = all->n;
+	int			dim = all->dim;
+	const float *first;
+	int			chosen = winnow_random_below(random, n);
+	int			second;
 	double		total = 0;
 	double		draw;
 
+	while (all->squared[chosen] > all->far)
+		chosen = (chosen + 1) % n;
+	first = row_at(all->rows, chosen, dim);
+	second = chosen;
 	for (int i = 0; i < n; i++)
 	{
-		leanings[i].difference =
-			capped(winnow_kernels->l2_squared(first, row_at(rows, i, dim), dim));
+		leanings[i].difference = all->squared[i] > all->far ? 0 :
+			capped(winnow_kernels->l2_squared(first, row_at(all->rows, i, dim), dim));
 		total += leanings[i].difference;
 		count_work(ticker, dim);
 	}
 	draw = winnow_random_unit(random) * total;
-	for (int i = 0; i < n - 1; i++)
+	for (int i = 0; i < n; i++)
 	{
+		if (leanings[i].difference > 0)
+			second = i;
 		draw -= leanings[i].difference;
 		if (draw < 0)
-		{
-			second = i;
 			break;
-		}
 	}
 	memcpy(centroids, first, (size_t) dim * sizeof(float));
-	memcpy(centroids + dim, row_at(rows, second, dim), (size_t) dim * sizeof(float));
+	memcpy(centroids + dim, row_at(all->rows, second, dim), (size_t) dim * sizeof(float));
 }
 
 /* Put each row on a side by the centroids; returns how many changed sides. */
 static int
-assign_sides(const float *rows, int n, int dim, const float *centroids,
-			 uint8_t *side, Leaning *leanings, Ticker *ticker)
+assign_sides(const SplitRows *all, const float *centroids, uint8_t *side, Leaning *leanings,
+			 Ticker *ticker)
 {
+	int			n = all->n;
+	int			dim = all->dim;
 	int			changed = 0;
 	int			cut;
 
@@ -392,7 +411,7 @@ assign_sides(const float *rows, int n, int dim, const float *centroids,
 	{
 		float		distances[2];
 
-		winnow_kernels->l2_squared_many(row_at(rows, i, dim), centroids, dim,
+		winnow_kernels->l2_squared_many(row_at(all->rows, i, dim), centroids, dim,
 										2, dim, distances);
 		leanings[i].difference = capped(distances[0]) - capped(distances[1]);
 		leanings[i].row = i;
@@ -410,23 +429,27 @@ assign_sides(const float *rows, int n, int dim, const float *centroids,
 	return changed;
 }
 
-/* Make the centroids the means of the sides, each of which has a row. */
+/* Make the centroids the means of the sides, but for outliers; a side that has nothing else keeps its own. */
 static void
-mean_sides(const float *rows, int n, int dim, const uint8_t *side,
-		   double *sums, float *centroids, Ticker *ticker)
+mean_sides(const SplitRows *all, const uint8_t *side, double *sums, float *centroids,
+		   Ticker *ticker)
 {
+	int			dim = all->dim;
 	int			counts[2] = {0, 0};
 
 	memset(sums, 0, (size_t) 2 * dim * sizeof(double));
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < all->n; i++)
 	{
-		counts[side[i]]++;
-		add_row(sums + (size_t) side[i] * dim, row_at(rows, i, dim), dim);
 		count_work(ticker, dim);
+		if (all->squared[i] > all->far)
+			continue;
+		counts[side[i]]++;
+		add_row(sums + (size_t) side[i] * dim, row_at(all->rows, i, dim), dim);
 	}
 	for (int s = 0; s < 2; s++)
-		set_mean(centroids + (size_t) s * dim, sums + (size_t) s * dim,
-				 counts[s], dim);
+		if (counts[s] > 0)
+			set_mean(centroids + (size_t) s * dim, sums + (size_t) s * dim,
+					 counts[s], dim);
 }
 
 void
@@ -434,11 +457,17 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 				 float *centroids, uint8_t *side, void *scratch,
 				 WinnowTick tick, void *arg)
 {
-	double	   *sums = (double *) scratch;
-	Leaning    *leanings = (Leaning *) (sums + (size_t) 2 * dim);
+	double	   *squared = (double *) scratch;
+	double	   *sums = squared + n;	/* 2 * dim; before, scratch of the mean of all */
+	Leaning    *leanings = (Leaning *) (sums + 2 * (size_t) (n + dim));
+	SplitRows	all = {rows, n, dim, squared, 0};
 	Ticker		ticker = {tick, arg, 0};
 
-	choose_pair(rows, n, dim, &seed, centroids, leanings, &ticker);
+	/* what is large is split again: outliers can wait until it takes no time to find them */
+	memset(squared, 0, (size_t) n * sizeof(double));
+	if ((int64_t) n * dim <= TICK_FLOATS)
+		all.far = winnow_mean(rows, NULL, n, dim, centroids, squared, sums);
+	choose_pair(&all, &seed, centroids, leanings, &ticker);
 	memset(side, 2, n);			/* neither */
 	if (n == 1)
 	{
@@ -447,8 +476,8 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	}
 	for (int i = 0; i < SPLIT_ITERATIONS; i++)
 	{
-		if (assign_sides(rows, n, dim, centroids, side, leanings, &ticker) == 0)
+		if (assign_sides(&all, centroids, side, leanings, &ticker) == 0)
 			break;
-		mean_sides(rows, n, dim, side, sums, centroids, &ticker);
+		mean_sides(&all, side, sums, centroids, &ticker);
 	}
 }

@@ -1,0 +1,37 @@
+/*
+ * mean.h
+ *		Means that a few rows cannot drag away.
+ *
+ * A row is an outlier if its squared distance from the mean of the others is more
+ * than WINNOW_FAR times that of seven eighths of them.  One row a million times as long as the others would put the mean of
+ * a thousand where no row is, and codes relative to it would say nothing.
+ *
+ * Vectors are finite floats; distances are computed in double where floats do
+ * not have room for them.  Each row counts as often as its weight > 0 says, or once
+ * where weights are NULL.  The caller supplies all memory.
+ */
+#ifndef WINNOW_MEAN_H
+#define WINNOW_MEAN_H
+
+/* Ten times as far */
+#define WINNOW_FAR 100.0
+
+/* Outliers may be that share of the weight of all */
+#define WINNOW_OUTLIERS 0.125
+
+/*
+ * The squared distance beyond which rows are outliers, given those of n >= 1 rows
+ * from their mean.  scratch: 2 n doubles.
+ */
+extern double winnow_far(const double *squared, const double *weights, int n, double *scratch);
+
+/*
+ * The mean of n >= 1 rows of dim floats without the outliers: the rows whose squared
+ * distance from it, squared[i], is greater than the result.
+ *
+ * mean: dim floats out; squared: n doubles out; scratch: 2 n + dim doubles.
+ */
+extern double winnow_mean(const float *rows, const double *weights, int n, int dim, float *mean,
+						  double *squared, double *scratch);
+
+#endif							/* WINNOW_MEAN_H */

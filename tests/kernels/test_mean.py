@@ -1,0 +1,79 @@
+"""Means that outliers do not move."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pgwinnow import _kernels
+
+
+def distances(rows: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.square(rows.astype(np.float64) - mean.astype(np.float64)).sum(axis=1))
+
+
+@settings(max_examples=200)
+@given(
+    seed=st.integers(0, 2**32 - 1), n=st.integers(1, 80), dim=st.sampled_from([1, 3, 16, 33]), weighted=st.booleans()
+)
+def test_mean_of_the_rows_within(seed: int, n: int, dim: int, weighted: bool) -> None:
+    """It is the weighted mean of all rows, or of seven eighths at least, the others being ten times as far."""
+    random = np.random.default_rng(seed)
+    rows = random.standard_normal((n, dim)) * 10.0 ** random.integers(-3, 4, (n, 1)) ** random.integers(0, 2)
+    rows = rows[random.integers(n, size=n)].astype(np.float32)
+    weights = random.integers(1, 300, n).astype(np.float64) if weighted else np.ones(n)
+    mean, squared, far = _kernels.mean(rows, weights if weighted else None)
+    np.testing.assert_allclose(squared, distances(rows, mean), rtol=1e-4, atol=1e-30)
+    within = squared <= far
+    assert weights[~within].sum() <= weights.sum() / 8
+    if np.isinf(far):
+        expected = np.average(rows.astype(np.float64), axis=0, weights=weights)
+        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=float(np.abs(rows).max()) * 1e-6)
+    else:
+        ordered = np.argsort(squared, kind="stable")
+        share = np.cumsum(weights[ordered]) / weights.sum()
+        usual = squared[ordered][np.searchsorted(share, 7 / 8 - 1e-9)]
+        assert far == pytest.approx(100 * usual)
+
+
+@pytest.mark.parametrize("length", [1e3, 1e6, 1e15, 1e25, 1e38])
+@pytest.mark.parametrize("count", [1, 5, 35])
+def test_outliers_are_left_out(level: str, random: np.random.Generator, length: float, count: int) -> None:
+    rows = random.standard_normal((300, 24)).astype(np.float32)
+    directions = random.standard_normal((count, 24))
+    directions *= length / np.abs(directions).max(axis=1, keepdims=True)
+    far_rows = random.permutation(300)[:count]
+    rows[far_rows] = directions
+    mean, squared, far = _kernels.mean(rows)
+    assert sorted(np.flatnonzero(squared > far)) == sorted(far_rows)
+    np.testing.assert_allclose(mean, np.delete(rows, far_rows, axis=0).mean(axis=0), atol=1e-5)
+
+
+def test_equal_rows_but_one() -> None:
+    rows = np.full((50, 8), 0.1, np.float32)
+    rows[17] = 3
+    mean, squared, far = _kernels.mean(rows)
+    assert (mean == rows[0]).all()
+    assert list(np.flatnonzero(squared > far)) == [17]
+    rows[17] = 0.1
+    assert (_kernels.mean(rows)[0] == rows[0]).all()
+
+
+def test_weight_decides_who_is_an_outlier() -> None:
+    """Of two rows the one that stands for few others is; of two of a weight none is."""
+    rows = np.array([[0.0], [1000.0]], np.float32)
+    assert _kernels.mean(rows, [600, 1])[0] == 0
+    assert _kernels.mean(rows, [1, 600])[0] == 1000
+    assert _kernels.mean(rows)[0] == 500
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="there are no rows"):
+        _kernels.mean(np.empty((0, 3)))
+    with pytest.raises(ValueError, match="weights are \\(2,\\)"):
+        _kernels.mean(np.ones((3, 2)), [1, 2])
+    with pytest.raises(ValueError, match="positive"):
+        _kernels.mean(np.ones((2, 2)), [1, 0])
