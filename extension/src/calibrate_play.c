@@ -22,7 +22,7 @@ typedef struct Play
 	WinnowQueueItem *lists;		/* "block" is the number of the list */
 	int			nlists;
 	int		   *place;			/* of every list in that order; -1: no row passes */
-	float	   *centroid;		/* their centroids' scores, which a search knows once it has read them */
+	float	   *plane;			/* their planes, by what a search knows once it has read them */
 	float	   *better;			/* sum of better rows over the lists up to a place */
 	float	   *share;			/* sum of the ball's shares likewise, as they are when read ... */
 	float	   *unread;			/* ... and before */
@@ -77,6 +77,8 @@ static void
 prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *play,
 			const WinnowQueueItem *order)
 {
+	WinnowQueueItem best = {0};
+
 	play->nlists = 0;
 	for (int i = 0; i < calibration->nlists; i++)
 	{
@@ -84,12 +86,18 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 		int			passed = rows_passed(calibration, filter, list, query);
 		int			before = play->nlists - 1;
 
+		WinnowQueueItem read = order[i];
+
 		play->place[list] = passed > 0 ? play->nlists : -1;
 		if (passed == 0)
 			continue;
-		play->lists[play->nlists] = order[i];
-		play->centroid[play->nlists] =
+		read.centroid_score =
 			calibration->centroids[(Size) list * calibration->nplayed + query - calibration->first];
+		if (play->nlists == 0)
+			best = read;
+		play->lists[play->nlists] = order[i];
+		play->lists[play->nlists].plane = winnow_recall_plane(&play->recall, &order[i], &best);
+		play->plane[play->nlists] = winnow_recall_plane(&play->recall, &read, &best);
 		play->tested[play->nlists] = (before < 0 ? 0 : play->tested[before]) + order[i].rows;
 		play->passed[play->nlists] = (before < 0 ? 0 : play->passed[before]) + passed;
 		play->nlists++;
@@ -101,20 +109,15 @@ static void
 sum_terms(Play *play, float threshold)
 {
 	float		scale = winnow_recall_ball_scale(&play->recall, threshold);
-	WinnowQueueItem best = play->lists[0];
 	double		better = 0;
 	double		share = 0;
 	double		unread = 0;
 
-	best.centroid_score = play->centroid[0];
 	for (int i = 0; i < play->nlists; i++)
 	{
-		WinnowQueueItem read = play->lists[i];
-
-		read.centroid_score = play->centroid[i];
 		better += winnow_recall_better_rows(&play->lists[i], threshold);
-		share += i == 0 ? 1 : winnow_recall_ball_share(&play->recall, &read, &best, scale);
-		unread += winnow_recall_ball_share(&play->recall, &play->lists[i], &best, scale);
+		share += i == 0 ? 1 : winnow_recall_ball_share(play->plane[i], scale);
+		unread += winnow_recall_ball_share(play->lists[i].plane, scale);
 		play->better[i] = (float) better;
 		play->share[i] = (float) share;
 		play->unread[i] = (float) unread;
@@ -281,7 +284,7 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	play.lists = palloc_extended(sizeof(WinnowQueueItem) * nlists, MCXT_ALLOC_HUGE);
 	play.place = palloc_extended(sizeof(int) * nlists, MCXT_ALLOC_HUGE);
 	play.better = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
-	play.centroid = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
+	play.plane = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.share = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.unread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
 	play.tested = palloc_extended(sizeof(double) * nlists, MCXT_ALLOC_HUGE);
@@ -311,7 +314,7 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	pfree(play.lists);
 	pfree(play.place);
 	pfree(play.better);
-	pfree(play.centroid);
+	pfree(play.plane);
 	pfree(play.share);
 	pfree(play.unread);
 	pfree(play.tested);

@@ -24,16 +24,20 @@
 #define RATIO_DEVIATIONS	1.5
 #define MOST_RATIO			20
 
+/* Keys of inner nodes are made anew when they would be so much farther below the mean, or less far */
+#define REACH_CHANGE		0.02
+
 /* A node, and how the scores of the rows below are distributed */
 typedef struct WinnowQueueItem
 {
 	float		key;			/* expected score of the best row below; an inner node's is less,
-								 * see winnow_queue_reach */
+								 * see winnow_queue_learned */
 	float		mean;			/* of the rows' scores */
 	float		inverse_sd;		/* one over their standard deviation */
 	float		centroid_score;
 	float		radius2;		/* mean squared distance of the rows to the centroid */
 	float		spread;			/* the centroid's squared distance to the root's */
+	float		plane;			/* see winnow_recall_plane; of the first nplanes items */
 	float		rows;
 	BlockNumber block;
 	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */
@@ -62,8 +66,10 @@ typedef struct WinnowQueue
 	winnow_entries_heap lists;	/* the unread lists: first such as are a heap, ... */
 	Size		nordered;		/* ... so many, then those that have come since */
 	float		least;			/* no key of the latter is below this */
+	Size		nplanes;
 
 	/* of inner nodes that were read: see winnow_queue_learn */
+	double		reach;			/* that keys are made with */
 	double		nlearned;
 	double		ratio;			/* sum of the ratios */
 	double		ratio2;			/* sum of their squares */
@@ -74,7 +80,7 @@ typedef struct WinnowQueue
  * winnow_recall_describe expects: further than in most of those that have been read.
  */
 static inline double
-winnow_queue_reach(const WinnowQueue *queue)
+winnow_queue_learned(const WinnowQueue *queue)
 {
 	double		ratio = queue->ratio / queue->nlearned;
 	double		variance = queue->ratio2 / queue->nlearned - ratio * ratio;
@@ -90,9 +96,11 @@ winnow_queue_clear(WinnowQueue *queue)
 	queue->lists.count = 0;
 	queue->nordered = 0;
 	queue->least = INFINITY;
+	queue->nplanes = 0;
 	queue->nlearned = 1;
 	queue->ratio = USUAL_RATIO;
 	queue->ratio2 = USUAL_RATIO * USUAL_RATIO + USUAL_DEVIATION * USUAL_DEVIATION;
+	queue->reach = winnow_queue_learned(queue);
 }
 
 static inline bool
@@ -132,7 +140,7 @@ winnow_queue_enter(WinnowQueue *queue)
 	item->unread = true;
 	if (item->level > 0)
 	{
-		winnow_queue_extend(item, (float) winnow_queue_reach(queue));
+		winnow_queue_extend(item, (float) queue->reach);
 		entry.key = item->key;
 		winnow_entries_push(&queue->inner, entry);
 	}
@@ -150,9 +158,8 @@ winnow_queue_enter(WinnowQueue *queue)
 static inline void
 winnow_queue_learn(WinnowQueue *queue, const WinnowQueueItem *node, float least)
 {
-	double		before = winnow_queue_reach(queue);
-	double		ratio = before * (node->mean - least) / (node->mean - node->key);
-	float		change;
+	double		ratio = queue->reach * (node->mean - least) / (node->mean - node->key);
+	double		change;
 
 	/* the root was not described; a node without extent, or without children, says nothing */
 	if (!(node->mean > node->key) || !(ratio > 0 && ratio < MOST_RATIO))
@@ -160,13 +167,16 @@ winnow_queue_learn(WinnowQueue *queue, const WinnowQueueItem *node, float least)
 	queue->nlearned++;
 	queue->ratio += ratio;
 	queue->ratio2 += ratio * ratio;
-	change = (float) (winnow_queue_reach(queue) / before);
+	change = winnow_queue_learned(queue) / queue->reach;
+	if (fabs(change - 1) < REACH_CHANGE)
+		return;
+	queue->reach *= change;
 	for (Size i = 0; i < queue->inner.count; i++)
 	{
 		WinnowQueueEntry *entry = &queue->inner.items[i];
 		WinnowQueueItem *item = &queue->items.items[entry->item];
 
-		winnow_queue_extend(item, change);
+		winnow_queue_extend(item, (float) change);
 		entry->key = item->key;
 	}
 	winnow_entries_order(&queue->inner);

@@ -83,6 +83,9 @@
 /* Late lists are those read after the first of so many parts */
 #define LATE_PARTS 4
 
+/* So many of the best nodes are asked first whether they may hold too much */
+#define FIRST_NODES 32
+
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
 
@@ -267,7 +270,13 @@ winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int test
 
 	/* lists without a match have no part in what is to be found */
 	if (matched && !recall->exact)
+	{
+		WinnowQueueItem *probed;
+
 		winnow_items_add(&recall->probed, *list);
+		probed = &recall->probed.items[recall->probed.count - 1];
+		probed->plane = winnow_recall_plane(recall, probed, recall->probed.items);
+	}
 }
 
 /* The squared distance that a score stands for */
@@ -291,19 +300,29 @@ winnow_recall_ball_scale(const WinnowRecall *recall, double threshold)
 	return sqrtf((recall->effective_dim + 2) / Max(radius2, 1e-30f));
 }
 
-/* Share of the ball that the list may hold, if "best" is the best one */
+/*
+ * How far from the query the plane is beyond which rows are nearer to a list's centroid than
+ * to that of the best list
+ */
 float
-winnow_recall_ball_share(const WinnowRecall *recall, const WinnowQueueItem *list,
-						 const WinnowQueueItem *best, float scale)
+winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueItem *list,
+					const WinnowQueueItem *best)
 {
 	float		apart = sqrtf(list->spread + best->spread);
 	float		further = list->centroid_score - best->centroid_score;
 
 	if (!(apart > 0))
-		return 0.5f;
+		return 0;
 	if (recall->metric == WINNOW_METRIC_IP)
 		further = 2 * further - (list->radius2 - best->radius2);
-	return phi(-further / (2 * apart) * scale);
+	return further / (2 * apart);
+}
+
+/* Share of the ball that is beyond a plane */
+float
+winnow_recall_ball_share(float plane, float scale)
+{
+	return phi(-plane * scale);
 }
 
 /* Rows of the list, matching or not, that are expected to be better than that */
@@ -364,42 +383,48 @@ winnow_recall_missing(double hits, double late, double have, double lack, double
 	return lack / whole * (hits + prior) / (late / whole * k + prior);
 }
 
-/* The part of the ball that unread nodes may hold, added up as far as it is not too much */
-static double
-add_shares(const WinnowRecall *recall, const WinnowQueue *unread,
-		   const winnow_entries_heap *entries, float scale, double lack, double allowed)
+/* What a node not yet read adds to an estimate, given a threshold or the scale that goes with it */
+typedef float (*NodeTerm) (const WinnowQueueItem *node, float argument);
+
+static inline float
+ball_share(const WinnowQueueItem *node, float scale)
 {
-	for (Size i = 0; i < entries->count && lack <= allowed; i++)
-		lack += winnow_recall_ball_share(recall, &unread->items.items[entries->items[i].item],
-										 recall->probed.items, scale);
-	return lack;
+	return winnow_recall_ball_share(node->plane, scale);
 }
 
-/* Better rows, matching or not, that unread nodes may hold, added up likewise */
-static double
-add_better_rows(const WinnowQueue *unread, const winnow_entries_heap *entries, float threshold,
-				double missed, double allowed)
+/*
+ * Is the sum of the terms of the nodes not yet read within what is allowed?  The best nodes
+ * answer most of the time.  All are looked at in the order in which they lie.
+ */
+static inline bool
+is_within(const WinnowQueue *queue, NodeTerm term, float argument, double allowed)
 {
-	for (Size i = 0; i < entries->count && missed <= allowed; i++)
-		missed += winnow_recall_better_rows(&unread->items.items[entries->items[i].item],
-											threshold);
-	return missed;
+	const WinnowQueueItem *items = queue->items.items;
+	const winnow_entries_heap *heaps[] = {&queue->inner, &queue->lists};
+	double		sum = 0;
+
+	for (int h = 0; h < (int) lengthof(heaps); h++)
+		for (Size i = 0; i < heaps[h]->count && i < FIRST_NODES; i++)
+			sum += term(&items[heaps[h]->items[i].item], argument);
+	if (sum > allowed)
+		return false;
+	sum = 0;
+	for (Size i = 0; i < queue->items.count && sum <= allowed; i++)
+		if (items[i].unread)
+			sum += term(&items[i], argument);
+	return sum <= allowed;
 }
 
 static bool
 reached_by_rows(const WinnowQueue *unread, double threshold, double k, double pass_rate,
 				double bearable)
 {
-	double		allowed = bearable * k / pass_rate;
-	double		missed;
-
-	missed = add_better_rows(unread, &unread->inner, (float) threshold, 0, allowed);
-	missed = add_better_rows(unread, &unread->lists, (float) threshold, missed, allowed);
-	return missed <= allowed;
+	return is_within(unread, winnow_recall_better_rows, (float) threshold,
+					 bearable * k / pass_rate);
 }
 
 static bool
-reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double threshold,
+reached_by_volume(const WinnowRecall *recall, WinnowQueue *unread, double threshold,
 				  double k, double hits, double bearable)
 {
 	const WinnowQueueItem *lists = recall->probed.items;
@@ -408,7 +433,6 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 	double		prior = prior_hits(k);
 	double		have = 0;
 	double		late = 0;
-	double		lack;
 	double		allowed;
 	double		divisor = hits + prior * (1 - bearable);
 
@@ -416,8 +440,7 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 		return true;
 	for (Size i = 0; i < nlists; i++)
 	{
-		double		share = i == 0 ? 1 :
-			winnow_recall_ball_share(recall, &lists[i], &lists[0], scale);
+		double		share = i == 0 ? 1 : winnow_recall_ball_share(lists[i].plane, scale);
 
 		have += share;
 		if (i >= winnow_recall_late(nlists))
@@ -426,9 +449,13 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
 
 	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
 	allowed = bearable * (late * k + prior * have) / divisor;
-	lack = add_shares(recall, unread, &unread->inner, scale, 0, allowed);
-	lack = add_shares(recall, unread, &unread->lists, scale, lack, allowed);
-	return lack <= allowed;
+	for (; unread->nplanes < unread->items.count; unread->nplanes++)
+	{
+		WinnowQueueItem *item = &unread->items.items[unread->nplanes];
+
+		item->plane = winnow_recall_plane(recall, item, &lists[0]);
+	}
+	return is_within(unread, ball_share, scale, allowed);
 }
 
 /*
@@ -437,7 +464,7 @@ reached_by_volume(const WinnowRecall *recall, const WinnowQueue *unread, double 
  * many as hits were in late lists.
  */
 bool
-winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread, double threshold,
+winnow_recall_reached(WinnowRecall *recall, WinnowQueue *unread, double threshold,
 					  int64 k, int64 nbest, int64 hits)
 {
 	Size		nlists = recall->probed.count;

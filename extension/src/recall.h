@@ -48,15 +48,15 @@ extern double winnow_recall_pass_rate(double passed, double tested, double expec
 									  double unread);
 extern double winnow_recall_missing(double hits, double late, double have, double lack,
 									double k);
-extern bool winnow_recall_reached(WinnowRecall *recall, const WinnowQueue *unread,
+extern bool winnow_recall_reached(WinnowRecall *recall, WinnowQueue *unread,
 								  double threshold, int64 k, int64 nbest, int64 hits);
 extern double winnow_recall_code_share(double target);
 
 /* The estimates' terms for one list; calibrate_play.c sums them in its own way */
 extern float winnow_recall_ball_scale(const WinnowRecall *recall, double threshold);
-extern float winnow_recall_ball_share(const WinnowRecall *recall,
-									  const WinnowQueueItem *list,
-									  const WinnowQueueItem *best, float scale);
+extern float winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueItem *list,
+								 const WinnowQueueItem *best);
+extern float winnow_recall_ball_share(float plane, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
 /* Tolerances are kept for searches for so many rows; for more they fall with a power of their number */

@@ -344,16 +344,13 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 	if (passed > 0)
 	{
 		WinnowView *first = search->groups[0];
-		float		shift;
 
 		if (!winnow_centroid_read(search->rel, index, first->data, first->ndata, first->asof,
 								  search->centroid))
 			return false;
 		winnow_search_prepare(search);
-		shift = (float) search->code->centroid_score - list->centroid_score;
 		/* it was queued with an estimate */
-		list->centroid_score += shift;
-		list->mean += shift;
+		list->centroid_score = (float) search->code->centroid_score;
 		search->magnitude = Max(search->magnitude,
 								(float) fabs(search->code->centroid_score));
 		list->number = search->nestimated++;

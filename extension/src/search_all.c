@@ -62,7 +62,7 @@ bool
 winnow_all_pays(const WinnowSearch *search)
 {
 	double		accepted = winnow_search_accepted(search);
-	double		unread = 0;
+	double		unread = Max(search->recall.unread, 0);
 	double		expected;
 
 	/* of rows fetched for nothing the planner's estimate is the better witness */
@@ -72,9 +72,6 @@ winnow_all_pays(const WinnowSearch *search)
 		return true;
 	if (search->nprobed < WINNOW_FIRST_LOOK)
 		return false;
-	for (Size i = 0; i < search->queue.items.count; i++)
-		if (search->queue.items.items[i].unread)
-			unread += search->queue.items.items[i].rows;
 	expected = unread * winnow_recall_pass_rate(search->recall.passed * accepted,
 												search->recall.tested, planned, unread);
 	expected += (search->active.count + search->pool.count - search->ndoubtful) * accepted;
