@@ -479,8 +479,8 @@ select_rows(const uint64 *mask, int nwords, uint16 *selected)
 
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
- * what is needed to go on from there.  TIDs and columns are read under one
- * lock, so that they belong together.  The page is the first of a node, or the
+ * what is needed to go on from there.  TIDs, if they are read (view->without_ids), and
+ * columns are read under one lock, so that they belong together.  The page is the first of a node, or the
  * one that the view names as next.
  *
  * asof is when the page was named (see winnow_try_read_page); with 0 neither
@@ -561,12 +561,38 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 						  0;
 	if (group->level > 0)
 		view_children(layout, page, view);
-	else
+	else if (!view->without_ids)
 		view_rows(layout, page, view);
 	if (view->hold_first && view->number == 0)
 		view->held = buffer;
 	else
 		UnlockReleaseBuffer(buffer);
+	return true;
+}
+
+/*
+ * Get the ids of n of a list view's selected rows, by their places among these.  The slot may
+ * have got another row since: then nobody sees the one that was there, nor a snapshot as old as the
+ * view the new one.  Returns false if the page is gone.
+ */
+bool
+winnow_view_name(Relation rel, const WinnowIndex *index, WinnowView *view, const uint16 *which,
+				 int n)
+{
+	Buffer		buffer = winnow_try_read_head(index, rel, view->block, 0, view->asof,
+											  BUFFER_LOCK_SHARE);
+	Page		page;
+	const ItemPointerData *tids;
+
+	if (BufferIsInvalid(buffer))
+		return false;
+	page = BufferGetPage(buffer);
+	if (WinnowPageGetGroup(page)->nrows < view->nrows)
+		winnow_corrupted(rel, view->block, "It has lost rows.");
+	tids = (ItemPointer) ((char *) page + index->leaf.id_offset);
+	for (int i = 0; i < n; i++)
+		view->ids[which[i]] = winnow_tid_pack(&tids[view->selected[which[i]]]);
+	UnlockReleaseBuffer(buffer);
 	return true;
 }
 

@@ -292,38 +292,164 @@ rerank_active(WinnowSearch *search)
 	}
 }
 
+/* Read the list's centroid, for which the query is prepared.  Returns false if a page is gone. */
+static bool
+prepare_list(WinnowSearch *search)
+{
+	const WinnowView *first = search->groups[0];
+
+	if (!winnow_centroid_read(search->rel, search->index, first->data, first->ndata, first->asof,
+							  search->centroid))
+		return false;
+	winnow_search_prepare(search);
+	return true;
+}
+
+static Candidate
+candidate_of(const WinnowSearch *search, uint32 list, int group, int i)
+{
+	const WinnowView *view = search->groups[group];
+	int			place = group * search->index->leaf.capacity + view->selected[i];
+
+	return (Candidate){Min(search->lower[i], FLT_MAX), list, view->ids[i],
+					   search->refined != NULL ? Min(place, WINNOW_NO_PLACE) : WINNOW_NO_PLACE};
+}
+
+/*
+ * Rows of a group that has been estimated become active candidates if they are good enough.  The others
+ * go to the pool, or, if it is not NULL, only those that did have their bits set in "taken".
+ * Returns how many did, or -1 if a page is gone.
+ */
+static int
+take_rows(WinnowSearch *search, uint32 list, int group, double limit, uint64 *taken)
+{
+	WinnowView *view = search->groups[group];
+	uint16		good[WINNOW_MAX_LIST_SIZE];
+	int			n = 0;
+
+	for (int i = 0; i < view->nselected; i++)
+	{
+		good[n] = (uint16) i;
+		n += Min(search->lower[i], FLT_MAX) <= limit;
+		if (taken == NULL && !(Min(search->lower[i], FLT_MAX) <= limit))
+			candidates_add(&search->pool, candidate_of(search, list, group, i));
+	}
+	if (n > 0 && taken != NULL && !winnow_view_name(search->rel, search->index, view, good, n))
+		return -1;
+	for (int i = 0; i < n; i++)
+	{
+		int			slot = view->selected[good[i]];
+
+		candidates_push(&search->active, candidate_of(search, list, group, good[i]));
+		if (taken != NULL)
+			taken[slot / 64] |= UINT64CONST(1) << (slot % 64);
+	}
+	return n;
+}
+
+/* Room for the bits of the rows taken of the list that has been read; returns where */
+static Size
+add_taken(WinnowSearch *search)
+{
+	Size		first = search->taken.count;
+
+	for (int i = 0; i < search->ngroups * search->index->leaf.group_words; i++)
+		words_add(&search->taken, 0);
+	return first;
+}
+
 /*
  * Estimate the rows that pass the filter of the list that has been read, for
- * which the query has been prepared; they become candidates.  Returns false if
- * a page is gone.
+ * which the query has been prepared, and take the good ones.  Returns their number, or
+ * -1 if a page is gone.
  */
-static bool
-estimate_list(WinnowSearch *search, uint32 list)
+static int
+estimate_list(WinnowSearch *search, uint32 list, bool leaves, Size first)
 {
 	double		limit = threshold(search);
+	int			ntaken = 0;
 
 	for (int g = 0; g < search->ngroups; g++)
 	{
 		WinnowView *view = search->groups[g];
+		int			n;
 
 		if (!winnow_view_estimate(search->rel, search->index, view, search->code,
 								  search->recall.epsilon, search->estimate, search->lower, NULL))
-			return false;
+			return -1;
 		search->counters->codes_estimated += view->nselected;
-		for (int i = 0; i < view->nselected; i++)
-		{
-			int			place = g * search->index->leaf.capacity + view->selected[i];
-			Candidate	candidate = {Min(search->lower[i], FLT_MAX), list, view->ids[i],
-				search->refined != NULL ? Min(place, WINNOW_NO_PLACE) : WINNOW_NO_PLACE};
-
-			if (candidate.lower <= limit)
-				candidates_push(&search->active, candidate);
-			else
-				candidates_add(&search->pool, candidate);
-		}
+		n = take_rows(search, list, g, limit, leaves ? &search->taken.items[first + g * search->index->leaf.group_words] : NULL);
+		if (n < 0)
+			return -1;
+		ntaken += n;
 	}
 	search->refinable = list;
 	search->prepared = false;
+	return ntaken;
+}
+
+/* Remember the list that has been read, if there are rows that were not taken */
+static void
+leave_list(WinnowSearch *search, const WinnowQueueItem *list, Size first, int ntaken)
+{
+	Size		nleft = 0;
+	Size		ndoubtful = 0;
+
+	for (int g = 0; g < search->ngroups; g++)
+	{
+		nleft += search->groups[g]->nselected;
+		ndoubtful += search->groups[g]->ndoubtful;
+	}
+	nleft = nleft - ntaken + ndoubtful;
+	if (nleft == 0)
+		search->taken.count = first;
+	else
+		lefts_add(&search->left, (WinnowLeft){list->block, list->asof, list->number, search->ngroups, first});
+	search->nleft += nleft;
+	search->nleft_doubtful += ndoubtful;
+}
+
+/*
+ * More rows are wanted: those that lists were left with become candidates.  Returns false
+ * if a page is gone.
+ */
+bool
+winnow_search_collect(WinnowSearch *search)
+{
+	int			words = search->index->leaf.group_words;
+
+	if (search->left.count == 0)
+		return true;
+	search->ndoubtful -= search->nleft_doubtful;
+	for (Size l = 0; l < search->left.count; l++)
+	{
+		const WinnowLeft *left = &search->left.items[l];
+		int			passed;
+
+		CHECK_FOR_INTERRUPTS();
+		passed = winnow_search_read_list(search, left->block, left->asof, false);
+		if (passed < 0 || (passed > 0 && !prepare_list(search)))
+			return false;
+		for (int g = 0; g < left->ngroups && passed > 0; g++)
+		{
+			const WinnowView *view = search->groups[g];
+			const uint64 *taken = &search->taken.items[left->taken + g * words];
+
+			if (!winnow_view_estimate(search->rel, search->index, view, search->code,
+									  search->recall.epsilon, search->estimate, search->lower, NULL))
+				return false;
+			search->counters->codes_estimated += view->nselected;
+			for (int i = 0; i < view->nselected; i++)
+				if (!(taken[view->selected[i] / 64] >> (view->selected[i] % 64) & 1))
+					candidates_add(&search->pool, candidate_of(search, left->list, g, i));
+		}
+	}
+	search->refinable = PG_UINT32_MAX;
+	search->left.count = 0;
+	search->taken.count = 0;
+	search->nleft = 0;
+	search->nleft_doubtful = 0;
+	winnow_search_activate(search);
 	return true;
 }
 
@@ -331,32 +457,35 @@ estimate_list(WinnowSearch *search, uint32 list)
 static bool
 probe(WinnowSearch *search, WinnowQueueItem *list)
 {
-	const WinnowIndex *index = search->index;
-	int			passed = winnow_search_read_list(search, list);
+	bool		leaves = search->nrounds == 1;
+	int			passed = winnow_search_read_list(search, list->block, list->asof, leaves);
 	int64		nfound = search->nfound;
 	int64		nrejected = search->nrejected;
+	Size		first = 0;
+	int			ntaken = 0;
 	int			tested;
 	bool		matched;
 
 	if (passed < 0)
 		return false;
 	WINNOW_WAIT_POINT("scan-tested");
+	if (leaves)
+		first = add_taken(search);
 	if (passed > 0)
 	{
-		WinnowView *first = search->groups[0];
-
-		if (!winnow_centroid_read(search->rel, index, first->data, first->ndata, first->asof,
-								  search->centroid))
+		if (!prepare_list(search))
 			return false;
-		winnow_search_prepare(search);
 		/* it was queued with an estimate */
 		list->centroid_score = (float) search->code->centroid_score;
 		search->magnitude = Max(search->magnitude,
 								(float) fabs(search->code->centroid_score));
 		list->number = search->nestimated++;
-		if (!estimate_list(search, list->number))
+		ntaken = estimate_list(search, list->number, leaves, first);
+		if (ntaken < 0)
 			return false;
 	}
+	if (leaves)
+		leave_list(search, list, first, ntaken);
 	tested = winnow_search_count_list(search, passed);
 	WINNOW_WAIT_POINT("scan-estimated");
 	if (!rerank_active(search))
@@ -397,6 +526,10 @@ start(WinnowSearch *search)
 	winnow_queue_clear(&search->queue);
 	search->active.count = 0;
 	search->pool.count = 0;
+	search->left.count = 0;
+	search->taken.count = 0;
+	search->nleft = 0;
+	search->nleft_doubtful = 0;
 	search->results.count = 0;
 	search->nestimated = 0;
 	/* where a node was left when a page of it was gone: no way to get to the root */
@@ -444,9 +577,10 @@ search_to_goal(WinnowSearch *search)
 	bool		all;
 
 	search->counters->rounds++;
+	search->nrounds++;
 	WINNOW_WAIT_POINT("scan-round");
 	all = winnow_all_pays(search) && winnow_search_all(search);
-	if (!all && !rerank_active(search))
+	if (!all && !(winnow_search_collect(search) && rerank_active(search)))
 		winnow_search_start_again(search);
 	while (!all && !winnow_queue_empty(&search->queue) && !reached(search))
 	{
@@ -567,7 +701,7 @@ winnow_search_next(WinnowSearch *search, ItemPointer tid)
 	while (search->nreturned >= search->goal || search->results.count == 0)
 	{
 		if (winnow_queue_empty(&search->queue) && search->active.count == 0 &&
-			search->pool.count == 0 && search->results.count == 0)
+			search->pool.count == 0 && search->left.count == 0 && search->results.count == 0)
 			return false;
 		/* a cursor that was read in pieces may be read to its end now */
 		winnow_node_of(search->scan, &wanted);

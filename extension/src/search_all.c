@@ -74,7 +74,7 @@ winnow_all_pays(const WinnowSearch *search)
 		return false;
 	expected = unread * winnow_recall_pass_rate(search->recall.passed * accepted,
 												search->recall.tested, planned, unread);
-	expected += (search->active.count + search->pool.count - search->ndoubtful) * accepted;
+	expected += (search->active.count + search->pool.count + search->nleft - search->ndoubtful) * accepted;
 	return search->goal - search->nfound > WINNOW_ALL_SHARE * expected;
 }
 
@@ -136,7 +136,7 @@ gather(WinnowSearch *search, Size most)
 			return GATHERED_TOO_MANY;
 		if (i + 1 < rest->count)
 			winnow_search_prefetch(search, &rest->items[i + 1]);
-		passed = winnow_search_read_list(search, &rest->items[i]);
+		passed = winnow_search_read_list(search, rest->items[i].block, rest->items[i].asof, false);
 		if (passed < 0)
 			return GATHERED_PAGE_GONE;
 		WINNOW_WAIT_POINT("scan-tested");
@@ -175,9 +175,15 @@ winnow_search_all(WinnowSearch *search)
 	for (;;)
 	{
 		Size		pooled;
-		Size		ndoubtful = search->ndoubtful;
+		Size		ndoubtful;
 		Gathered	gathered;
 
+		if (!winnow_search_collect(search))
+		{
+			winnow_search_start_again(search);
+			continue;
+		}
+		ndoubtful = search->ndoubtful;
 		while (search->active.count > 0)
 			candidates_add(&search->pool, search->active.items[--search->active.count]);
 		pooled = search->pool.count;

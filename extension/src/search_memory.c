@@ -26,7 +26,7 @@ typedef struct Array
 	void	   *items;
 } Array;
 
-#define ARRAYS 9
+#define ARRAYS 11
 
 typedef struct ArrayOf
 {
@@ -51,6 +51,8 @@ arrays_of(WinnowSearch *search, ArrayOf *arrays)
 	ADD_ARRAY(search->rest);
 	ADD_ARRAY(search->active);
 	ADD_ARRAY(search->pool);
+	ADD_ARRAY(search->left);
+	ADD_ARRAY(search->taken);
 	ADD_ARRAY(search->results);
 	ADD_ARRAY(search->best);
 	ADD_ARRAY(search->recall.probed);

@@ -24,6 +24,25 @@ typedef struct Candidate
 #define candidate_before(a, b) ((a)->lower < (b)->lower)
 WINNOW_HEAP(candidates, Candidate, candidate_before)
 
+/*
+ * A list that has been read and has rows that were not good enough to become candidates, or in doubt.  As
+ * most searches end with the rows that they first looked for, it is read again if this one goes on.
+ */
+typedef struct WinnowLeft
+{
+	BlockNumber block;
+	XLogRecPtr	asof;			/* when it was named */
+	uint32		list;			/* its number */
+	int			ngroups;		/* of those that come later nobody sees the rows */
+	Size		taken;			/* where the bits are of the rows that did, by group and slot */
+} WinnowLeft;
+
+/* Neither is in order */
+#define left_before(a, b) ((a)->block < (b)->block)
+WINNOW_HEAP(lefts, WinnowLeft, left_before)
+#define word_before(a, b) (*(a) < *(b))
+WINNOW_HEAP(words, uint64, word_before)
+
 /* A row known by its distances, one per ORDER BY key; NaN sorts last */
 typedef struct Found
 {
@@ -105,7 +124,12 @@ struct WinnowSearch
 	winnow_items_heap rest;		/* all that is not yet read, while it is read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
-	Size		ndoubtful;		/* of both, rows in doubt: their lower bound is infinite */
+	lefts_heap	left;			/* lists that have rows which are in neither */
+	words_heap	taken;			/* bits of those lists' rows that are */
+	Size		nleft;			/* rows of those lists that are not */
+	Size		nleft_doubtful; /* of them, rows in doubt */
+	Size		ndoubtful;		/* of all, rows in doubt: their lower bound is infinite */
+	int			nrounds;		/* times that the search was deepened, with the first */
 	results_heap results;		/* reranked, not returned */
 	bool		replaying;		/* began on a standby: pages may be reused meanwhile */
 	uint64	   *returned;		/* on a standby: ids of the rows returned ... */
@@ -138,6 +162,7 @@ struct WinnowSearch
 /* search.c */
 extern double winnow_search_accepted(const WinnowSearch *search);
 extern void winnow_search_activate(WinnowSearch *search);
+extern bool winnow_search_collect(WinnowSearch *search);
 extern void winnow_search_rerank(WinnowSearch *search, const Candidate *candidates, int n);
 extern void winnow_search_start_again(WinnowSearch *search);
 
@@ -145,7 +170,8 @@ extern void winnow_search_start_again(WinnowSearch *search);
 extern void winnow_search_prepare(WinnowSearch *search);
 extern WinnowView *winnow_search_list_view(const WinnowSearch *search);
 extern bool winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node);
-extern int	winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list);
+extern int	winnow_search_read_list(WinnowSearch *search, BlockNumber block, XLogRecPtr asof,
+									bool leaves);
 extern int	winnow_search_count_list(WinnowSearch *search, int passed);
 extern void winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node);
 

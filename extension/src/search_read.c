@@ -124,10 +124,10 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 static void
 put_off(WinnowSearch *search, const WinnowView *view)
 {
-	for (int i = 0; i < view->ndoubtful; i++)
+	search->ndoubtful += view->ndoubtful;
+	for (int i = 0; i < view->ndoubtful && !view->without_ids; i++)
 		candidates_add(&search->pool, (Candidate){INFINITY, 0, view->ids[view->nselected + i],
 												  WINNOW_NO_PLACE});
-	search->ndoubtful += view->ndoubtful;
 }
 
 /* A view of a list's group */
@@ -142,17 +142,17 @@ winnow_search_list_view(const WinnowSearch *search)
 
 /*
  * Read the head pages of a list into views: which rows pass the filter.  Those in doubt
- * become candidates.  Returns the number of the others, or -1 if a page is gone.
+ * become candidates, unless rows are left: then none has got an id.  Returns the number of the others,
+ * or -1 if a page is gone.
  */
 int
-winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
+winnow_search_read_list(WinnowSearch *search, BlockNumber block, XLogRecPtr asof, bool leaves)
 {
-	XLogRecPtr	asof = list->asof;
 	int			passed = 0;
 
 	search->ngroups = 0;
 	search->refinable = PG_UINT32_MAX;
-	for (BlockNumber block = list->block; BlockNumberIsValid(block);)
+	while (BlockNumberIsValid(block))
 	{
 		WinnowView *view;
 
@@ -166,6 +166,7 @@ winnow_search_read_list(WinnowSearch *search, const WinnowQueueItem *list)
 		}
 		view = search->groups[search->ngroups];
 		view->next = InvalidBlockNumber;
+		view->without_ids = leaves;
 		if (search->ngroups > 0)
 		{
 			/* this view goes on where the one before it is */

@@ -484,6 +484,7 @@ typedef struct WinnowView
 	int			nselected;		/* live rows that the filter lets pass */
 	bool		sets_apart;		/* but for those in doubt, see winnow_filter_doubtful ... */
 	int			ndoubtful;		/* ... which come behind them in "selected" and "ids" */
+	bool		without_ids;	/* rows have none before winnow_view_name */
 	uint64	   *map;			/* removed bits, if the page is the first of its node */
 	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */
@@ -496,6 +497,8 @@ extern void winnow_view_note(const WinnowView *view, uint64 *seen, BlockNumber n
 extern bool winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block,
 							 int level, XLogRecPtr asof, const WinnowFilter *filter,
 							 WinnowView *view);
+extern bool winnow_view_name(Relation rel, const WinnowIndex *index, WinnowView *view,
+							 const uint16 *which, int n);
 extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
 								 float epsilon, float *estimate, float *lower, float *norm);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import psycopg
@@ -178,3 +179,35 @@ def test_unequal_neighbours_are_not_fetched(labelled: Connection, condition: str
     labelled.execute("SET winnow.recall = 0.95")
     column(labelled, f"SELECT id FROM t WHERE {condition} ORDER BY e <-> '[0,1]' LIMIT 10")
     assert counters(labelled)["reranked"] <= 100
+
+
+WORDS = ["a", "A", "b", "B", "ab", "aB ", "AB", "é", "É", "", "  ", "zz"]
+
+
+@pytest.mark.parametrize("column_type", ["char(6)", "varchar(8)", "text", "text COLLATE regardless"])
+def test_words_that_count_as_equal(connection: Connection, seed: int, column_type: str) -> None:
+    """Blanks at the end, and letters that a collation does not tell apart, are equal under every operator."""
+    if "regardless" in column_type:
+        try:
+            connection.execute(
+                "CREATE COLLATION regardless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+            )
+        except psycopg.errors.FeatureNotSupported:
+            pytest.skip("the server is built without ICU")
+    random = Random(seed)
+    connection.execute(f"CREATE TABLE t (id integer, w {column_type}, e vector(2))")
+    rows = [(i, random.choice([None, *WORDS]), f"[{random.random()},{random.random()}]") for i in range(600)]
+    connection.cursor().executemany("INSERT INTO t VALUES (%s, %s, %s)", rows)
+    connection.execute("CREATE INDEX ON t USING winnow (e vector_l2_ops, w) WITH (list_size = 32)")
+    for operator in ("=", "<>", "IN", "NOT IN", "IS DISTINCT FROM"):
+        for word in WORDS:
+            value = f"('{word}', '{random.choice(WORDS)}')" if operator.endswith("IN") else f"'{word}'"
+            for limit in (10, 600):
+                query = f"SELECT id FROM t WHERE w {operator} {value} ORDER BY e <-> '[.5,.5]' LIMIT {limit}"
+                connection.execute("SET enable_indexscan = off; SET enable_seqscan = on; SET winnow.recall = 1")
+                expected = column(connection, query)
+                connection.execute("SET enable_indexscan = on")
+                connection.execute(INDEX_ONLY)
+                assert column(connection, query) == expected, query
+                connection.execute("SET winnow.recall = 0.95")
+                assert len(set(column(connection, query))) == len(expected), query
