@@ -5,6 +5,7 @@
  */
 #include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,10 @@
 
 /* Iterations of a split; the cut rarely moves after the first few. */
 #define SPLIT_ITERATIONS 10
+
+/* The part of the rows that a side gets at least, and how often what is less is set apart. */
+#define LEAST_SIDE 8
+#define SPLIT_ATTEMPTS 4
 
 /* Floats processed between two ticks: some 2 to 10 ms, by SIMD level. */
 #define TICK_FLOATS (INT64_C(1) << 23)
@@ -304,13 +309,16 @@ typedef struct Leaning
 	int32_t		row;
 } Leaning;
 
-/* The rows to split; outliers go to the nearer side, but do not decide where the sides are. */
+/*
+ * The rows to split.  Outliers, and others that are set apart, go to the nearer side but do not decide
+ * where the sides are.
+ */
 typedef struct SplitRows
 {
 	const float *rows;
 	int			n;
 	int			dim;
-	const double *squared;		/* distances from the mean */
+	double	   *squared;		/* distances from the mean; INFINITY: set apart */
 	double		far;			/* that of outliers */
 } SplitRows;
 
@@ -333,12 +341,11 @@ compare_leanings(const void *a, const void *b)
 
 /*
  * Where to cut n sorted leanings: between those nearer to 0 and those nearer
- * to 1, rows in the middle shared out so as to balance, and no side short.
+ * to 1, rows in the middle shared out so as to balance.
  */
 static int
-balanced_cut(const Leaning *leanings, int n)
+natural_cut(const Leaning *leanings, int n)
 {
-	int			least = (n + 2) / 3;
 	int			nearer_0 = 0;
 	int			not_nearer_1;
 	int			cut = n / 2;
@@ -353,11 +360,14 @@ balanced_cut(const Leaning *leanings, int n)
 		cut = nearer_0;
 	if (cut > not_nearer_1)
 		cut = not_nearer_1;
-	if (cut < least)
-		cut = least;
-	if (cut > n - least)
-		cut = n - least;
 	return cut;
+}
+
+/* The least that a side of n rows gets */
+static int
+least_side(int n)
+{
+	return (n + LEAST_SIDE - 1) / LEAST_SIDE;
 }
 
 /* Two seeds: a random row, and one drawn by its squared distance from it. */
@@ -397,13 +407,17 @@ choose_pair(const SplitRows *all, uint64_t *random, float *centroids, Leaning *l
 	memcpy(centroids + dim, row_at(all->rows, second, dim), (size_t) dim * sizeof(float));
 }
 
-/* Put each row on a side by the centroids; returns how many changed sides. */
+/*
+ * Put each row on a side by the centroids, and let no side be short; returns how many changed sides.
+ * natural: where the cut would be without that, in the sorted leanings.
+ */
 static int
 assign_sides(const SplitRows *all, const float *centroids, uint8_t *side, Leaning *leanings,
-			 Ticker *ticker)
+			 int *natural, Ticker *ticker)
 {
 	int			n = all->n;
 	int			dim = all->dim;
+	int			least = least_side(n);
 	int			changed = 0;
 	int			cut;
 
@@ -418,7 +432,11 @@ assign_sides(const SplitRows *all, const float *centroids, uint8_t *side, Leanin
 		count_work(ticker, 2 * dim);
 	}
 	qsort(leanings, n, sizeof(Leaning), compare_leanings);
-	cut = balanced_cut(leanings, n);
+	*natural = cut = natural_cut(leanings, n);
+	if (cut < least)
+		cut = least;
+	if (cut > n - least)
+		cut = n - least;
 	for (int i = 0; i < n; i++)
 	{
 		uint8_t		new_side = i >= cut;
@@ -452,6 +470,29 @@ mean_sides(const SplitRows *all, const uint8_t *side, double *sums, float *centr
 					 counts[s], dim);
 }
 
+/*
+ * The side that is short by nature is set apart, so that the other one can be split: to fill
+ * it up from there would put rows far from their list's centroid.  Returns whether there
+ * is one, and enough is left.
+ */
+static bool
+set_apart(SplitRows *all, const Leaning *leanings, int natural)
+{
+	bool		first = natural < all->n - natural;
+	int			count = first ? natural : all->n - natural;
+	int			left = 0;
+
+	if (count == 0 || count >= least_side(all->n))
+		return false;
+	if (all->far > DBL_MAX)
+		all->far = DBL_MAX;
+	for (int i = 0; i < count; i++)
+		all->squared[leanings[first ? i : all->n - 1 - i].row] = INFINITY;
+	for (int i = 0; i < all->n; i++)
+		left += all->squared[i] <= all->far;
+	return left > all->n / 2;
+}
+
 void
 winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 				 float *centroids, uint8_t *side, void *scratch,
@@ -462,22 +503,25 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	Leaning    *leanings = (Leaning *) (sums + 2 * (size_t) (n + dim));
 	SplitRows	all = {rows, n, dim, squared, 0};
 	Ticker		ticker = {tick, arg, 0};
+	int			natural = 0;
 
 	/* what is large is split again: outliers can wait until it takes no time to find them */
 	memset(squared, 0, (size_t) n * sizeof(double));
 	if ((int64_t) n * dim <= TICK_FLOATS)
 		all.far = winnow_mean(rows, NULL, n, dim, centroids, squared, sums);
-	choose_pair(&all, &seed, centroids, leanings, &ticker);
-	memset(side, 2, n);			/* neither */
-	if (n == 1)
+	for (int attempt = 0; attempt < SPLIT_ATTEMPTS; attempt++)
 	{
-		side[0] = 0;
-		return;
-	}
-	for (int i = 0; i < SPLIT_ITERATIONS; i++)
-	{
-		if (assign_sides(&all, centroids, side, leanings, &ticker) == 0)
+		choose_pair(&all, &seed, centroids, leanings, &ticker);
+		memset(side, n == 1 ? 0 : 2, n);	/* neither */
+		if (n == 1)
+			return;
+		for (int i = 0; i < SPLIT_ITERATIONS; i++)
+		{
+			if (assign_sides(&all, centroids, side, leanings, &natural, &ticker) == 0)
+				break;
+			mean_sides(&all, side, sums, centroids, &ticker);
+		}
+		if (!set_apart(&all, leanings, natural))
 			break;
-		mean_sides(&all, side, sums, centroids, &ticker);
 	}
 }

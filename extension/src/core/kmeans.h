@@ -50,11 +50,12 @@ extern void winnow_nearest(const float *row, const float *centroids, int k,
 extern size_t winnow_split_scratch_bytes(int n, int dim);
 
 /*
- * Split n >= 1 rows in two by balanced 2-means: each side gets at least n / 3
- * rows, and rows that nothing tells apart are shared out evenly.
+ * Split n >= 1 rows in two by 2-means: each side gets at least n / 8
+ * rows, and rows that nothing tells apart are shared out evenly.  Where one of two clusters is
+ * smaller than that, the other one is split.
  *
  * side: n times 0 or 1 out; centroids: the mean of side 0, then of side 1, but for
- * outliers among all rows (mean.h; for n = 1 both are the row).
+ * outliers and such a cluster (for n = 1 both are the row).
  */
 extern void winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 							 float *centroids, uint8_t *side, void *scratch,
