@@ -49,8 +49,9 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Fewer lists than that are not worth calibrating */
 #define ENOUGH_LISTS 16
 
-/* Queries that are not rows of the table, and filters of real life, are harder */
+/* Queries that are not rows of the table, and filters of real life, are harder; less so if many rows are wanted */
 #define SAFETY 0.65
+#define MANY_SAFETY 1.0
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
@@ -571,9 +572,9 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, Tole
 	pfree(outcomes);
 }
 
-/* What does for every kind of filter; false: not known */
+/* What does for every kind of filter, and a share of it to be safe; false: not known */
 static bool
-least_tolerances(const Tolerances *found, float *tolerance)
+least_tolerances(const Tolerances *found, double safety, float *tolerance)
 {
 	bool		known = false;
 
@@ -587,7 +588,7 @@ least_tolerances(const Tolerances *found, float *tolerance)
 				known = true;
 				least = Min(least, found->largest[f][t]);
 			}
-		tolerance[t] = (float) (least * SAFETY);
+		tolerance[t] = (float) (least * safety);
 	}
 	return known;
 }
@@ -623,17 +624,17 @@ winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 	if (calibration->nlists < ENOUGH_LISTS)
 		return;
 	find_tolerances(calibration, dim, wanted[0], &few);
-	if (!least_tolerances(&few, tolerance[0]))
+	if (!least_tolerances(&few, SAFETY, tolerance[0]))
 		return;
 	while (tolerance[0][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
 		find_tolerances(calibration, dim, wanted[0], &few);
-		least_tolerances(&few, tolerance[0]);
+		least_tolerances(&few, SAFETY, tolerance[0]);
 	}
 	find_tolerances(calibration, dim, wanted[1], &many);
 	fill_many(&few, &many);
-	least_tolerances(&many, tolerance[1]);
+	least_tolerances(&many, MANY_SAFETY, tolerance[1]);
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

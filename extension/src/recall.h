@@ -62,7 +62,7 @@ extern float winnow_recall_better_rows(const WinnowQueueItem *list, float thresh
 /* Tolerances are kept for searches for so many rows; for more they fall with a power of their number */
 #define WINNOW_FEW_ROWS 10
 #define WINNOW_MANY_ROWS 100
-#define WINNOW_MORE_ROWS 0.75
+#define WINNOW_MORE_ROWS 0.5
 
 /* calibrate.c */
 extern void winnow_calibration_default(WinnowMeta *meta);
