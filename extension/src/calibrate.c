@@ -181,7 +181,7 @@ mean_of(const WinnowRows *rows, int dims, float *mean)
 {
 	double	   *squared = palloc_extended(sizeof(double) * (3 * rows->count + dims), MCXT_ALLOC_HUGE);
 
-	winnow_mean(rows->vectors, NULL, rows->count, dims, mean, squared, squared + rows->count);
+	winnow_mean(rows->vectors, NULL, NULL, rows->count, dims, mean, squared, squared + rows->count);
 	pfree(squared);
 }
 

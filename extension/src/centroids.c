@@ -121,7 +121,7 @@ mean_groups(WinnowCentroids *centroids)
 		int			n = centroids->start[g + 1] - start;
 
 		if (n > 0)
-			winnow_mean(centroids->lists + (Size) start * dims, NULL, n, dims,
+			winnow_mean(centroids->lists + (Size) start * dims, NULL, NULL, n, dims,
 						centroids->groups + (Size) g * dims, squared, squared + n);
 	}
 	pfree(squared);

@@ -227,7 +227,8 @@ mean_distance(const WinnowIndex *index, Distances *distances)
 		return 0;
 	scratch = palloc_extended(sizeof(double) * 2 * n, MCXT_ALLOC_HUGE);
 	mean = winnow_mean_radius2(index, n, distances->squared, distances->weights, distances->below,
-							   winnow_far(distances->squared, distances->weights, n, scratch));
+							   winnow_far(distances->squared, distances->weights, distances->below, n,
+									   scratch));
 	pfree(scratch);
 	pfree(distances->squared);
 	pfree(distances->weights);

@@ -84,7 +84,7 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 	}
 	memset(node->centroid, 0, sizeof(float) * index->dims);
 	if (nknown > 0)
-		far = winnow_mean(rows->vectors, weights, nknown, index->dims, node->centroid, squared,
+		far = winnow_mean(rows->vectors, weights, below, nknown, index->dims, node->centroid, squared,
 						  below + nknown);
 	stats.radius2 = winnow_mean_radius2(index, nknown, squared, weights, below, far);
 	memcpy(node->image, &stats, sizeof(stats));

@@ -66,7 +66,7 @@ typedef struct WinnowQueue
 	winnow_entries_heap lists;	/* the unread lists: first such as are a heap, ... */
 	Size		nordered;		/* ... so many, then those that have come since */
 	float		least;			/* no key of the latter is below this */
-	Size		nplanes;
+	Size		nplanes;		/* items whose planes are known */
 
 	/* of inner nodes that were read: see winnow_queue_learn */
 	double		reach;			/* that keys are made with */

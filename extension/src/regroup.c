@@ -167,10 +167,10 @@ copy_row(Regroup *state, WinnowRows *to, const WinnowRows *from, int row)
 
 /*
  * Rows for one list, or more if they are too many.  Each part has room for rows
- * that may be added.
+ * that may be added; the rows given are freed.
  */
 static void
-add_parts(Regroup *state, const WinnowRows *rows)
+add_parts(Regroup *state, WinnowRows *rows)
 {
 	Size		dims = state->index->dims;
 	WinnowRows	halves[2];
@@ -179,11 +179,9 @@ add_parts(Regroup *state, const WinnowRows *rows)
 	if (rows->count > state->index->list_size &&
 		winnow_part_rows(state->index, 0, rows, halves) == 2)
 	{
+		winnow_rows_free(rows);
 		for (int h = 0; h < 2; h++)
-		{
 			add_parts(state, &halves[h]);
-			winnow_rows_free(&halves[h]);
-		}
 		return;
 	}
 	if (state->nparts == state->allocated)
@@ -198,6 +196,7 @@ add_parts(Regroup *state, const WinnowRows *rows)
 	part->nknown = rows->nknown;
 	for (int i = 0; i < rows->count; i++)
 		copy_row(state, part, rows, i);
+	winnow_rows_free(rows);
 }
 
 /* Cluster the rows of the chosen lists */
@@ -238,7 +237,6 @@ cluster_rows(Regroup *state)
 				copy_row(state, &cluster, &state->rows, i);
 			}
 		add_parts(state, &cluster);
-		winnow_rows_free(&cluster);
 	}
 	pfree(assign);
 	pfree(sizes);

@@ -316,9 +316,9 @@ candidate_of(const WinnowSearch *search, uint32 list, int group, int i)
 }
 
 /*
- * Rows of a group that has been estimated become active candidates if they are good enough.  The others
- * go to the pool, or, if it is not NULL, only those that did have their bits set in "taken".
- * Returns how many did, or -1 if a page is gone.
+ * Rows of a group that has been estimated become active candidates if they are good enough.  If "taken" is
+ * NULL the others go to the pool, else the bits of those that became candidates are set in it, and the
+ * others are left.  Returns how many became active, or -1 if a page is gone.
  */
 static int
 take_rows(WinnowSearch *search, uint32 list, int group, double limit, uint64 *taken)
@@ -441,7 +441,13 @@ winnow_search_collect(WinnowSearch *search)
 			search->counters->codes_estimated += view->nselected;
 			for (int i = 0; i < view->nselected; i++)
 				if (!(taken[view->selected[i] / 64] >> (view->selected[i] % 64) & 1))
-					candidates_add(&search->pool, candidate_of(search, left->list, g, i));
+				{
+					Candidate	candidate = candidate_of(search, left->list, g, i);
+
+					/* its refinement code would be looked for in the list read last */
+					candidate.place = WINNOW_NO_PLACE;
+					candidates_add(&search->pool, candidate);
+				}
 		}
 	}
 	search->refinable = PG_UINT32_MAX;
@@ -469,6 +475,7 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 	if (passed < 0)
 		return false;
 	WINNOW_WAIT_POINT("scan-tested");
+	list->number = PG_UINT32_MAX;
 	if (leaves)
 		first = add_taken(search);
 	if (passed > 0)

@@ -23,7 +23,7 @@ typedef struct WinnowScanCounters
 	uint64		rows_tested;	/* rows whose attribute columns were tested */
 	uint64		rows_needed;	/* of those, until then */
 	uint64		rows_passed;	/* of those, rows the columns let pass */
-	uint64		codes_estimated;
+	uint64		codes_estimated;	/* with those of lists read again when the search was deepened */
 	uint64		refined;		/* of those, rows whose refinement codes were read */
 	uint64		reranked;		/* heap rows fetched */
 	uint64		invisible;		/* of those, not visible to the snapshot */

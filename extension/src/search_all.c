@@ -5,7 +5,8 @@
  * Where all rows that match are wanted, or most of them, there is no point in
  * looking for the best lists first, nor in estimates: the places of all rows
  * that pass the filter are collected, the rows are fetched in the order of the
- * table, and sorted.  The data pages of the index are not read.
+ * table, and sorted.  The data pages of the index are not read, but for those of lists
+ * that a search has read before and comes back to (winnow_search_collect).
  *
  * That is so for queries without LIMIT (limit.c tells), and where LIMIT is
  * larger than the number of rows that match.  The search then has begun as

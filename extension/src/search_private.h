@@ -34,7 +34,7 @@ typedef struct WinnowLeft
 	XLogRecPtr	asof;			/* when it was named */
 	uint32		list;			/* its number */
 	int			ngroups;		/* of those that come later nobody sees the rows */
-	Size		taken;			/* where the bits are of the rows that did, by group and slot */
+	Size		taken;			/* where the bits are of those that became one, by group and slot */
 } WinnowLeft;
 
 /* Neither is in order */
@@ -124,11 +124,11 @@ struct WinnowSearch
 	winnow_items_heap rest;		/* all that is not yet read, while it is read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
-	lefts_heap	left;			/* lists that have rows which are in neither */
-	words_heap	taken;			/* bits of those lists' rows that are */
-	Size		nleft;			/* rows of those lists that are not */
+	lefts_heap	left;			/* lists that have rows in neither of them */
+	words_heap	taken;			/* bits of those lists' rows that became candidates */
+	Size		nleft;			/* rows of those lists that did not */
 	Size		nleft_doubtful; /* of them, rows in doubt */
-	Size		ndoubtful;		/* of all, rows in doubt: their lower bound is infinite */
+	Size		ndoubtful;		/* active, in the pool or left, rows in doubt: their lower bound is infinite */
 	int			nrounds;		/* times that the search was deepened, with the first */
 	results_heap results;		/* reranked, not returned */
 	bool		replaying;		/* began on a standby: pages may be reused meanwhile */

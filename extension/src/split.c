@@ -18,7 +18,7 @@ split_tick(void *arg)
 }
 
 /*
- * Part the rows in two by balanced 2-means; those without a known vector are
+ * Part the rows in two by 2-means; those without a known vector are
  * shared out.  Returns 0 if there is too little to go by.
  */
 int
@@ -51,6 +51,9 @@ winnow_part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, Wi
 		winnow_rows_add(index, level, part, rows->ids[i],
 				rows->images + (Size) i * layout->image_bytes);
 	}
+	pfree(scratch);
+	pfree(centroids);
+	pfree(side);
 	return 2;
 }
 

@@ -484,7 +484,7 @@ typedef struct WinnowView
 	int			nselected;		/* live rows that the filter lets pass */
 	bool		sets_apart;		/* but for those in doubt, see winnow_filter_doubtful ... */
 	int			ndoubtful;		/* ... which come behind them in "selected" and "ids" */
-	bool		without_ids;	/* rows have none before winnow_view_name */
+	bool		without_ids;	/* do not read ids of rows: winnow_view_name does, of those selected */
 	uint64	   *map;			/* removed bits, if the page is the first of its node */
 	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */

@@ -310,8 +310,10 @@ def refine(
     return estimates, lower
 
 
-def mean(rows: ArrayLike, weights: ArrayLike | None = None) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
-    """Mean [dim] of rows [n, dim] but outliers, each with its weight [n] > 0.
+def mean(
+    rows: ArrayLike, weights: ArrayLike | None = None, within: ArrayLike | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64], float]:
+    """Mean [dim] of rows [n, dim] but outliers, each with its weight [n] > 0 and own mean squared extent [n].
 
     Also returns the squared distances [n] from it, and that beyond which a row is an outlier.
     """
@@ -323,11 +325,15 @@ def mean(rows: ArrayLike, weights: ArrayLike | None = None) -> tuple[NDArray[np.
     given = None if weights is None else np.ascontiguousarray(weights, np.float64)
     if given is not None and (given.shape != (n,) or not (given > 0).all()):
         raise ValueError(f"weights are {given.shape}: they must be {n} positive numbers")
+    extent = None if within is None else np.ascontiguousarray(within, np.float64)
+    if extent is not None and (extent.shape != (n,) or not (extent >= 0).all()):
+        raise ValueError(f"within is {extent.shape}: it must be {n} numbers that are not negative")
     centre = np.empty(dim, np.float32)
     squared = np.empty(n, np.float64)
     far = lib.winnow_mean(
         _at("float *", vectors),
         ffi.NULL if given is None else _at("double *", given),
+        ffi.NULL if extent is None else _at("double *", extent),
         *(n, dim),
         _at("float *", centre),
         _at("double *", squared),

@@ -91,8 +91,8 @@ void winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCo
 float winnow_refine(const WinnowRefinementQuery *query, const uint8_t *record, int bits, float epsilon,
     float *estimate);
 
-double winnow_mean(const float *rows, const double *weights, int n, int dim, float *mean, double *squared,
-    double *scratch);
+double winnow_mean(const float *rows, const double *weights, const double *within, int n, int dim, float *mean,
+    double *squared, double *scratch);
 
 typedef void (*WinnowTick)(void *arg);
 size_t winnow_kmeans_scratch_bytes(int n, int dim, int k);

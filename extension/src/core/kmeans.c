@@ -319,7 +319,7 @@ typedef struct SplitRows
 	int			n;
 	int			dim;
 	double	   *squared;		/* distances from the mean; INFINITY: set apart */
-	double		far;			/* that of outliers */
+	double		far;			/* beyond it they are outliers; 0: these were not looked for */
 } SplitRows;
 
 size_t
@@ -499,7 +499,7 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 				 WinnowTick tick, void *arg)
 {
 	double	   *squared = (double *) scratch;
-	double	   *sums = squared + n;	/* 2 * dim; before, scratch of the mean of all */
+	double	   *sums = squared + n;	/* of the sides; the mean of all is found in the same place */
 	Leaning    *leanings = (Leaning *) (sums + 2 * (size_t) (n + dim));
 	SplitRows	all = {rows, n, dim, squared, 0};
 	Ticker		ticker = {tick, arg, 0};
@@ -508,7 +508,7 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	/* what is large is split again: outliers can wait until it takes no time to find them */
 	memset(squared, 0, (size_t) n * sizeof(double));
 	if ((int64_t) n * dim <= TICK_FLOATS)
-		all.far = winnow_mean(rows, NULL, n, dim, centroids, squared, sums);
+		all.far = winnow_mean(rows, NULL, NULL, n, dim, centroids, squared, sums);
 	for (int attempt = 0; attempt < SPLIT_ATTEMPTS; attempt++)
 	{
 		choose_pair(&all, &seed, centroids, leanings, &ticker);

@@ -11,6 +11,9 @@
 #include "../kernels/kernels.h"
 #include "mean.h"
 
+/* How often outliers are looked for without those that were found */
+#define MOST_ROUNDS 4
+
 typedef struct Distance
 {
 	double		squared;
@@ -33,7 +36,8 @@ weight_of(const double *weights, int i)
 }
 
 double
-winnow_far(const double *squared, const double *weights, int n, double *scratch)
+winnow_far(const double *squared, const double *weights, const double *within, int n,
+		   double *scratch)
 {
 	Distance   *sorted = (Distance *) scratch;
 	double		beyond = 0;
@@ -41,7 +45,7 @@ winnow_far(const double *squared, const double *weights, int n, double *scratch)
 
 	for (int i = 0; i < n; i++)
 	{
-		sorted[i].squared = squared[i];
+		sorted[i].squared = squared[i] + (within != NULL ? within[i] : 0);
 		sorted[i].weight = weight_of(weights, i);
 		beyond += WINNOW_OUTLIERS * sorted[i].weight;
 	}
@@ -49,6 +53,10 @@ winnow_far(const double *squared, const double *weights, int n, double *scratch)
 
 	while (usual > 0 && beyond >= sorted[usual].weight)
 		beyond -= sorted[usual--].weight;
+
+	/* where most are equal that says nothing of the others */
+	while (usual < n - 1 && sorted[usual].squared == 0)
+		usual++;
 	return WINNOW_FAR * sorted[usual].squared;
 }
 
@@ -108,9 +116,19 @@ surely_none(double farthest, double share, double far)
 	return usual > 0 && from_others * from_others <= WINNOW_FAR * usual * usual;
 }
 
+static int
+count_beyond(const double *squared, int n, double far)
+{
+	int			count = 0;
+
+	for (int i = 0; i < n; i++)
+		count += squared[i] > far;
+	return count;
+}
+
 double
-winnow_mean(const float *rows, const double *weights, int n, int dim, float *mean,
-			double *squared, double *scratch)
+winnow_mean(const float *rows, const double *weights, const double *within, int n, int dim,
+			float *mean, double *squared, double *scratch)
 {
 	double	   *sum = scratch + 2 * (size_t) n;
 	double		total = 0;
@@ -125,21 +143,29 @@ winnow_mean(const float *rows, const double *weights, int n, int dim, float *mea
 		if (squared[i] > squared[farthest])
 			farthest = i;
 	}
-	far = winnow_far(squared, weights, n, scratch);
+	far = winnow_far(squared, weights, within, n, scratch);
 	if (squared[farthest] == 0 ||
 		surely_none(squared[farthest], weight_of(weights, farthest) / total, far))
 		return INFINITY;
 
-	/* without the farthest, then without all that are outliers from there */
+	/* without the farthest, then without all that are outliers from there, and so on */
 	squared[farthest] = INFINITY;
 	mean_within(rows, weights, n, dim, DBL_MAX, mean, squared, sum);
-	far = winnow_far(squared, weights, n, scratch);
-	if (squared[farthest] > far)
+	far = winnow_far(squared, weights, within, n, scratch);
+	if (!(squared[farthest] > far))
 	{
-		mean_within(rows, weights, n, dim, far, mean, squared, sum);
-		return winnow_far(squared, weights, n, scratch);
+		memset(squared, 0, sizeof(double) * n);
+		mean_within(rows, weights, n, dim, INFINITY, mean, squared, sum);
+		return INFINITY;
 	}
-	memset(squared, 0, sizeof(double) * n);
-	mean_within(rows, weights, n, dim, INFINITY, mean, squared, sum);
-	return INFINITY;
+	for (int round = 0; round < MOST_ROUNDS; round++)
+	{
+		int			count = count_beyond(squared, n, far);
+
+		mean_within(rows, weights, n, dim, far, mean, squared, sum);
+		far = winnow_far(squared, weights, within, n, scratch);
+		if (count_beyond(squared, n, far) <= count)
+			break;
+	}
+	return far;
 }

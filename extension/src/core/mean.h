@@ -3,12 +3,15 @@
  *		Means that a few rows cannot drag away.
  *
  * A row is an outlier if its squared distance from the mean of the others is more
- * than WINNOW_FAR times that of seven eighths of them.  One row a million times as long as the others would put the mean of
- * a thousand where no row is, and codes relative to it would say nothing.
+ * than WINNOW_FAR times that of seven eighths of them.  One row a million times as long as
+ * the others would put the mean of a thousand where no row is, and codes relative to it would
+ * say nothing.
+ *
+ * A row may stand for many around it: weights[i] > 0 of them, at a mean squared distance of
+ * within[i] from it, which counts as distance from the mean.  NULL: one, and none.
  *
  * Vectors are finite floats; distances are computed in double where floats do
- * not have room for them.  Each row counts as often as its weight > 0 says, or once
- * where weights are NULL.  The caller supplies all memory.
+ * not have room for them.  The caller supplies all memory.
  */
 #ifndef WINNOW_MEAN_H
 #define WINNOW_MEAN_H
@@ -23,15 +26,17 @@
  * The squared distance beyond which rows are outliers, given those of n >= 1 rows
  * from their mean.  scratch: 2 n doubles.
  */
-extern double winnow_far(const double *squared, const double *weights, int n, double *scratch);
+extern double winnow_far(const double *squared, const double *weights, const double *within,
+						 int n, double *scratch);
 
 /*
  * The mean of n >= 1 rows of dim floats without the outliers: the rows whose squared
- * distance from it, squared[i], is greater than the result.
+ * distance from it, squared[i], is greater than the result.  Where most rows are equal
+ * it may be the mean of those alone, although others are not that far.
  *
  * mean: dim floats out; squared: n doubles out; scratch: 2 n + dim doubles.
  */
-extern double winnow_mean(const float *rows, const double *weights, int n, int dim, float *mean,
-						  double *squared, double *scratch);
+extern double winnow_mean(const float *rows, const double *weights, const double *within, int n,
+						  int dim, float *mean, double *squared, double *scratch);
 
 #endif							/* WINNOW_MEAN_H */
