@@ -85,12 +85,12 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 		int			list = order[i].block;
 		int			passed = rows_passed(calibration, filter, list, query);
 		int			before = play->nlists - 1;
-
-		WinnowQueueItem read = order[i];
+		WinnowQueueItem read;
 
 		play->place[list] = passed > 0 ? play->nlists : -1;
 		if (passed == 0)
 			continue;
+		read = order[i];
 		read.centroid_score =
 			calibration->centroids[(Size) list * calibration->nplayed + query - calibration->first];
 		if (play->nlists == 0)

@@ -126,8 +126,10 @@ def test_split_is_balanced(rows: Floats, seed: int) -> None:
 def test_split_finds_two_clusters(level: str, random: np.random.Generator, sizes: list[int]) -> None:
     rows, labels = blobs(random, sizes, 40)
     for seed in range(10):
-        _, side = _kernels.split_two(rows, seed)
+        centroids, side = _kernels.split_two(rows, seed)
         assert (side == labels).all() or (side != labels).all()
+        for s in (0, 1):
+            np.testing.assert_allclose(centroids[s], rows[side == s].astype(np.float64).mean(axis=0), atol=1e-3)
 
 
 def test_small_cluster_does_not_spoil_the_split() -> None:

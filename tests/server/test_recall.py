@@ -104,7 +104,9 @@ def test_target_is_reached(
             found += sum((2 * d if metric == "<=>" else d * d) <= worst for (d,) in answer)
         recall = found / (QUERIES * k)
         assert recall >= TARGET - SLACK, f"{make.__name__}, {share / 10} %: recall {recall}"
-        assert share < 1000 or k > 10 or probed / QUERIES < 0.75 * lists_of(connection), (
+        # uniform data need half of the lists; an outlier among the calibration's queries makes it cautious
+        most = lists_of(connection) * (0.75 if make in (uniform, outliers, one_outlier) else 0.5)
+        assert share < 1000 or k > 10 or probed / QUERIES < most, (
             f"{make.__name__}: {probed / QUERIES} of {lists_of(connection)} lists are read"
         )
 
