@@ -571,7 +571,7 @@ def reader(items: Connection) -> Connection:
     [
         ("a < 10", "t = 'x'", INSIDE),
         ("a < 10", "a = 3 OR a = 5", INSIDE),
-        ("a = current_setting('app.tenant')::integer", "t = 'x' AND b", INSIDE),
+        ("a = current_setting('app.tenant')::integer", "t > 'm' AND b", INSIDE),
         ("other < 500", "a = 3", BOTH),
         ("tags && '{red}'", "a = 3", INSIDE),
         # These operators could tell what they see, so the policy comes first.
