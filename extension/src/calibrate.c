@@ -176,27 +176,40 @@ find_radii(WinnowCalibration *calibration, const WinnowRows *sample)
 	pfree(distance2);
 }
 
-static void
-mean_of(const WinnowRows *rows, int dims, float *mean)
+/*
+ * The mean of the rows without the outliers among them, and the numbers of those that are
+ * none, in usual[].  Returns how many these are.
+ */
+static int
+usual_rows(const WinnowRows *rows, int dims, float *mean, int *usual)
 {
 	double	   *squared = palloc_extended(sizeof(double) * (3 * rows->count + dims), MCXT_ALLOC_HUGE);
+	double		far = winnow_mean(rows->vectors, NULL, NULL, rows->count, dims, mean, squared,
+								  squared + rows->count);
+	int			n = 0;
 
-	winnow_mean(rows->vectors, NULL, NULL, rows->count, dims, mean, squared, squared + rows->count);
+	for (int i = 0; i < rows->count; i++)
+		if (squared[i] <= far)
+			usual[n++] = i;
 	pfree(squared);
+	return n;
 }
 
-/* Which row of the sample is a query: all over it, and the first queries too */
+/* Which of n rows is a query: all over them, and the first queries too */
 static int
-sampled_row(int query, int nqueries, int nsample)
+sampled_row(int query, int nqueries, int n)
 {
 	int			place = query;
 
 	if (nqueries >= COMMON_QUERIES)
 		place = query % COMMON_QUERIES * (nqueries / COMMON_QUERIES) + query / COMMON_QUERIES;
-	return (int) ((int64) place * nsample / nqueries);
+	return (int) ((int64) place * n / nqueries);
 }
 
-/* Take queries from the sample, and let all participants know them */
+/*
+ * Take queries from the sample, and let all participants know them.  Outliers are not asked for:
+ * most lists would have to be read for one, and with it for all others.
+ */
 void
 winnow_calibration_seed(WinnowTeam *team)
 {
@@ -206,20 +219,22 @@ winnow_calibration_seed(WinnowTeam *team)
 	WinnowSpool *spool = winnow_spool_open(&team->files, "sample", 0, 0, dims);
 	int64		most = Min(SAMPLE_ROWS, team->shared->unit / (sizeof(float) * dims));
 	WinnowBatch *sample = winnow_spool_load(spool, Max(most, COMMON_QUERIES), SALT_SEED);
-	int			nsample = sample->rows.count;
+	int		   *usual = palloc(sizeof(int) * sample->rows.count);
+	int			nusual = sample->rows.count > 0 ?
+					 usual_rows(&sample->rows, dims, calibration->mean, usual) :
+					 0;
 	BufFile    *file = winnow_file_create(&team->files, "questions", 0);
 
-	if (nsample >= ENOUGH_QUERIES)
+	if (nusual >= ENOUGH_QUERIES)
 	{
-		asked->nqueries = Min(QUERIES, nsample);
+		asked->nqueries = Min(QUERIES, nusual);
 		if (asked->nqueries > COMMON_QUERIES)
 			asked->nqueries -= asked->nqueries % COMMON_QUERIES;
 		calibration->queries = palloc(sizeof(float) * dims * asked->nqueries);
-		mean_of(&sample->rows, dims, calibration->mean);
 		for (int i = 0; i < asked->nqueries; i++)
 		{
 			float	   *query = calibration->queries + (Size) i * dims;
-			int			row = sampled_row(i, asked->nqueries, nsample);
+			int			row = usual[sampled_row(i, asked->nqueries, nusual)];
 
 			memcpy(query, sample->rows.vectors + (Size) row * dims, sizeof(float) * dims);
 			asked->key[i] = sample->keys[row];

@@ -241,12 +241,12 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 	if (recall->metric == WINNOW_METRIC_IP)
 	{
 		item->mean = centroid_score;
-		sd = sqrtf((float) recall->query2 * item->radius2 / dim);
+		sd = sqrtf((float) recall->query2) * sqrtf(item->radius2 / dim);
 	}
 	else
 	{
 		item->mean = centroid_score + item->radius2;
-		sd = 2 * sqrtf(Max(centroid_score, 0) * item->radius2 / dim);
+		sd = 2 * sqrtf(Max(centroid_score, 0)) * sqrtf(item->radius2 / dim);
 	}
 	item->inverse_sd = sd > 0 ? 1 / sd : 1e30f;
 	item->key = item->mean -

@@ -42,7 +42,8 @@ score_of(const WinnowSearch *search, double distance)
 
 /*
  * Candidates above this cannot be among the k best, if those are wanted rather
- * than all rows.  The slack covers the rounding of the operators' own float sums.
+ * than all rows.  Bounds allow for the rounding of float sums (winnow_score_slack), but not for
+ * that of a cosine near 1.
  */
 static double
 threshold(const WinnowSearch *search)
@@ -52,7 +53,7 @@ threshold(const WinnowSearch *search)
 	if (search->best.count < search->wanted || search->wanted == 0)
 		return INFINITY;
 	top = search->best.items[0].score;
-	return top + 1e-5 * (fabs(top) + search->magnitude);
+	return top + 1e-5 * (fabs(top) + (search->index->metric == WINNOW_METRIC_COSINE));
 }
 
 static void
@@ -484,8 +485,6 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 			return false;
 		/* it was queued with an estimate */
 		list->centroid_score = (float) search->code->centroid_score;
-		search->magnitude = Max(search->magnitude,
-								(float) fabs(search->code->centroid_score));
 		list->number = search->nestimated++;
 		ntaken = estimate_list(search, list->number, leaves, first);
 		if (ntaken < 0)
@@ -639,8 +638,6 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 		search->tester = winnow_tests_rows(node) ? node : NULL;
 	}
 	search->replaying = RecoveryInProgress();
-	if (search->directed && index->metric == WINNOW_METRIC_COSINE)
-		search->magnitude = 1;
 	search->code = palloc(winnow_query_bytes(index->dims));
 	search->refinable = PG_UINT32_MAX;
 	if (index->bits > 1)

@@ -150,7 +150,6 @@ struct WinnowSearch
 	int64		nrejected;		/* rows reranked that do not, since the start */
 	int64		nreturned;
 	Size		wanted;			/* scores that best should hold */
-	float		magnitude;		/* of the scores seen, for rounding slack */
 };
 
 /* Rows that are fetched from the table together */

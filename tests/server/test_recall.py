@@ -66,6 +66,10 @@ def one_outlier(random: Generator, n: int) -> Floats:
     return vectors
 
 
+MOST_LISTS = {uniform: 0.75, outliers: 0.1, one_outlier: 0.1}
+"""The share of the lists that a search without a filter may read, if not half of them."""
+
+
 @pytest.mark.parametrize("k", [10, 100])
 @pytest.mark.parametrize(
     ("make", "metric"),
@@ -104,8 +108,7 @@ def test_target_is_reached(
             found += sum((2 * d if metric == "<=>" else d * d) <= worst for (d,) in answer)
         recall = found / (QUERIES * k)
         assert recall >= TARGET - SLACK, f"{make.__name__}, {share / 10} %: recall {recall}"
-        # uniform data need half of the lists; an outlier among the calibration's queries makes it cautious
-        most = lists_of(connection) * (0.75 if make in (uniform, outliers, one_outlier) else 0.5)
+        most = lists_of(connection) * MOST_LISTS.get(make, 0.5)
         assert share < 1000 or k > 10 or probed / QUERIES < most, (
             f"{make.__name__}: {probed / QUERIES} of {lists_of(connection)} lists are read"
         )
