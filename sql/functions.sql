@@ -20,7 +20,7 @@ COMMENT ON FUNCTION winnow_last_scan() IS 'what the last scan of a winnow index 
 --		are of nodes that have been replaced, by splits for the most part, and wait for VACUUM, or for snapshots to end.
 --	fresh_lists, fresh_pages: about what REINDEX would make of these rows.  A search reads lists, in number between the 0.3th
 --		and the first power of how many there are.
---	effective_dimension, tolerance: what the index was calibrated to; the tolerance is that of the session's winnow.recall
+--	effective_dimension, tolerance: what the index was calibrated to; the tolerance is that of the session's winnow.recall for 10 rows
 CREATE FUNCTION winnow_index_info(
 		index regclass,
 		OUT format_version integer,

@@ -49,9 +49,11 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Fewer lists than that are not worth calibrating */
 #define ENOUGH_LISTS 16
 
-/* Queries that are not rows of the table, and filters of real life, are harder; less so if many rows are wanted */
-#define SAFETY 0.65
-#define MANY_SAFETY 1.0
+/*
+ * Queries that are not rows of the table, and filters of real life, are harder; less so the more rows
+ * are wanted, and whether one row is found is a matter of chance
+ */
+static const double safety[WINNOW_RECALL_ROWS] = {0.4, 0.65, 1.0};
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
@@ -65,11 +67,11 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
-/* Rows that searches are played for, as winnow_recall_tolerance takes them */
-static const int wanted[WINNOW_RECALL_ROWS] = {WINNOW_FEW_ROWS, WINNOW_MANY_ROWS};
+/* What may remain of it at most if one is: few queries tell little of the high targets */
+#define ONE_SHARE 0.6
 
-/* What remains of a tolerance for few rows if many are wanted, where that is not known */
-#define MANY_SHARE pow((double) WINNOW_MANY_ROWS / WINNOW_FEW_ROWS, -WINNOW_MORE_ROWS)
+/* What remains of a tolerance for ten rows if a hundred are wanted, where that is not known */
+#define MANY_SHARE pow(10, -WINNOW_MORE_ROWS)
 
 /* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
 #define EFFECTIVE_DIM 96
@@ -83,7 +85,8 @@ winnow_calibration_default(WinnowMeta *meta)
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		meta->tolerance[0][t] = defaults[t];
-		meta->tolerance[1][t] = (float) (defaults[t] * MANY_SHARE);
+		meta->tolerance[WINNOW_TEN_ROWS][t] = defaults[t];
+		meta->tolerance[2][t] = (float) (defaults[t] * MANY_SHARE);
 	}
 }
 
@@ -589,7 +592,7 @@ find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, Tole
 
 /* What does for every kind of filter, and a share of it to be safe; false: not known */
 static bool
-least_tolerances(const Tolerances *found, double safety, float *tolerance)
+least_tolerances(const Tolerances *found, double share, float *tolerance)
 {
 	bool		known = false;
 
@@ -603,7 +606,7 @@ least_tolerances(const Tolerances *found, double safety, float *tolerance)
 				known = true;
 				least = Min(least, found->largest[f][t]);
 			}
-		tolerance[t] = (float) (least * safety);
+		tolerance[t] = (float) (least * share);
 	}
 	return known;
 }
@@ -631,25 +634,29 @@ winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 	WinnowCalibration *calibration = winnow_calibration_open(team);
 	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
 	float		dim = meta->effective_dim;
-	Tolerances	few;
-	Tolerances	many;
+	int			ten = winnow_recall_rows[WINNOW_TEN_ROWS];
+	Tolerances	found[WINNOW_RECALL_ROWS];
 
 	merge_neighbours(calibration);
 	number_lists(calibration);
 	if (calibration->nlists < ENOUGH_LISTS)
 		return;
-	find_tolerances(calibration, dim, wanted[0], &few);
-	if (!least_tolerances(&few, SAFETY, tolerance[0]))
+	find_tolerances(calibration, dim, ten, &found[WINNOW_TEN_ROWS]);
+	if (!least_tolerances(&found[WINNOW_TEN_ROWS], safety[WINNOW_TEN_ROWS], tolerance[WINNOW_TEN_ROWS]))
 		return;
-	while (tolerance[0][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
+	while (tolerance[WINNOW_TEN_ROWS][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
-		find_tolerances(calibration, dim, wanted[0], &few);
-		least_tolerances(&few, SAFETY, tolerance[0]);
+		find_tolerances(calibration, dim, ten, &found[WINNOW_TEN_ROWS]);
+		least_tolerances(&found[WINNOW_TEN_ROWS], safety[WINNOW_TEN_ROWS], tolerance[WINNOW_TEN_ROWS]);
 	}
-	find_tolerances(calibration, dim, wanted[1], &many);
-	fill_many(&few, &many);
-	least_tolerances(&many, MANY_SAFETY, tolerance[1]);
+	find_tolerances(calibration, dim, winnow_recall_rows[0], &found[0]);
+	least_tolerances(&found[0], safety[0], tolerance[0]);
+	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+		tolerance[0][t] = Min(tolerance[0][t], tolerance[WINNOW_TEN_ROWS][t] * ONE_SHARE);
+	find_tolerances(calibration, dim, winnow_recall_rows[2], &found[2]);
+	fill_many(&found[WINNOW_TEN_ROWS], &found[2]);
+	least_tolerances(&found[2], safety[2], tolerance[2]);
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

@@ -86,6 +86,8 @@
 /* So many of the best nodes are asked first whether they may hold too much */
 #define FIRST_NODES 32
 
+const int	winnow_recall_rows[WINNOW_RECALL_ROWS] = {1, 10, WINNOW_MANY_ROWS};
+
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
 
@@ -161,12 +163,15 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_tolerance(const double *tolerance, double k)
 {
-	if (k <= WINNOW_FEW_ROWS)
-		return tolerance[0];
+	const int  *rows = winnow_recall_rows;
+	int			i = 1;
+
 	if (k >= WINNOW_MANY_ROWS)
-		return tolerance[1] * pow(k / WINNOW_MANY_ROWS, -WINNOW_MORE_ROWS);
-	return tolerance[0] *
-		pow(tolerance[1] / tolerance[0], log(k / WINNOW_FEW_ROWS) / log((double) WINNOW_MANY_ROWS / WINNOW_FEW_ROWS));
+		return tolerance[WINNOW_RECALL_ROWS - 1] * pow(k / WINNOW_MANY_ROWS, -WINNOW_MORE_ROWS);
+	while (rows[i] < k)
+		i++;
+	return tolerance[i - 1] * pow(tolerance[i] / tolerance[i - 1],
+								  log(k / rows[i - 1]) / log((double) rows[i] / rows[i - 1]));
 }
 
 /*

@@ -11,8 +11,8 @@ typedef struct WinnowRecall
 {
 	double		target;
 	bool		exact;			/* target 1: nothing may be missed */
-	double		tolerance[WINNOW_RECALL_ROWS];	/* share of the k best that may be missed, for k
-												 * = 10 and 100; see winnow_recall_tolerance */
+	double		tolerance[WINNOW_RECALL_ROWS];	/* share of the k best that may be missed; see
+												 * winnow_recall_tolerance */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
@@ -59,9 +59,8 @@ extern float winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueIt
 extern float winnow_recall_ball_share(float plane, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
-/* Tolerances are kept for searches for so many rows; for more they fall with a power of their number */
-#define WINNOW_FEW_ROWS 10
-#define WINNOW_MANY_ROWS 100
+/* Searches for so many rows have tolerances of their own; for more they fall with a power of the number */
+extern const int winnow_recall_rows[WINNOW_RECALL_ROWS];
 #define WINNOW_MORE_ROWS 0.5
 
 /* calibrate.c */

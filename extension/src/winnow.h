@@ -24,7 +24,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		10
+#define WINNOW_VERSION		11
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -122,10 +122,12 @@ typedef struct WinnowOptions
 
 /*
  * The meta page keeps a tolerance for so many recall targets, each for searches for
- * 10 and for 100 rows
+ * 1, 10 and 100 rows (winnow_recall_rows)
  */
 #define WINNOW_RECALL_TARGETS		8
-#define WINNOW_RECALL_ROWS			2
+#define WINNOW_RECALL_ROWS			3
+#define WINNOW_TEN_ROWS				1
+#define WINNOW_MANY_ROWS			100
 
 /* What an attribute column was when the index was built */
 typedef struct WinnowStoredAttr

@@ -10,7 +10,7 @@ DIMS = 16
 # extension/src/winnow.h: page header, then WinnowMeta or WinnowGroup; WinnowPageOpaque at the end.
 PAGE = 8192
 LOWER, UPPER = 12, 14
-MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 116
+MAGIC, VERSION, META_DIMS, METRIC, LIST_SIZE, NATTRS, TOLERANCE, ROOT = 24, 28, 32, 34, 36, 38, 52, 148
 LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, NUMBER, DATA = 24, 26, 28, 30, 32, 36, 40, 48, 52
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
@@ -30,7 +30,7 @@ LEAF_IDS, INNER_IDS = (REMOVED + 8 * (1 + -(-64 // rows)) for rows in (LEAF_ROWS
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 # Refinement codes of two bits, on pages that are named behind the data pages.
 RECORD = 12 + 2 * 8 * ((DIMS + 63) // 64)
-REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 168
+REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 200
 NOWHERE = 0xFFFFFFFF
 
 

@@ -370,6 +370,17 @@ least_side(int n)
 	return (n + LEAST_SIDE - 1) / LEAST_SIDE;
 }
 
+/* How many outliers there are; enough of them for a side are none, but rows that belong together */
+static int
+count_outliers(const SplitRows *all)
+{
+	int			count = 0;
+
+	for (int i = 0; i < all->n; i++)
+		count += all->squared[i] > all->far;
+	return count;
+}
+
 /* Two seeds: a random row, and one drawn by its squared distance from it. */
 static void
 choose_pair(const SplitRows *all, uint64_t *random, float *centroids, Leaning *leanings,
@@ -509,6 +520,8 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	memset(squared, 0, (size_t) n * sizeof(double));
 	if ((int64_t) n * dim <= TICK_FLOATS)
 		all.far = winnow_mean(rows, NULL, NULL, n, dim, centroids, squared, sums);
+	if (count_outliers(&all) >= least_side(n))
+		all.far = INFINITY;
 	for (int attempt = 0; attempt < SPLIT_ATTEMPTS; attempt++)
 	{
 		choose_pair(&all, &seed, centroids, leanings, &ticker);

@@ -14,6 +14,13 @@
 /* How often outliers are looked for without those that were found */
 #define MOST_ROUNDS 4
 
+/*
+ * Many outliers together put the mean of all so far from the others that they do not look far from it.  Then
+ * most rows are nearer to one of these, by that factor squared; so many rows are tried.
+ */
+#define NEARER 4.0
+#define ROWS_TRIED 5
+
 typedef struct Distance
 {
 	double		squared;
@@ -35,21 +42,18 @@ weight_of(const double *weights, int i)
 	return weights != NULL ? weights[i] : 1;
 }
 
-double
-winnow_far(const double *squared, const double *weights, const double *within, int n,
-		   double *scratch)
+/* The squared distances beyond which there is no more than an eighth, and a quarter, of the weight */
+typedef struct Usual
 {
-	Distance   *sorted = (Distance *) scratch;
-	double		beyond = 0;
-	int			usual = n - 1;
+	double		squared;
+	double		most_squared;
+} Usual;
 
-	for (int i = 0; i < n; i++)
-	{
-		sorted[i].squared = squared[i] + (within != NULL ? within[i] : 0);
-		sorted[i].weight = weight_of(weights, i);
-		beyond += WINNOW_OUTLIERS * sorted[i].weight;
-	}
-	qsort(sorted, n, sizeof(Distance), compare_distances);
+/* The squared distance beyond which there is no more than that weight */
+static double
+usual_distance(const Distance *sorted, int n, double beyond)
+{
+	int			usual = n - 1;
 
 	while (usual > 0 && beyond >= sorted[usual].weight)
 		beyond -= sorted[usual--].weight;
@@ -57,7 +61,39 @@ winnow_far(const double *squared, const double *weights, const double *within, i
 	/* where most are equal that says nothing of the others */
 	while (usual < n - 1 && sorted[usual].squared == 0)
 		usual++;
-	return WINNOW_FAR * sorted[usual].squared;
+	return sorted[usual].squared;
+}
+
+static Usual
+find_usual(const double *squared, const double *weights, const double *within, int n,
+		   double *scratch)
+{
+	Distance   *sorted = (Distance *) scratch;
+	double		total = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		sorted[i].squared = squared[i] + (within != NULL ? within[i] : 0);
+		sorted[i].weight = weight_of(weights, i);
+		total += sorted[i].weight;
+	}
+	qsort(sorted, n, sizeof(Distance), compare_distances);
+	return (Usual){usual_distance(sorted, n, WINNOW_OUTLIERS * total),
+				   usual_distance(sorted, n, WINNOW_MOST_OUTLIERS * total)};
+}
+
+/* The squared distance beyond which rows are outliers */
+static double
+far_of(Usual usual)
+{
+	return fmin(WINNOW_FAR * usual.squared, WINNOW_VERY_FAR * usual.most_squared);
+}
+
+double
+winnow_far(const double *squared, const double *weights, const double *within, int n,
+		   double *scratch)
+{
+	return far_of(find_usual(squared, weights, within, n, scratch));
 }
 
 static double
@@ -104,16 +140,43 @@ mean_within(const float *rows, const double *weights, int n, int dim, double far
 
 /*
  * Is the farthest row, with that share of the weight, no outlier whatever the mean of
- * the others is?  Given the threshold by the mean of all: the other one is share / (1 - share)
+ * the others is?  Given what is usual by the mean of all: the other one is share / (1 - share)
  * of its distance away, and by so much the others may be nearer to that.
  */
 static bool
-surely_none(double farthest, double share, double far)
+surely_none(double farthest, double share, Usual usual)
 {
-	double		usual = sqrt(far / WINNOW_FAR) - sqrt(farthest) * share / (1 - share);
+	double		moved = sqrt(farthest) * share / (1 - share);
 	double		from_others = sqrt(farthest) / (1 - share);
+	double		least = fmax(sqrt(usual.squared) - moved, 0);
+	double		most_least = fmax(sqrt(usual.most_squared) - moved, 0);
 
-	return usual > 0 && from_others * from_others <= WINNOW_FAR * usual * usual;
+	return from_others * from_others <= far_of((Usual){least * least, most_least * most_least});
+}
+
+/*
+ * Is there a row to which most others are much nearer than to the mean, given what is usual from there?
+ * squared[] are the distances from it then.
+ */
+static bool
+find_row_amid(const float *rows, const double *weights, const double *within, int n, int dim,
+			  double usual, double total, double *squared)
+{
+	for (int t = 0; t < ROWS_TRIED && t < n; t++)
+	{
+		int			row = (int) ((int64_t) n * t / ROWS_TRIED);
+		double		beyond = 0;
+
+		for (int i = 0; i < n; i++)
+		{
+			squared[i] = squared_distance(rows + (size_t) i * dim, rows + (size_t) row * dim, dim);
+			if (squared[i] + (within != NULL ? within[i] : 0) > usual / NEARER)
+				beyond += weight_of(weights, i);
+		}
+		if (beyond <= WINNOW_MOST_OUTLIERS * total)
+			return true;
+	}
+	return false;
 }
 
 static int
@@ -133,6 +196,7 @@ winnow_mean(const float *rows, const double *weights, const double *within, int 
 	double	   *sum = scratch + 2 * (size_t) n;
 	double		total = 0;
 	double		far;
+	Usual		usual;
 	int			farthest = 0;
 
 	memset(squared, 0, sizeof(double) * n);
@@ -143,20 +207,22 @@ winnow_mean(const float *rows, const double *weights, const double *within, int 
 		if (squared[i] > squared[farthest])
 			farthest = i;
 	}
-	far = winnow_far(squared, weights, within, n, scratch);
-	if (squared[farthest] == 0 ||
-		surely_none(squared[farthest], weight_of(weights, farthest) / total, far))
+	usual = find_usual(squared, weights, within, n, scratch);
+	if (squared[farthest] == 0)
 		return INFINITY;
-
-	/* without the farthest, then without all that are outliers from there, and so on */
-	squared[farthest] = INFINITY;
-	mean_within(rows, weights, n, dim, DBL_MAX, mean, squared, sum);
-	far = winnow_far(squared, weights, within, n, scratch);
-	if (!(squared[farthest] > far))
+	if (find_row_amid(rows, weights, within, n, dim, usual.most_squared, total, scratch))
 	{
-		memset(squared, 0, sizeof(double) * n);
-		mean_within(rows, weights, n, dim, INFINITY, mean, squared, sum);
+		memcpy(squared, scratch, sizeof(double) * n);
+		far = winnow_far(squared, weights, within, n, scratch);
+	}
+	else if (surely_none(squared[farthest], weight_of(weights, farthest) / total, usual))
 		return INFINITY;
+	else
+	{
+		/* without the farthest, then without all that are outliers from there, and so on */
+		squared[farthest] = INFINITY;
+		mean_within(rows, weights, n, dim, DBL_MAX, mean, squared, sum);
+		far = winnow_far(squared, weights, within, n, scratch);
 	}
 	for (int round = 0; round < MOST_ROUNDS; round++)
 	{

@@ -3,9 +3,10 @@
  *		Means that a few rows cannot drag away.
  *
  * A row is an outlier if its squared distance from the mean of the others is more
- * than WINNOW_FAR times that of seven eighths of them.  One row a million times as long as
- * the others would put the mean of a thousand where no row is, and codes relative to it would
- * say nothing.
+ * than WINNOW_FAR times that of seven eighths of them, or WINNOW_VERY_FAR times that of
+ * three quarters.  One row a million times as long as the others would put the mean of a thousand
+ * where no row is, and codes relative to it would say nothing.  A list of few rows may have more than
+ * an eighth of such; but a quarter that is just ten times as far may as well be a cluster.
  *
  * A row may stand for many around it: weights[i] > 0 of them, at a mean squared distance of
  * within[i] from it, which counts as distance from the mean.  NULL: one, and none.
@@ -16,11 +17,13 @@
 #ifndef WINNOW_MEAN_H
 #define WINNOW_MEAN_H
 
-/* Ten times as far */
+/* Ten times as far, and a hundred */
 #define WINNOW_FAR 100.0
+#define WINNOW_VERY_FAR 10000.0
 
-/* Outliers may be that share of the weight of all */
+/* Outliers may be that share of the weight of all, and those that are very far */
 #define WINNOW_OUTLIERS 0.125
+#define WINNOW_MOST_OUTLIERS 0.25
 
 /*
  * The squared distance beyond which rows are outliers, given those of n >= 1 rows

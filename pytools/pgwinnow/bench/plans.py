@@ -53,6 +53,8 @@ OWN, SPECTRUM = 0.8, -0.6
 # A kind so many times slower than the quickest at the first try is not tried again, but for one that takes no more than
 # so many seconds.
 GIVEN_UP, SHORT = 4.0, 0.005
+# Where the quickest takes less than so many seconds, chance makes more of a difference: so many times the rounds.
+VERY_SHORT, MORE_ROUNDS = 0.0005, 8
 
 
 @dataclass(frozen=True)
@@ -319,12 +321,15 @@ def time_kinds(
             statements[kind] = Statement(connection, sql)
     best = {kind: [np.inf] * len(calls) for kind in statements}
     running = list(statements)
-    for turn in range(rounds + 1):  # the first one warms the caches
+    turn, last = 0, rounds  # the first one warms the caches
+    while turn <= last:
         for query, call in enumerate(calls):
             for kind in running if (turn + query) % 2 == 0 else reversed(running):
                 best[kind][query] = min(best[kind][query], statements[kind].run(call)[1])
         quickest = min(sum(best[kind]) for kind in running)
         running = [kind for kind in running if sum(best[kind]) <= max(GIVEN_UP * quickest, SHORT * len(calls))]
+        last = rounds * (MORE_ROUNDS if quickest < VERY_SHORT * len(calls) else 1)
+        turn += 1
     for connection in forced.values():
         connection.execute("DEALLOCATE ALL")
     return best
