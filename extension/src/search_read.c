@@ -112,7 +112,8 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	if (BufferIsValid(view->held))
 		UnlockReleaseBuffer(view->held);
 	view->hold_first = false;
-	if (!search->recall.exact)
+	/* keys of inner nodes are guesses themselves */
+	if (!search->recall.exact && node->level == 1)
 		winnow_queue_learn(&search->queue, node, search->least_key);
 	/* those of its children are queued now */
 	if (!search->gathering)
