@@ -53,7 +53,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
  * Queries that are not rows of the table, and filters of real life, are harder; less so the more rows
  * are wanted, and whether one row is found is a matter of chance
  */
-static const double safety[WINNOW_RECALL_ROWS] = {0.4, 0.65, 1.0};
+static const double safety[WINNOW_RECALL_ROWS] = {0.4, 0.65, 0.85};
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
