@@ -53,7 +53,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
  * Queries that are not rows of the table, and filters of real life, are harder; less so the more rows
  * are wanted, and whether one row is found is a matter of chance
  */
-static const double safety[WINNOW_RECALL_ROWS] = {0.4, 0.65, 0.85};
+static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 
 /*
  * The effective dimension is halved until this tolerance does for a recall of
@@ -67,7 +67,7 @@ static const double safety[WINNOW_RECALL_ROWS] = {0.4, 0.65, 0.85};
 const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
 	{0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995};
 
-/* What may remain of it at most if one is: few queries tell little of the high targets */
+/* What may remain of a tolerance for ten rows if one is wanted, at most: few queries tell little of the high targets */
 #define ONE_SHARE 0.6
 
 /* What remains of a tolerance for ten rows if a hundred are wanted, where that is not known */
@@ -84,9 +84,9 @@ winnow_calibration_default(WinnowMeta *meta)
 	meta->effective_dim = Min(meta->dims, EFFECTIVE_DIM);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
-		meta->tolerance[0][t] = defaults[t];
-		meta->tolerance[WINNOW_TEN_ROWS][t] = defaults[t];
-		meta->tolerance[2][t] = (float) (defaults[t] * MANY_SHARE);
+		meta->tolerance[WINNOW_FOR_1][t] = (float) (defaults[t] * ONE_SHARE);
+		meta->tolerance[WINNOW_FOR_10][t] = defaults[t];
+		meta->tolerance[WINNOW_FOR_100][t] = (float) (defaults[t] * MANY_SHARE);
 	}
 }
 
@@ -211,7 +211,7 @@ sampled_row(int query, int nqueries, int n)
 
 /*
  * Take queries from the sample, and let all participants know them.  Outliers are not asked for:
- * most lists would have to be read for one, and with it for all others.
+ * to find the neighbours of one takes most lists, and as a tolerance has to do for all queries, all would read these.
  */
 void
 winnow_calibration_seed(WinnowTeam *team)
@@ -632,31 +632,30 @@ void
 winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 {
 	WinnowCalibration *calibration = winnow_calibration_open(team);
-	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
+	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];
 	float		dim = meta->effective_dim;
-	int			ten = winnow_recall_rows[WINNOW_TEN_ROWS];
-	Tolerances	found[WINNOW_RECALL_ROWS];
+	Tolerances	found[WINNOW_RECALL_KINDS];
 
 	merge_neighbours(calibration);
 	number_lists(calibration);
 	if (calibration->nlists < ENOUGH_LISTS)
 		return;
-	find_tolerances(calibration, dim, ten, &found[WINNOW_TEN_ROWS]);
-	if (!least_tolerances(&found[WINNOW_TEN_ROWS], safety[WINNOW_TEN_ROWS], tolerance[WINNOW_TEN_ROWS]))
+	find_tolerances(calibration, dim, 10, &found[WINNOW_FOR_10]);
+	if (!least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]))
 		return;
-	while (tolerance[WINNOW_TEN_ROWS][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
+	while (tolerance[WINNOW_FOR_10][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
-		find_tolerances(calibration, dim, ten, &found[WINNOW_TEN_ROWS]);
-		least_tolerances(&found[WINNOW_TEN_ROWS], safety[WINNOW_TEN_ROWS], tolerance[WINNOW_TEN_ROWS]);
+		find_tolerances(calibration, dim, 10, &found[WINNOW_FOR_10]);
+		least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]);
 	}
-	find_tolerances(calibration, dim, winnow_recall_rows[0], &found[0]);
-	least_tolerances(&found[0], safety[0], tolerance[0]);
+	find_tolerances(calibration, dim, 1, &found[WINNOW_FOR_1]);
+	least_tolerances(&found[WINNOW_FOR_1], safety[WINNOW_FOR_1], tolerance[WINNOW_FOR_1]);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
-		tolerance[0][t] = Min(tolerance[0][t], tolerance[WINNOW_TEN_ROWS][t] * ONE_SHARE);
-	find_tolerances(calibration, dim, winnow_recall_rows[2], &found[2]);
-	fill_many(&found[WINNOW_TEN_ROWS], &found[2]);
-	least_tolerances(&found[2], safety[2], tolerance[2]);
+		tolerance[WINNOW_FOR_1][t] = Min(tolerance[WINNOW_FOR_1][t], tolerance[WINNOW_FOR_10][t] * ONE_SHARE);
+	find_tolerances(calibration, dim, 100, &found[WINNOW_FOR_100]);
+	fill_many(&found[WINNOW_FOR_10], &found[WINNOW_FOR_100]);
+	least_tolerances(&found[WINNOW_FOR_100], safety[WINNOW_FOR_100], tolerance[WINNOW_FOR_100]);
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

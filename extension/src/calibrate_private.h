@@ -8,7 +8,7 @@
 #include "cluster.h"
 
 /* Most neighbours that are played for, and neighbours that are kept */
-#define MOST_K WINNOW_MANY_ROWS
+#define MOST_K 100
 #define KEPT (2 * MOST_K)
 
 /* Kinds of filters, of which the first are rows drawn at random; see calibrate.c */

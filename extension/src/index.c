@@ -95,7 +95,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 		meta->bits < WINNOW_MIN_BITS || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
 		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
-	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
+	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
 		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 			if (!(meta->tolerance[i][t] > 0 && meta->tolerance[i][t] < 1000))
 				winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");

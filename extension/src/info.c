@@ -286,7 +286,7 @@ form_info(const InfoWalk *walk, TupleDesc desc)
 	values[n++] = Int64GetDatum((int64) fresh);
 	values[n++] = Int64GetDatum((int64) fresh_pages);
 	values[n++] = Float4GetDatum(index->effective_dim);
-	values[n++] = Float8GetDatum(winnow_tolerance(index->tolerance[WINNOW_TEN_ROWS], winnow_recall));
+	values[n++] = Float8GetDatum(winnow_tolerance(index->tolerance[WINNOW_FOR_10], winnow_recall));
 	Assert(n == INFO_COLUMNS && desc->natts == INFO_COLUMNS);
 	return heap_form_tuple(BlessTupleDesc(desc), values, nulls);
 }

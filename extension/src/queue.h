@@ -152,7 +152,7 @@ winnow_queue_enter(WinnowQueue *queue)
 }
 
 /*
- * An inner node above lists has been read, the least key of which is "least".  How far below
+ * An inner node whose children are lists has been read; "least" is the least of their keys.  How far below
  * the node's mean that is, over what was expected, says how far it may be in others.
  */
 static inline void

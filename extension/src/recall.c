@@ -86,8 +86,6 @@
 /* So many of the best nodes are asked first whether they may hold too much */
 #define FIRST_NODES 32
 
-const int	winnow_recall_rows[WINNOW_RECALL_ROWS] = {1, 10, WINNOW_MANY_ROWS};
-
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
 
@@ -163,15 +161,13 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_tolerance(const double *tolerance, double k)
 {
-	const int  *rows = winnow_recall_rows;
-	int			i = 1;
+	double		tens = log10(k);
 
-	if (k >= WINNOW_MANY_ROWS)
-		return tolerance[WINNOW_RECALL_ROWS - 1] * pow(k / WINNOW_MANY_ROWS, -WINNOW_MORE_ROWS);
-	while (rows[i] < k)
-		i++;
-	return tolerance[i - 1] * pow(tolerance[i] / tolerance[i - 1],
-								  log(k / rows[i - 1]) / log((double) rows[i] / rows[i - 1]));
+	if (tens >= 2)
+		return tolerance[WINNOW_FOR_100] * pow(k / 100, -WINNOW_MORE_ROWS);
+	if (tens >= 1)
+		return tolerance[WINNOW_FOR_10] * pow(tolerance[WINNOW_FOR_100] / tolerance[WINNOW_FOR_10], tens - 1);
+	return tolerance[WINNOW_FOR_1] * pow(tolerance[WINNOW_FOR_10] / tolerance[WINNOW_FOR_1], tens);
 }
 
 /*
@@ -220,7 +216,7 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->exact = target >= 1 || isinf(recall->query2);
 	recall->target = target;
 	recall->accepted = 1;
-	for (int i = 0; i < WINNOW_RECALL_ROWS; i++)
+	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
 		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
 	recall->metric = index->metric;
 	recall->effective_dim = index->effective_dim;

@@ -11,7 +11,7 @@ typedef struct WinnowRecall
 {
 	double		target;
 	bool		exact;			/* target 1: nothing may be missed */
-	double		tolerance[WINNOW_RECALL_ROWS];	/* share of the k best that may be missed; see
+	double		tolerance[WINNOW_RECALL_KINDS];	/* share of the k best that may be missed; see
 												 * winnow_recall_tolerance */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
@@ -59,8 +59,7 @@ extern float winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueIt
 extern float winnow_recall_ball_share(float plane, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
-/* Searches for so many rows have tolerances of their own; for more they fall with a power of the number */
-extern const int winnow_recall_rows[WINNOW_RECALL_ROWS];
+/* Tolerances of searches for more than 100 rows fall with that power of the number */
 #define WINNOW_MORE_ROWS 0.5
 
 /* calibrate.c */

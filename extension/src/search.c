@@ -42,8 +42,8 @@ score_of(const WinnowSearch *search, double distance)
 
 /*
  * Candidates above this cannot be among the k best, if those are wanted rather
- * than all rows.  Bounds allow for the rounding of float sums (winnow_score_slack), but not for
- * that of a cosine near 1.
+ * than all rows.  Bounds allow for the rounding of sums, the operators' included (winnow_score_slack); not for
+ * that of their results to float, nor for that of a cosine near 1.
  */
 static double
 threshold(const WinnowSearch *search)

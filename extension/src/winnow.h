@@ -122,12 +122,16 @@ typedef struct WinnowOptions
 
 /*
  * The meta page keeps a tolerance for so many recall targets, each for searches for
- * 1, 10 and 100 rows (winnow_recall_rows)
+ * 1, 10 and 100 rows
  */
 #define WINNOW_RECALL_TARGETS		8
-#define WINNOW_RECALL_ROWS			3
-#define WINNOW_TEN_ROWS				1
-#define WINNOW_MANY_ROWS			100
+enum
+{
+	WINNOW_FOR_1,
+	WINNOW_FOR_10,
+	WINNOW_FOR_100,
+	WINNOW_RECALL_KINDS
+};
 
 /* What an attribute column was when the index was built */
 typedef struct WinnowStoredAttr
@@ -150,7 +154,7 @@ typedef struct WinnowMeta
 	uint16		nattrs;
 	uint64		seed;			/* of the rotation */
 	float		effective_dim;	/* of the stopping rule, see recall.c */
-	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
+	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];	/* likewise, see calibrate.c */
 	BlockNumber root;			/* first head page of the root */
 	uint32		retired_pages;	/* of replaced nodes, not freed yet, about */
 	uint32		kept_pages;		/* of those, that the last sweep had to keep ... */
@@ -229,7 +233,7 @@ typedef struct WinnowIndex
 	int			list_size;
 	int			bits;			/* of refinement codes; 1: there are none */
 	float		effective_dim;
-	float		tolerance[WINNOW_RECALL_ROWS][WINNOW_RECALL_TARGETS];
+	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];
 	int			code_bytes;
 	WinnowLayout leaf;
 	WinnowLayout inner;

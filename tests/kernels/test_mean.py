@@ -29,17 +29,16 @@ def test_mean_of_the_rows_within(seed: int, n: int, dim: int, weighted: bool) ->
     np.testing.assert_allclose(squared, distances(rows, mean), rtol=1e-4, atol=1e-30)
     within = squared <= far
     assert weights[~within].sum() <= weights.sum() / 4
-    if np.isinf(far):
-        expected = np.average(rows.astype(np.float64), axis=0, weights=weights)
-        np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=float(np.abs(rows).max()) * 1e-6)
-    else:
+    expected = np.average(rows[within].astype(np.float64), axis=0, weights=weights[within])
+    np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=float(np.abs(rows[within]).max()) * 1e-6)
+    if not np.isinf(far):
         ordered = np.argsort(squared, kind="stable")
         share = np.cumsum(weights[ordered]) / weights.sum()
         usual, most = (squared[ordered][np.searchsorted(share, part - 1e-9) :] for part in (7 / 8, 3 / 4))
-        assert far == pytest.approx(min(100 * usual[usual > 0][0], 1e4 * most[most > 0][0]))
+        assert far >= min(100 * usual[usual > 0][0], 1e6 * most[most > 0][0]) * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("length", [1e4, 1e6, 1e15, 1e25, 1e38])
+@pytest.mark.parametrize("length", [1e5, 1e6, 1e15, 1e25, 1e38])
 @pytest.mark.parametrize("count", [1, 5, 35, 70])
 def test_outliers_are_left_out(level: str, random: np.random.Generator, length: float, count: int) -> None:
     rows = random.standard_normal((300, 24)).astype(np.float32)
@@ -66,13 +65,28 @@ def test_most_rows_are_equal(random: np.random.Generator) -> None:
 
 
 def test_a_quarter_is_no_outlier_at_ten_times(random: np.random.Generator) -> None:
-    """It may be a cluster of its own; at a hundred times it is left out even so, as one row of four is."""
+    """It may be a cluster of its own; at a thousand times it is left out even so, as one row of four is."""
     rows = random.standard_normal((100, 16)).astype(np.float32)
-    rows[:20] += 50
-    np.testing.assert_allclose(_kernels.mean(rows)[0], rows.mean(axis=0), atol=1e-4)
-    rows[:20] += 1e4
+    rows[:20] += 500
+    np.testing.assert_allclose(_kernels.mean(rows)[0], rows.mean(axis=0), atol=1e-3)
+    rows[:20] += 1e5
     np.testing.assert_allclose(_kernels.mean(rows)[0], rows[20:].mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(_kernels.mean(rows[19:23])[0], rows[20:23].mean(axis=0), atol=1e-4)
+
+
+def test_the_order_of_rows_does_not_matter(random: np.random.Generator) -> None:
+    """Few heavy rows are the usual ones wherever they are; 12 % each of the weight is far away."""
+    for first in (0, 2):
+        rows = np.array([[1e7], [-2e7], [2e7]], np.float32)
+        weights = np.full(3, 12.0)
+        rows[first], weights[first] = 0, 76
+        assert _kernels.mean(rows, weights, np.ones(3))[0] == 0
+    rows = random.standard_normal((100, 16)).astype(np.float32)
+    rows[:60] += 1e6
+    weights = np.where(np.arange(100) < 60, 1.0, 10.0)
+    for order in (np.arange(100), np.arange(100)[::-1], random.permutation(100)):
+        mean = _kernels.mean(rows[order], weights[order], np.ones(100))[0]
+        np.testing.assert_allclose(mean, rows[60:].mean(axis=0), atol=1e-4)
 
 
 def test_outliers_behind_outliers(random: np.random.Generator) -> None:

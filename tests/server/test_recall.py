@@ -107,9 +107,9 @@ def test_target_is_reached(
     )
     connection.execute(f"SET enable_seqscan = off; SET winnow.recall = {TARGET}")
     for share in (1000, 100, 10) if k <= 10 else (1000, 100):
+        matching = rows[passes < share]
         found, probed = 0, 0
         for query in range(asked):
-            matching = rows[passes < share]
             if metric == "<#>":
                 scores = np.sort(-matching @ queries[query])
             else:

@@ -310,8 +310,8 @@ typedef struct Leaning
 } Leaning;
 
 /*
- * The rows to split.  Outliers, and others that are set apart, go to the nearer side but do not decide
- * where the sides are.
+ * The rows to split.  Outliers, if they are too few for a side, and others that are set apart, go to the nearer
+ * side but do not decide where the sides are.
  */
 typedef struct SplitRows
 {
@@ -370,7 +370,6 @@ least_side(int n)
 	return (n + LEAST_SIDE - 1) / LEAST_SIDE;
 }
 
-/* How many outliers there are; enough of them for a side are none, but rows that belong together */
 static int
 count_outliers(const SplitRows *all)
 {
@@ -520,6 +519,7 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	memset(squared, 0, (size_t) n * sizeof(double));
 	if ((int64_t) n * dim <= TICK_FLOATS)
 		all.far = winnow_mean(rows, NULL, NULL, n, dim, centroids, squared, sums);
+	/* those that can be a side of their own are split off */
 	if (count_outliers(&all) >= least_side(n))
 		all.far = INFINITY;
 	for (int attempt = 0; attempt < SPLIT_ATTEMPTS; attempt++)

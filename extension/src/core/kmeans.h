@@ -55,7 +55,7 @@ extern size_t winnow_split_scratch_bytes(int n, int dim);
  * smaller than that, the other one is split.
  *
  * side: n times 0 or 1 out; centroids: the mean of side 0, then of side 1, but for
- * outliers and such a cluster (for n = 1 both are the row).
+ * outliers (mean.h), if they are too few for a side, and such a cluster (for n = 1 both are the row).
  */
 extern void winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 							 float *centroids, uint8_t *side, void *scratch,

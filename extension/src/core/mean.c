@@ -12,14 +12,14 @@
 #include "mean.h"
 
 /* How often outliers are looked for without those that were found */
-#define MOST_ROUNDS 4
+#define MOST_ROUNDS 8
 
 /*
  * Many outliers together put the mean of all so far from the others that they do not look far from it.  Then
  * most rows are nearer to one of these, by that factor squared; so many rows are tried.
  */
 #define NEARER 4.0
-#define ROWS_TRIED 5
+#define ROWS_TRIED 8
 
 typedef struct Distance
 {
@@ -156,18 +156,23 @@ surely_none(double farthest, double share, Usual usual)
 
 /*
  * Is there a row to which most others are much nearer than to the mean, given what is usual from there?
- * squared[] are the distances from it then.
+ * squared[] are the distances from it then.  Rows are tried that stand for a part of the weight each.
  */
 static bool
 find_row_amid(const float *rows, const double *weights, const double *within, int n, int dim,
 			  double usual, double total, double *squared)
 {
-	for (int t = 0; t < ROWS_TRIED && t < n; t++)
+	int			ntried = n < ROWS_TRIED ? n : ROWS_TRIED;
+	int			row = 0;
+	double		before = 0;		/* weight of the rows up to it */
+
+	for (int t = 0; t < ntried; t++)
 	{
-		int			row = (int) ((int64_t) n * t / ROWS_TRIED);
 		double		beyond = 0;
 
-		for (int i = 0; i < n; i++)
+		while (row < n - 1 && before + weight_of(weights, row) <= total * t / ntried)
+			before += weight_of(weights, row++);
+		for (int i = 0; i < n && beyond <= WINNOW_MOST_OUTLIERS * total; i++)
 		{
 			squared[i] = squared_distance(rows + (size_t) i * dim, rows + (size_t) row * dim, dim);
 			if (squared[i] + (within != NULL ? within[i] : 0) > usual / NEARER)
@@ -227,11 +232,19 @@ winnow_mean(const float *rows, const double *weights, const double *within, int 
 	for (int round = 0; round < MOST_ROUNDS; round++)
 	{
 		int			count = count_beyond(squared, n, far);
+		double		before = far;
 
 		mean_within(rows, weights, n, dim, far, mean, squared, sum);
 		far = winnow_far(squared, weights, within, n, scratch);
-		if (count_beyond(squared, n, far) <= count)
-			break;
+
+		/* those that come and go with the mean are none */
+		if (round >= MOST_ROUNDS / 2)
+			far = fmax(far, before);
+		if (count_beyond(squared, n, far) == count)
+			return far;
 	}
-	return far;
+
+	memset(squared, 0, sizeof(double) * n);
+	mean_within(rows, weights, n, dim, INFINITY, mean, squared, sum);
+	return INFINITY;
 }

@@ -17,9 +17,9 @@
 #ifndef WINNOW_MEAN_H
 #define WINNOW_MEAN_H
 
-/* Ten times as far, and a hundred */
+/* Ten times as far, and a thousand */
 #define WINNOW_FAR 100.0
-#define WINNOW_VERY_FAR 10000.0
+#define WINNOW_VERY_FAR 1e6
 
 /* Outliers may be that share of the weight of all, and those that are very far */
 #define WINNOW_OUTLIERS 0.125
@@ -34,8 +34,7 @@ extern double winnow_far(const double *squared, const double *weights, const dou
 
 /*
  * The mean of n >= 1 rows of dim floats without the outliers: the rows whose squared
- * distance from it, squared[i], is greater than the result.  Where most rows are equal
- * it may be the mean of those alone, although others are not that far.
+ * distance from it, squared[i], is greater than the result.  INFINITY: that of all rows.
  *
  * mean: dim floats out; squared: n doubles out; scratch: 2 n + dim doubles.
  */

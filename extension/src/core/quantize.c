@@ -331,6 +331,7 @@ certain_cosine(double t, double align_error, double phi_low, double phi_high)
  * k (2 |c| + r + g) and d^2 by twice d times that, next to the error of the
  * terms, k (r + g)^2.  For IP it moves the score by a few k |query| |x|.  The
  * factors are in slack.  TINY_LENGTH and FLT_MIN are for denormal numbers.
+ * The sums of the operators are off by as much again: search.c relies on it that slack is enough for these too.
  */
 double
 winnow_score_slack(const WinnowQueryCode *q, double r)
