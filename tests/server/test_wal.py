@@ -51,10 +51,10 @@ def per_row(connection: Connection, rng: Random, dimensions: int, texts: int) ->
     return (written["indexed"] - written["plain"]) / INSERTED
 
 
-def test_inserts_write_little(connection: Connection, seed: int) -> None:
-    assert 60 < per_row(connection, Random(f"{seed}-wal"), 256, 1) < 400
+def test_inserts_write_little(connection: Connection) -> None:
+    assert 60 < per_row(connection, Random("wal"), 256, 1) < 400
 
 
-def test_images_of_head_pages_are_compressed(connection: Connection, seed: int) -> None:
+def test_images_of_head_pages_are_compressed(connection: Connection) -> None:
     """A head page is logged when it is added, with its free slots: that would be 200 bytes for each of its rows."""
-    assert per_row(connection, Random(f"{seed}-wal-heads"), 8, TEXTS) < 470
+    assert per_row(connection, Random("wal-heads"), 8, TEXTS) < 470
