@@ -411,7 +411,12 @@ def plans_command(
     dims: Annotated[str, typer.Option(help="Numbers of dimensions.")] = commas(plans.Options.dimensions),
     k: Annotated[str, typer.Option("--k", help="Numbers of rows asked for.")] = commas(plans.Options.ks),
     queries: Annotated[int, typer.Option(min=1, help="Queries of each search.")] = plans.Options.queries,
-    rounds: Annotated[int, typer.Option(min=1, help="Times each is timed; the best counts.")] = plans.Options.rounds,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Times each is timed, eight times as often if shorter than half a millisecond; the best counts."
+        ),
+    ] = plans.Options.rounds,
     within: Annotated[
         float, typer.Option(min=0, help="What is slower by no more than this share counts as the quickest.")
     ] = plans.Options.within,
