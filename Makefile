@@ -52,7 +52,7 @@ test: env ## run the tests on the embedded server of PG_VERSION
 	WINNOW_PG_VERSION=$(PG_VERSION) $(PY) -m pytest $(ARGS)
 
 # What hardly depends on the server's version is tested on the newest; 16 is between the two others.
-NOT_ON_15 := tests/kernels tests/fuzz $(patsubst %,tests/server/test_%.py,wait_points recall) $(wildcard tests/python/test_bench*.py)
+NOT_ON_15 := tests/kernels tests/fuzz tests/server/test_wait_points.py $(wildcard tests/python/test_bench*.py)
 NOT_ON_16 := $(NOT_ON_15) tests/python $(patsubst %,tests/server/test_%.py,crash faults corruption rewrites backup)
 
 test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18

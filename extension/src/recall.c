@@ -161,7 +161,7 @@ winnow_recall_code_share(double target)
 double
 winnow_recall_tolerance(const double *tolerance, double k)
 {
-	double		tens = log10(k);
+	double		tens = log10(Max(k, 1));
 
 	if (tens >= 2)
 		return tolerance[WINNOW_FOR_100] * pow(k / 100, -WINNOW_MORE_ROWS);

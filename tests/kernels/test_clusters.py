@@ -132,19 +132,19 @@ def test_split_finds_two_clusters(level: str, random: np.random.Generator, sizes
             np.testing.assert_allclose(centroids[s], rows[side == s].astype(np.float64).mean(axis=0), atol=1e-3)
 
 
-def test_small_cluster_does_not_spoil_the_split() -> None:
+def test_small_cluster_does_not_spoil_the_split(random: np.random.Generator) -> None:
     """The large cluster is cut through, and the small one stays whole: nobody is put with rows far away to fill up.
 
     (It comes apart where the plane between the sides happens to go through it.)
     """
-    rows, labels = blobs(np.random.default_rng(1), [190, 10], 40)
+    rows, labels = blobs(random, [190, 10], 40)
     whole = 0
     for seed in range(20):
         _, side = _kernels.split_two(rows, seed)
         whole += len(set(side[labels == 1].tolist())) == 1
         assert 25 <= int((side == 0).sum()) <= 175
         assert set(side[labels == 0].tolist()) == {0, 1}
-    assert whole >= 15
+    assert whole >= 17
 
 
 @pytest.mark.parametrize("length", [1e6, 1e15, 1e30])

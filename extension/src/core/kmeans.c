@@ -370,16 +370,6 @@ least_side(int n)
 	return (n + LEAST_SIDE - 1) / LEAST_SIDE;
 }
 
-static int
-count_outliers(const SplitRows *all)
-{
-	int			count = 0;
-
-	for (int i = 0; i < all->n; i++)
-		count += all->squared[i] > all->far;
-	return count;
-}
-
 /* Two seeds: a random row, and one drawn by its squared distance from it. */
 static void
 choose_pair(const SplitRows *all, uint64_t *random, float *centroids, Leaning *leanings,
@@ -520,7 +510,7 @@ winnow_split_two(const float *rows, int n, int dim, uint64_t seed,
 	if ((int64_t) n * dim <= TICK_FLOATS)
 		all.far = winnow_mean(rows, NULL, NULL, n, dim, centroids, squared, sums);
 	/* those that can be a side of their own are split off */
-	if (count_outliers(&all) >= least_side(n))
+	if (winnow_count_beyond(squared, n, all.far) >= least_side(n))
 		all.far = INFINITY;
 	for (int attempt = 0; attempt < SPLIT_ATTEMPTS; attempt++)
 	{

@@ -184,8 +184,8 @@ find_row_amid(const float *rows, const double *weights, const double *within, in
 	return false;
 }
 
-static int
-count_beyond(const double *squared, int n, double far)
+int
+winnow_count_beyond(const double *squared, int n, double far)
 {
 	int			count = 0;
 
@@ -231,7 +231,7 @@ winnow_mean(const float *rows, const double *weights, const double *within, int 
 	}
 	for (int round = 0; round < MOST_ROUNDS; round++)
 	{
-		int			count = count_beyond(squared, n, far);
+		int			count = winnow_count_beyond(squared, n, far);
 		double		before = far;
 
 		mean_within(rows, weights, n, dim, far, mean, squared, sum);
@@ -240,7 +240,7 @@ winnow_mean(const float *rows, const double *weights, const double *within, int 
 		/* those that come and go with the mean are none */
 		if (round >= MOST_ROUNDS / 2)
 			far = fmax(far, before);
-		if (count_beyond(squared, n, far) == count)
+		if (winnow_count_beyond(squared, n, far) == count)
 			return far;
 	}
 

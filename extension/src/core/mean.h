@@ -32,6 +32,9 @@
 extern double winnow_far(const double *squared, const double *weights, const double *within,
 						 int n, double *scratch);
 
+/* How many of n squared distances are beyond that */
+extern int	winnow_count_beyond(const double *squared, int n, double far);
+
 /*
  * The mean of n >= 1 rows of dim floats without the outliers: the rows whose squared
  * distance from it, squared[i], is greater than the result.  INFINITY: that of all rows.
