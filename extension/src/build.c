@@ -231,6 +231,8 @@ winnow_build(Relation heap, Relation rel, IndexInfo *info)
 		elog(ERROR, "index \"%s\" already contains data", RelationGetRelationName(rel));
 	WINNOW_WAIT_POINT("build");
 	build_pages(heap, rel, info, MAIN_FORKNUM, result);
+	if (result->heap_tuples > 0)
+		winnow_analyze_new(heap);
 	WINNOW_WAIT_POINT("built");
 	return result;
 }

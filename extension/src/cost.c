@@ -36,9 +36,10 @@
 #define UNKNOWN_LIMIT 10
 
 /*
- * Rows that 1-bit codes do not rule out, for k rows: 13 k^0.77 (384 / dimensions)^0.3.
- * They are fetched from the table; with refinement codes of b bits, only k of
- * them and a share of the others, about 1.9 / 1.74^b.
+ * Rows that 1-bit codes do not rule out, for k of very many rows that pass: c =
+ * 13 k^0.77 (384 / dimensions)^0.3; for k of m, c m / (c + m).  They are fetched
+ * from the table; with refinement codes of b bits, only k of them and a share of
+ * the others, about 1.9 / 1.74^b.
  */
 #define RERANK_FACTOR				13.0
 #define RERANK_EXPONENT				0.77
@@ -128,13 +129,10 @@ static bool
 has_statistics(PlannerInfo *root, IndexOptInfo *index, int column)
 {
 	AttrNumber	attno = index->indexkeys[column];
-	Oid			relation = attno != 0 ?
-					   planner_rt_fetch(index->rel->relid, root)->relid :
-					   index->indexoid;
 
-	return SearchSysCacheExists3(STATRELATTINH, ObjectIdGetDatum(relation),
-								 Int16GetDatum(attno != 0 ? attno : column + 1),
-								 BoolGetDatum(false));
+	if (attno == 0)
+		return winnow_has_statistics(index->indexoid, (AttrNumber) (column + 1));
+	return winnow_has_statistics(planner_rt_fetch(index->rel->relid, root)->relid, attno);
 }
 
 /*
@@ -248,14 +246,14 @@ choice_cost(PlannerInfo *root, IndexPath *path, int dims, int bits, double passi
 			double accepted, double wanted)
 {
 	double		close = RERANK_FACTOR * pow(wanted, RERANK_EXPONENT) *
-		pow(RERANK_DIMENSIONS / dims, RERANK_DIMENSIONS_EXPONENT);
+		pow(RERANK_DIMENSIONS / dims, RERANK_DIMENSIONS_EXPONENT) / accepted;
 	double		pages = 0;
 	double		reranked;
 
 	if (wanted > passing * accepted * WINNOW_ALL_SHARE)
 		return rerank_cost(root, path, passing, passing * accepted);
 	wanted /= accepted;
-	close = winnow_recall >= 1 ? passing : Max(Min(close / accepted, passing), wanted);
+	close = winnow_recall >= 1 ? passing : Max(close * passing / (close + passing), wanted);
 	reranked = close;
 	if (bits > 1)
 	{
@@ -363,12 +361,14 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	if (share < 1)
 		*startup = Max(0, (*startup - share * *total) / (1 - share));
 	*startup = Min(*startup, *total);
-	if (share < 1 && is_guess(root, path, matching))
+	*selectivity = passing;
+	if ((share < 1 || root->limit_tuples > 0) && is_guess(root, path, matching))
 	{
 		*startup *= GUESS_DISCOUNT;
 		*total *= GUESS_DISCOUNT;
+		/* the planner adds the cost of so many rows of the table */
+		*selectivity *= GUESS_DISCOUNT;
 	}
-	*selectivity = passing;
 }
 
 /* ----------

@@ -564,6 +564,10 @@ extern IndexBuildResult *winnow_build(Relation heap, Relation rel, IndexInfo *in
 extern void winnow_build_empty(Relation rel);
 extern char *winnow_build_phase(int64 phase);
 
+/* analyze.c */
+extern bool winnow_has_statistics(Oid relation, AttrNumber attno);
+extern void winnow_analyze_new(Relation heap);
+
 /* insert.c */
 extern bool winnow_insert(Relation rel, Datum *values, bool *isnull, ItemPointer tid,
 						  Relation heap, IndexUniqueCheck unique, bool unchanged,

@@ -542,3 +542,22 @@ def test_interrupted_sweep(server: Server, connection: Connection, sessions: Ses
                 connection.execute(VACUUM)
                 check_indexes(connection)
     check(connection)
+
+
+def test_progress_after_statistics(server: Server, connection: Connection, sessions: Sessions) -> None:
+    """CREATE INDEX shows its progress again when it has collected the statistics of a new table."""
+    connection.execute(
+        "DROP TABLE IF EXISTS fresh; CREATE TABLE fresh WITH (autovacuum_enabled = off) AS SELECT * FROM items"
+    )
+    session = sessions()
+    with closed_gate(server, "built") as gate:
+        session.connection.execute(gate.setting())
+        created = session.start(Connection.execute, "CREATE INDEX CONCURRENTLY ON fresh USING winnow (e, bucket)")
+        gate.wait_for(created)
+        progress = connection.execute(
+            "SELECT command, relid::regclass::text, phase, tuples_done > 0 FROM pg_stat_progress_create_index"
+        ).fetchall()
+        assert progress == [("CREATE INDEX CONCURRENTLY", "fresh", "building index: writing WAL", True)]
+        gate.open()
+        created.result(PATIENCE)
+    assert connection.execute("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'fresh'").fetchone() == (True,)
