@@ -8,19 +8,25 @@
  * three, and is up to hundreds of times slower for some (DESIGN.md, section 11).
  * Autovacuum comes a minute later, or never (temporary tables), but the first
  * search right after CREATE INDEX.
+ *
+ * What would surprise who makes an index is left to autovacuum: see may_analyze().
  */
 #include "postgres.h"
 
 #include "winnow.h"
 
+#include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_attribute.h"
 #include "commands/vacuum.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_node.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/backend_progress.h"
 #include "utils/backend_status.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 /* Has ANALYZE seen an attribute? */
@@ -31,52 +37,91 @@ winnow_has_statistics(Oid relation, AttrNumber attno)
 								 Int16GetDatum(attno), BoolGetDatum(false));
 }
 
-static bool
-was_analyzed(Relation heap)
+/* The names of a table's columns; none, if ANALYZE has seen one of them */
+static List *
+unknown_columns(Relation heap)
 {
-	for (int i = 0; i < RelationGetDescr(heap)->natts; i++)
+	TupleDesc	desc = RelationGetDescr(heap);
+	List	   *names = NIL;
+
+	for (int i = 0; i < desc->natts; i++)
 	{
-		if (winnow_has_statistics(RelationGetRelid(heap), (AttrNumber) (i + 1)))
-			return true;
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (winnow_has_statistics(RelationGetRelid(heap), attribute->attnum))
+			return NIL;
+		if (!attribute->attisdropped)
+			names = lappend(names, makeString(pstrdup(NameStr(attribute->attname))));
 	}
-	return false;
+	return names;
+}
+
+static bool
+is_permitted(Oid table)
+{
+#if PG_VERSION_NUM >= 170000
+	return pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK;
+#else
+	return true;				/* to the owner, who we are during a build */
+#endif
+}
+
+/*
+ * The lock is kept to the end of the transaction, and others that make an index of the
+ * table wait for it.  So it is not taken inside a transaction block, unless nobody else
+ * has the table yet, and not if that takes waiting.  While REINDEX or a rewrite of
+ * the table is at work its indexes cannot be opened.  With a table that has
+ * children these would be read, and with extended statistics, expressions
+ * evaluated that are no part of the index.
+ */
+static bool
+may_analyze(Relation heap)
+{
+	bool		own = heap->rd_createSubid != InvalidSubTransactionId ||
+		RelationUsesLocalBuffers(heap);
+
+	return (own || !(IsTransactionBlock() || IsSubTransaction())) &&
+		!ReindexIsProcessingHeap(RelationGetRelid(heap)) &&
+		!heap->rd_rel->relhassubclass &&
+		RelationGetStatExtList(heap) == NIL &&
+		is_permitted(RelationGetRelid(heap)) &&
+		ConditionalLockRelationOid(RelationGetRelid(heap), ShareUpdateExclusiveLock);
 }
 
 static void
-analyze(Oid table)
+analyze(Oid table, List *columns)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	VacuumStmt *command = makeNode(VacuumStmt);
 
 	command->is_vacuumcmd = false;
-	command->rels = list_make1(makeVacuumRelation(NULL, table, NIL));
+	command->rels = list_make1(makeVacuumRelation(NULL, table, columns));
 	ExecVacuum(pstate, command, false);
 	free_parsestate(pstate);
 }
 
 /*
  * Collect statistics of a table whose index has just been built, unless it has
- * some.  Not while REINDEX or a rewrite of the table is at work, where its indexes
- * cannot be opened, and not by waiting for somebody: who waits may hold locks that
- * others wait for.
+ * some.  All columns are named, because ANALYZE then evaluates no expressions of other
+ * indexes, and does not tell autovacuum that it need not come: the transaction may
+ * yet be rolled back.
  */
 void
 winnow_analyze_new(Relation heap)
 {
-	Oid			table = RelationGetRelid(heap);
+	List	   *columns = unknown_columns(heap);
 	ProgressCommandType progress;
 	Oid			target;
 	int64		parameters[PGSTAT_NUM_PROGRESS_PARAM];
 
-	if (was_analyzed(heap) || ReindexIsProcessingHeap(table) ||
-		!ConditionalLockRelationOid(table, ShareUpdateExclusiveLock))
+	if (columns == NIL || !may_analyze(heap))
 		return;
 
 	/* ANALYZE shows a progress of its own, then none */
 	progress = MyBEEntry->st_progress_command;
 	target = MyBEEntry->st_progress_command_target;
 	memcpy(parameters, MyBEEntry->st_progress_param, sizeof(parameters));
-	analyze(table);
+	analyze(RelationGetRelid(heap), columns);
 	pgstat_progress_start_command(progress, target);
 	for (int i = 0; i < PGSTAT_NUM_PROGRESS_PARAM; i++)
 		pgstat_progress_update_param(i, parameters[i]);

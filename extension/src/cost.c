@@ -362,7 +362,8 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 		*startup = Max(0, (*startup - share * *total) / (1 - share));
 	*startup = Min(*startup, *total);
 	*selectivity = passing;
-	if ((share < 1 || root->limit_tuples > 0) && is_guess(root, path, matching))
+	if ((root->limit_tuples > 0 || root->parse->limitCount != NULL) &&
+		is_guess(root, path, matching))
 	{
 		*startup *= GUESS_DISCOUNT;
 		*total *= GUESS_DISCOUNT;

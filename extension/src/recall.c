@@ -8,8 +8,8 @@
  * wanted recall, which grows with the number of lists read: a query that has
  * needed many will need as many again to find what is missing, and the same
  * effort finds more for other queries.  So the mean recall is had for the least
- * reading, and no query reads most of the lists for its last row.  Beyond twice
- * the usual number of lists it grows faster, with the cube.  Both
+ * reading, and no query reads most of the lists for its last row.  Beyond 1.5
+ * times the usual number of lists it grows faster, with the cube.  Both
  * estimates take the space to be isotropic with d dimensions; as the tolerance
  * makes up for the level of the estimates, the same d does for most data.  r is
  * the score of the k-th best row found.
@@ -75,7 +75,7 @@
 #define RECALL_BASE		0.05
 
 /* A search is long that has read so many times the usual number of lists */
-#define LONG_SEARCH 2.0
+#define LONG_SEARCH 1.5
 
 /* The filter passes no more than so many times the rows in lists not read that it does in others */
 #define MOST_ABOVE 16

@@ -42,6 +42,8 @@ def _embedded_server() -> str | None:
 
 def connect(dsn: str, *, autocommit: bool = True) -> psycopg.Connection[Any]:
     """A connection that calls itself pgwinnow and speaks UTF-8."""
+    if not isinstance(dsn, str):
+        raise TypeError(f'a connection string such as "dbname=shop" is needed, not a {type(dsn).__name__}')
     try:
         return psycopg.connect(dsn, autocommit=autocommit, application_name="pgwinnow", client_encoding="utf8")
     except psycopg.OperationalError as error:

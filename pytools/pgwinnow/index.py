@@ -115,7 +115,7 @@ def check_index(dsn: str, index: str, *, heap: bool = False) -> None:
                 "A superuser gives the right: GRANT EXECUTE ON FUNCTION winnow_check(regclass, boolean) TO ...;",
             ) from error
         except psycopg.errors.WrongObjectType as error:
-            raise UnknownName(f"{index} is not a winnow index: {error.diag.message_primary}") from error
+            raise UnknownName(f"{index} is not a winnow index") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
             raise UnknownName(f"there is no index {index} in this database", "Qualify it with its schema.") from error
 

@@ -97,6 +97,8 @@ def load_files(
     fractions by the server to the scale of a numeric column; fractions in JSONL are read as double precision.
     Raises LoadError; files loaded before it stay loaded. Afterwards the table is analysed.
     """
+    if isinstance(files, str | os.PathLike):
+        raise TypeError(f"a list of files is needed, not one file: [{os.fspath(files)!r}]")
     sources = find_sources(
         [Path(file) for file in files],
         None if vectors is None else Path(vectors),

@@ -69,6 +69,8 @@ def search(
 
     Raises UnknownName, ModelMismatch, QueryError; ValueError for a vector, recall or metric out of range.
     """
+    if isinstance(connection, str):
+        raise TypeError("an open connection is needed, not a string: psycopg.connect(...)")
     if recall is not None and not 0.01 <= recall <= 1:
         raise ValueError(f"recall is from 0.01 to 1, not {recall}")
     if limit < 1:

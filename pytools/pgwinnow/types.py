@@ -56,10 +56,11 @@ class Metric(str, Enum):
     @classmethod
     def indexed(cls, name: str) -> Metric:
         """The metric called ``name``, if an index can serve it; else ValueError."""
-        metric = cls.named(name)
-        if metric is cls.L1:
+        if name == cls.L1:
             raise ValueError("no index serves l1; there are l2, ip and cosine (l1 distances need a sequential scan)")
-        return metric
+        if name not in (cls.L2, cls.IP, cls.COSINE):
+            raise ValueError(f"unknown metric {name!r}; an index serves l2, ip or cosine")
+        return cls(name)
 
 
 def as_vector(value: VectorLike) -> npt.NDArray[np.float32]:

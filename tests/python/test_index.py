@@ -98,7 +98,7 @@ def test_failed_concurrent_build_says_what_is_left(items: Connection, dsn: str) 
         ({"vector": "price"}, UnknownName, "is integer, not a vector"),
         ({"columns": ["colour"]}, UnknownName, "no column 'colour'.*"),
         ({"columns": ["place"]}, IndexBuildError, "point"),
-        ({"metric": "dot"}, ValueError, "unknown metric 'dot'"),
+        ({"metric": "dot"}, ValueError, "unknown metric 'dot'; an index serves l2, ip or cosine"),
         ({"metric": "l1"}, ValueError, "no index serves l1"),
         ({"name": "items_pkey"}, IndexBuildError, "already exists"),
         ({"with_": {"nonsense": 1}}, IndexBuildError, "nonsense"),
@@ -108,6 +108,11 @@ def test_failed_concurrent_build_says_what_is_left(items: Connection, dsn: str) 
 def test_refusals(items: Connection, dsn: str, options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         create_index(dsn, **{"table": "items", **options})
+
+
+def test_a_connection_is_no_connection_string(items: Connection) -> None:
+    with pytest.raises(TypeError, match=r"a connection string such as .* is needed, not a Connection"):
+        create_index(items, "items")  # type: ignore[arg-type]
 
 
 def test_check(items: Connection, dsn: str) -> None:
@@ -123,7 +128,7 @@ def test_check(items: Connection, dsn: str) -> None:
 
 
 def test_check_of_another_kind_of_index(items: Connection, dsn: str) -> None:
-    with pytest.raises(UnknownName, match="items_pkey is not a winnow index"):
+    with pytest.raises(UnknownName, match=r"^items_pkey is not a winnow index$"):
         check_index(dsn, "items_pkey")
 
 

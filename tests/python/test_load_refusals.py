@@ -197,6 +197,9 @@ def test_column_type_that_is_not_known(connection: Connection, dsn: str, tmp_pat
         ("v.jsonl", b'{"id": 1}\n{"id": ', "line 2 is not JSON"),
         ("v.jsonl", b"[1, 2]\n", "line 1 is not a JSON object"),
         ("v.jsonl", b'{"id": "\xff"}\n', "not UTF-8"),
+        ("v.jsonl", b"", "no line names a column"),
+        ("v.jsonl", b"{}\n\n{}\n", "no line names a column"),
+        ("v.npy", b"[[1, 2, 3]]", "magic string is not correct"),
         ("v.txt", b"1", "files ending in .txt"),
     ],
 )
@@ -218,6 +221,13 @@ def test_file_that_cannot_be_read(
 )
 def test_array_that_is_no_vectors(items: Connection, dsn: str, tmp_path: Path, array: Any, message: str) -> None:
     refuse(dsn, write_npy(tmp_path / "v.npy", array), message, kind=FileFormatError)
+
+
+def test_one_file_is_no_list(dsn: str, tmp_path: Path) -> None:
+    path = write_npy(tmp_path / "v.npy", np.ones((1, 3), np.float32))
+    for file in (path, str(path)):
+        with pytest.raises(TypeError, match=r"a list of files is needed, not one file: \['.*v\.npy'\]"):
+            load_files(dsn, file, "items")  # type: ignore[arg-type]
 
 
 def test_truncated_npy(items: Connection, dsn: str, tmp_path: Path) -> None:

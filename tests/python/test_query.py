@@ -140,3 +140,8 @@ def test_refusals(items: Connection, options: dict[str, Any], error: type[Except
     query = options.pop("query", [1, 2])
     with pytest.raises(error, match=message):
         search(items, query, **{"table": "items", **options})
+
+
+def test_a_connection_string_is_no_connection(dsn: str) -> None:
+    with pytest.raises(TypeError, match="an open connection is needed"):
+        search(dsn, [1, 2], table="items")  # type: ignore[arg-type]

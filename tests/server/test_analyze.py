@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import psycopg
@@ -52,10 +53,33 @@ def test_first_index_of_a_table(items: Connection, how: str) -> None:
     check_indexes(items)
 
 
-def test_expressions_of_the_index(items: Connection) -> None:
+def test_nothing_but_columns(items: Connection) -> None:
+    """Expressions that are no part of the index are not evaluated: they may fail where it is made."""
+    function = "CREATE OR REPLACE FUNCTION f(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN {}; END'"
+    items.execute(function.format("RETURN $1"))
+    items.execute("CREATE INDEX ON items (f(b))")
     fill(items)
+    items.execute(function.format("RAISE EXCEPTION ''not now''"))
     items.execute(CREATE.format(""))
-    assert "lower" in columns_seen(items)
+    assert columns_seen(items) == {"e", "a", "b", "s"}
+
+
+def test_extended_statistics(items: Connection) -> None:
+    fill(items)
+    items.execute("CREATE STATISTICS ratios ON (1 / (a - 5)), s FROM items")
+    items.execute(CREATE.format(""))
+    assert columns_seen(items) == set()
+
+
+def test_children(items: Connection, dsn: str) -> None:
+    """What others do with a table that inherits from this one does not matter."""
+    fill(items)
+    items.execute("CREATE TABLE child () INHERITS (items)")
+    items.execute("SET lock_timeout = '1s'")
+    with psycopg.connect(dsn) as other:
+        other.execute("LOCK TABLE child IN ACCESS EXCLUSIVE MODE")
+        items.execute(CREATE.format(""))
+    assert columns_seen(items) == set()
 
 
 def test_what_is_known_stays(items: Connection) -> None:
@@ -108,12 +132,37 @@ def test_nobody_is_waited_for(items: Connection, dsn: str) -> None:
     assert columns_seen(items) != set()
 
 
-def test_rows_of_the_same_transaction(items: Connection) -> None:
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_inside_a_transaction(items: Connection, dsn: str, savepoint: bool) -> None:
+    """Others may make indexes of the same table before it ends, and autovacuum comes whether it commits or not."""
+    fill(items)
+    with items.transaction(), contextlib.ExitStack() as stack:
+        if savepoint:
+            stack.enter_context(items.transaction())
+        items.execute(CREATE.format(""))
+        assert columns_seen(items) == set()
+        with psycopg.connect(dsn) as other:
+            other.execute("SET lock_timeout = '1s'; CREATE INDEX ON items (a)")
+    check_indexes(items)
+
+
+def test_table_of_the_same_transaction(items: Connection) -> None:
+    items.execute("DROP TABLE items")
     with items.transaction():
+        items.execute("CREATE TABLE items (e vector(3), a integer, b integer, s text)")
         fill(items)
         items.execute(CREATE.format(""))
         assert rows_expected(items, "b = 1") == pytest.approx(ROWS / 2, rel=0.1)
     check_indexes(items)
+
+
+def test_autovacuum_still_comes(items: Connection) -> None:
+    """Its ANALYZE sees more, and the transaction may be rolled back when this one is long over."""
+    fill(items)
+    items.execute(CREATE.format(""))
+    items.execute("SELECT pg_stat_force_next_flush()")
+    changed = items.execute("SELECT n_mod_since_analyze FROM pg_stat_user_tables WHERE relname = 'items'").fetchone()
+    assert changed == (ROWS,)
 
 
 @pytest.mark.parametrize("kind", ["TEMPORARY TABLE", "UNLOGGED TABLE", "MATERIALIZED VIEW"])
@@ -132,7 +181,8 @@ def test_partitions(items: Connection) -> None:
         " ALTER TABLE low SET (autovacuum_enabled = off); ALTER TABLE high SET (autovacuum_enabled = off)"
     )
     fill(items)
-    items.execute("INSERT INTO parts SELECT * FROM items; CREATE INDEX ON parts USING winnow (e, a)")
+    items.execute("INSERT INTO parts SELECT * FROM items")
+    items.execute("CREATE INDEX ON parts USING winnow (e, a)")
     assert columns_seen(items, "low") == columns_seen(items, "high") == {"e", "a", "b", "s"}
 
 
@@ -153,3 +203,15 @@ def test_owner_and_policies(items: Connection, owner: str, who: str) -> None:
     items.execute(CREATE.format(""))
     items.execute("RESET ROLE")
     assert rows_expected(items, "b = 1") == pytest.approx(ROWS / 2, rel=0.1)
+
+
+def test_owner_who_may_not_analyze(items: Connection, owner: str) -> None:
+    if items.info.server_version < 170000:
+        pytest.skip("an owner always may")
+    fill(items)
+    items.execute(f"REVOKE ALL ON items FROM {owner}")
+    warnings: list[str | None] = []
+    items.add_notice_handler(lambda diagnostic: warnings.append(diagnostic.message_primary))
+    items.execute(CREATE.format(""))
+    assert columns_seen(items) == set()
+    assert not warnings

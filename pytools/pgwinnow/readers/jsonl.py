@@ -29,6 +29,10 @@ class JsonlReader:
         """Keys and types of the first rows; objects, and values of several types, are JSON."""
         sample = [row for _, row in islice(self._lines(), SAMPLE_ROWS)]
         names = dict.fromkeys(name for row in sample for name in row)
+        if not names:
+            raise FileFormatError(
+                f"{self.path}: no line names a column", 'A row is {"id": 1, "embedding": [0.1, 0.2]}.'
+            )
         return pa.schema([(name, _infer([row.get(name) for row in sample])) for name in names])
 
     def batches(self, columns: Sequence[str], json_columns: Collection[str], size: int) -> Iterator[pa.RecordBatch]:

@@ -21,8 +21,8 @@ class NpyReader:
         self.path = path
         self.column = column
         try:
-            # Pickled objects would run code; a plain array never needs them.
-            self._array = np.load(path, mmap_mode="r", allow_pickle=False)
+            # Not numpy.load, which takes what is no array for pickled objects, and advises to allow them.
+            self._array = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FileFormatError(f"{path}: {reason}", "Write it with numpy.save(path, array).") from error
