@@ -44,7 +44,7 @@ def create_table(connection: Connection, *, list_size: int = 8, kind: str = "", 
 
 def cancelled(connection: Connection, milliseconds: int, sql: str) -> bool:
     """Run a statement with a time limit; whether it was cancelled."""
-    connection.execute(f"SET statement_timeout = {milliseconds}")
+    insist(connection, f"SET statement_timeout = {milliseconds}")
     try:
         connection.execute(sql)
     except psycopg.errors.QueryCanceled:
@@ -55,7 +55,7 @@ def cancelled(connection: Connection, milliseconds: int, sql: str) -> bool:
 
 
 def insist(connection: Connection, sql: str) -> None:
-    """Run a statement that ends a time limit, which on a busy machine may meet the limit itself."""
+    """Run a statement that begins or ends a time limit, which on a busy machine may meet the limit itself."""
     while True:
         try:
             connection.execute(sql)
