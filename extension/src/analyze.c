@@ -6,8 +6,8 @@
  * depends on how many rows match, and of a table without statistics the planner
  * guesses that: on a grid of searches it then takes the quickest plan for two in
  * three, and is up to hundreds of times slower for some (DESIGN.md, section 11).
- * Autovacuum comes a minute later, or never (temporary tables), but the first
- * search right after CREATE INDEX.
+ * Autovacuum comes a minute later, or never (temporary tables); the first search
+ * does not wait for it.
  *
  * What would surprise who makes an index is left to autovacuum: see may_analyze().
  */
@@ -56,23 +56,13 @@ unknown_columns(Relation heap)
 	return names;
 }
 
-static bool
-is_permitted(Oid table)
-{
-#if PG_VERSION_NUM >= 170000
-	return pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK;
-#else
-	return true;				/* to the owner, who we are during a build */
-#endif
-}
-
 /*
  * The lock is kept to the end of the transaction, and others that make an index of the
  * table wait for it.  So it is not taken inside a transaction block, unless nobody else
  * has the table yet, and not if that takes waiting.  While REINDEX or a rewrite of
  * the table is at work its indexes cannot be opened.  With a table that has
  * children these would be read, and with extended statistics, expressions
- * evaluated that are no part of the index.
+ * evaluated that are no part of the index.  Who we are during a build is the owner.
  */
 static bool
 may_analyze(Relation heap)
@@ -84,7 +74,7 @@ may_analyze(Relation heap)
 		!ReindexIsProcessingHeap(RelationGetRelid(heap)) &&
 		!heap->rd_rel->relhassubclass &&
 		RelationGetStatExtList(heap) == NIL &&
-		is_permitted(RelationGetRelid(heap)) &&
+		winnow_owner_maintains(RelationGetRelid(heap)) &&
 		ConditionalLockRelationOid(RelationGetRelid(heap), ShareUpdateExclusiveLock);
 }
 

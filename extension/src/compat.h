@@ -54,6 +54,14 @@ winnow_buffer_locked(Buffer buffer)
 #define winnow_is_autovacuum() IsAutoVacuumWorkerProcess()
 #endif
 
+/* May the current user, who owns the table, run ANALYZE on it?  An owner can be denied that from 17 on. */
+#if PG_VERSION_NUM >= 170000
+#define winnow_owner_maintains(table) \
+	(pg_class_aclcheck(table, GetUserId(), ACL_MAINTAIN) == ACLCHECK_OK)
+#else
+#define winnow_owner_maintains(table) true
+#endif
+
 /* The next datum of a finished sort of pass-by-value datums */
 static inline bool
 winnow_tuplesort_next(Tuplesortstate *sort, Datum *value)
