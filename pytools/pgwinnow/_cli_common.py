@@ -59,6 +59,10 @@ class Group(TyperGroup):
             print_error(str(error), error.hint)
         except psycopg.Error as error:
             print_error(str(error.diag.message_primary or error), error.diag.message_hint)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print_error(f"{error.filename}: {error.strerror}", None)
         except KeyboardInterrupt as interrupt:
             print_error("interrupted", str(interrupt) or None)
             raise typer.Exit(INTERRUPTED) from None
@@ -77,16 +81,17 @@ def print_error(message: str, hint: str | None) -> None:
 
 def print_json(value: Any) -> None:
     """``value`` on standard output; what JSON does not know as text, NaN and infinity (it has neither) as null."""
-    typer.echo(json.dumps(_plain(value)))
+    typer.echo(json.dumps(plain(value)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` in what JSON knows: anything else as text, NaN and infinity as null."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)

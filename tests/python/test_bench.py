@@ -53,7 +53,7 @@ def dataset(folder: Path) -> Dataset:
 
 
 def mixed_table(rng: random.Random, rows: int) -> pa.Table:
-    """A table with NULLs everywhere, ties, empty sets and awkward strings."""
+    """A table with NULLs everywhere, ties, empty sets, and awkward strings, numbers and names."""
 
     def some(values: list[object]) -> list[object]:
         return [None if rng.random() < 0.2 else rng.choice(values) for _ in range(rows)]
@@ -61,8 +61,9 @@ def mixed_table(rng: random.Random, rows: int) -> pa.Table:
     return pa.table(
         {
             "kind": pa.array(some(["a", "b", 'c "quoted"', "back\\slash", ""]), pa.string()),
-            "number": pa.array(some([1, 2, 3, 10, -5]), pa.int64()),
-            "ratio": pa.array(some([0.5, 1.5, -2.0]), pa.float64()),
+            "order": pa.array(some([1, 2, 3, 10, -5]), pa.int64()),
+            'my "ratio" %': pa.array(some([0.5, 1.5, -2.0, 0.0, -0.0, np.nan, np.inf]), pa.float64()),
+            "small": pa.array(some([0.1, -0.1, np.nan]), pa.float32()),
             "day": pa.array(some([datetime.date(2024, 1, day) for day in (1, 2, 3)]), pa.date32()),
             "tags": pa.array(some([[], ["x"], ["x", "y"], ["y,z", "x"], ['"']]), pa.list_(pa.string())),
         }
@@ -78,18 +79,22 @@ def random_filter(rng: random.Random, depth: int) -> Filter:
     days = [datetime.date(2024, 1, day) for day in range(1, 5)]
     tags = ["x", "y", "y,z", '"', "absent"]
     operator = rng.choice(["=", "<>", "<", "<=", ">", ">="])
+    ratio, ratios = 'my "ratio" %', [-np.inf, -2.0, 0.0, 0.5, 1.0, np.inf, np.nan]  # in PostgreSQL's order
     leaves: list[Filter] = [
         Compare("kind", rng.choice(["=", "<>"]), rng.choice(kinds)),
-        Compare("number", operator, rng.choice([1, 2, 3, 4])),
-        Compare("ratio", operator, rng.choice([0.5, 1.0])),
+        Compare("order", operator, rng.choice([1, 2, 3, 4])),
+        Compare(ratio, operator, rng.choice(ratios)),
+        Compare("small", operator, rng.choice([0.1, -0.1, np.nan])),
         Compare("day", operator, rng.choice(days)),
-        Between("number", *sorted(rng.sample([-5, 1, 2, 3, 11], 2))),
+        Between("order", *sorted(rng.sample([-5, 1, 2, 3, 11], 2))),
+        Between(ratio, *sorted(rng.sample(ratios, 2), key=ratios.index)),
         Between("day", *sorted(rng.sample(days, 2))),
         AnyOf("kind", tuple(rng.sample(kinds, 2))),
-        AnyOf("number", tuple(rng.sample([1, 2, 3, 4], 2))),
+        AnyOf("order", tuple(rng.sample([1, 2, 3, 4], 2))),
+        AnyOf(ratio, tuple(rng.sample(ratios, 2))),
         Overlaps("tags", tuple(rng.sample(tags, rng.randint(1, 3)))),
         Contains("tags", tuple(rng.sample(tags, rng.randint(1, 2)))),
-        IsNull(rng.choice(["kind", "number", "ratio", "day", "tags"])),
+        IsNull(rng.choice(["kind", "order", ratio, "small", "day", "tags"])),
     ]
     return rng.choice(leaves)
 
@@ -97,7 +102,9 @@ def random_filter(rng: random.Random, depth: int) -> Filter:
 def test_filters_mean_what_the_server_means(connection: psycopg.Connection, seed: int) -> None:
     rng = random.Random(seed)
     table = mixed_table(rng, 200)
-    columns = ", ".join(f"{field.name} {datasets.postgres_type(field.type)}" for field in table.schema)
+    columns = ", ".join(
+        f"{filters.identifier(field.name)} {datasets.postgres_type(field.type)}" for field in table.schema
+    )
     connection.execute(f"CREATE TABLE mixed (id bigint, {columns})")
     with connection.cursor() as cursor, cursor.copy("COPY mixed FROM STDIN") as copy:
         for place, row in enumerate(table.to_pylist()):
@@ -254,6 +261,12 @@ def test_folders_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
     ("arguments", "message"),
     [
         (["run", "--only", "build,fly"], "unknown phase fly"),
+        (["run", "--only", ""], "names no phase"),
+        (["run", "--metric", "l1"], "no index is for the metric l1"),
+        (["run", "--json", "/proc/nowhere/results.json"], "cannot write results to /proc/nowhere/results.json"),
+        (["kernels", "--json", "/"], "cannot write results to /: Is a directory"),
+        (["run", "--table", "t", "--only", "vacuum", "--workload", "none"], "--table takes no --only, --workload"),
+        (["run", "--dsn", "dbname=x", "--keep"], "--dsn takes no --keep"),
         (["run", "--no-winnow", "--rival", "none"], "no side in the server is left"),
         (["run", "--rival", "none", "--rebuild", "pgvector"], "unknown side pgvector"),
         (["run", "--rival", "oracle"], "unknown rival oracle"),
@@ -264,6 +277,11 @@ def test_folders_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
 def test_wrong_usage_is_explained(arguments: list[str], message: str) -> None:
     with pytest.raises(WinnowError, match=message):
         app(arguments, standalone_mode=False)
+
+
+@pytest.mark.parametrize("arguments", [["run", "--k", "0"], ["run", "--seed", "-3"], ["synthetic", "/etc/hostname"]])
+def test_values_out_of_range_are_wrong_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["run", "regress", "plot", "data", "synthetic", "load"])

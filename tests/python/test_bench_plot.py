@@ -22,6 +22,7 @@ from pgwinnow.bench import cli, plot  # noqa: E402
 from pgwinnow.bench.curve import Point  # noqa: E402
 from pgwinnow.bench.page import html_table, write_page  # noqa: E402
 from pgwinnow.bench.report import Results  # noqa: E402
+from pgwinnow.bench.upkeep import BusySearch, UpkeepCost  # noqa: E402
 
 from .test_bench_regress import made_run  # noqa: E402
 
@@ -86,7 +87,7 @@ def test_page_is_complete_and_needs_nothing(tmp_path: Path) -> None:
     assert not re.search(r"[^-]width: *\d+px", without_data)
     assert "&lt;script&gt;" in text
     tables = [tag for tag, _ in parsed.tags if tag == "table"]
-    assert len(tables) == 2 * 8 + 1
+    assert len(tables) == 2 * 7 + 1
 
 
 def test_charts_show_what_was_measured() -> None:
@@ -128,6 +129,28 @@ def test_one_side_alone_has_no_ratios() -> None:
     assert "ratios" not in [chart.name for chart in plot.charts(alone, ["winnow"])]
     empty = Results({"recall": 0.95})
     assert plot.charts(empty, ["winnow"]) == []
+
+
+def test_filters_are_drawn_as_they_are(tmp_path: Path) -> None:
+    filters = ("a_b = $a_b AND c__d = $c__d", "price < $price AND category = $category AND " * 5 + "true")
+    run = made_run()
+    run.answers = [replace(each, workload=filters[n // 2]) for n, each in enumerate(run.answers)]
+    chart = plot.ratios(run, ["winnow", "pgvector"])(plot.LIGHT)
+    shown = [label.get_text() for label in chart.axes[0].get_yticklabels()]
+    assert shown[0].replace("\n", " ") == filters[0]
+    assert all(len(line) <= plot.NAME_WIDTH for name in shown for line in name.split("\n"))
+    assert "\u2026" in shown[1]
+    assert "true" in shown[1]
+    assert write_page([("one", run)], tmp_path).is_file()
+
+
+def test_upkeep_is_drawn() -> None:
+    run = made_run()
+    run.upkeep = [UpkeepCost(side, "COPY", 1, 100, 1.0, 4000) for side in ("winnow", "pgvector")]
+    run.busy = [BusySearch("winnow", "bucket 1 %", {"p50": 1.0, "p99": 2.0}, {"p50": 1.0, "p99": 3.0}, 2)]
+    panels = dict(plot.cost_panels(run))
+    assert panels["COPY: ms a row"] == {"winnow": 10.0, "pgvector": 10.0}
+    assert panels["99th percentile of a search while 2 clients insert, ms"] == {"winnow": 3.0}
 
 
 def test_red_cells_are_marked() -> None:

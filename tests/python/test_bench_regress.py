@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import copy
 import io
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +23,9 @@ from pgwinnow.bench.cli import app
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.regress import Change, Comparison, compare, regress_table, summary
-from pgwinnow.bench.report import Results
+from pgwinnow.bench.report import Results, show
 from pgwinnow.bench.tables import Build
+from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
 
 WORKLOADS = ("none", "EM own")
@@ -229,5 +232,58 @@ def test_exit_status_of_the_command(tmp_path: Path) -> None:
     assert worse.exit_code == 1
     assert "slower" in worse.output
     (tmp_path / "none.json").write_text("[]")
-    with pytest.raises(WinnowError, match="no results in"):
-        app(["regress", str(files[0]), str(tmp_path / "none.json")], standalone_mode=False)
+    none = runner.invoke(app, ["regress", str(files[0]), str(tmp_path / "none.json")])
+    assert none.exit_code == 2
+    assert "no results in" in none.output
+
+
+def test_upkeep_and_searches_meanwhile_are_compared() -> None:
+    old = replace(
+        made_run(),
+        upkeep=[UpkeepCost("winnow", "COPY", 1, 100, 1.0, 4000), UpkeepCost("winnow", "VACUUM", 1, 0, 0.0, 0)],
+        busy=[BusySearch("winnow", "bucket 1 %", {"p50": 1.0, "p99": 2.0}, {"p50": 1.0, "p99": 3.0}, 2)],
+    )
+    assert not compare(old, old).regressions
+    new = replace(
+        old,
+        upkeep=[replace(old.upkeep[0], seconds=50.0, wal_bytes=200_000), old.upkeep[1]],
+        busy=[replace(old.busy[0], busy={"p50": 1.0, "p99": 300.0})],
+    )
+    assert found(compare(old, new)) == {
+        ("winnow", "COPY, 1 client", "time per row"),
+        ("winnow", "COPY, 1 client", "WAL per row"),
+        ("winnow", "bucket 1 %, while 2 clients insert", "p99"),
+    }
+
+
+def test_a_run_that_answered_nothing_is_no_division_by_zero() -> None:
+    stuck = replace(made_run(), throughput=[{**each, "queries_per_second": 0.0} for each in made_run().throughput])
+    assert ("winnow", "none (k 10)", "2 clients") in found(compare(made_run(), stuck))
+
+
+def test_results_are_json_that_others_read_too(tmp_path: Path) -> None:
+    run = changed(made_run(), "winnow", "none", worst_decile=math.nan)
+    run.write(tmp_path / "run.json")
+    json.loads((tmp_path / "run.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert math.isnan(Results.read(tmp_path / "run.json").answers[0].worst_decile)
+
+
+def test_a_narrow_table_names_every_workload() -> None:
+    for width, headers in ((80, {"workload", "ratio"}), (160, {"workload", "ratio", "effort", "p95"})):
+        console = Console(width=width, file=io.StringIO())
+        show(made_run(), console)
+        assert isinstance(console.file, io.StringIO)
+        table = console.file.getvalue().partition("Searches at recall")[2].partition("Where the time goes")[0]
+        assert {header for header in ("workload", "ratio", "effort", "p95") if header in table} == headers
+        assert all(f"{workload} (k 10)" in table for workload in WORKLOADS)
+
+
+def test_text_of_a_filter_is_no_markup() -> None:
+    odd = made_run()
+    odd.answers = [replace(each, workload="name ~ '[/]' AND x <> '[/b]'") for each in odd.answers]
+    odd.environment["command"] = "pgwinnow bench run --filter \"name ~ '[a-z]+' OR name ~ '[/]'\""
+    console = Console(width=200, file=io.StringIO())
+    show(odd, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "name ~ '[a-z]+' OR name ~ '[/]'" in console.file.getvalue()
+    assert "name ~ '[/]' AND x <> '[/b]'" in console.file.getvalue()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import platformdirs
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from pgwinnow._cli_common import print_error
 from pgwinnow._cli_server import _parse_settings
 from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow._errors import WinnowError
@@ -20,9 +23,9 @@ from pgwinnow.bench.grow import grow
 from pgwinnow.bench.inprocess import LIBRARIES
 from pgwinnow.bench.loading import compare_loads, loads_table
 from pgwinnow.bench.regress import RECALL_TOLERANCE, TOLERANCE, compare, regress_table, summary
-from pgwinnow.bench.report import Results, show, wide_console
+from pgwinnow.bench.report import Results, check_writable, show, wide_console
 from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
-from pgwinnow.bench.run import PHASES, Options, progress_bars, run, server_settings
+from pgwinnow.bench.run import DATABASE, PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
@@ -48,7 +51,8 @@ def commas(numbers: Sequence[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-Dsn = Annotated[str | None, typer.Option(help="Measure on this server (libpq DSN); by default an embedded one.")]
+ON_SERVER = f"on this server (libpq DSN; database {DATABASE}, which is made and kept); by default an embedded one"
+Dsn = Annotated[str | None, typer.Option(help=f"Measure {ON_SERVER}.")]
 Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major version of the embedded server.")]
 ServerDir = Annotated[
     Path | None, typer.Option("--server-dir", help="Data folder of the embedded server.", show_default=False)
@@ -56,7 +60,7 @@ ServerDir = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Setting of the embedded server; repeatable.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything drawn at random.")]
 
 
 # The options of "run", which has many
@@ -64,7 +68,7 @@ Seed = Annotated[int, typer.Option(help="Seed of everything drawn at random.")]
 Data = Annotated[Path | None, typer.Option(help="Data set folder; by default the demo's, or a small synthetic one.")]
 Only = Annotated[str, typer.Option(help="Phases, separated by commas.")]
 Workloads = Annotated[list[str] | None, typer.Option(help="Workload name or pattern; repeatable.")]
-RowsAskedFor = Annotated[list[int] | None, typer.Option("--k", help="Rows asked for; repeatable (default 10).")]
+RowsAskedFor = Annotated[list[int] | None, typer.Option("--k", min=1, help="Rows asked for; repeatable (default 10).")]
 Queries = Annotated[int, typer.Option(min=1, help="Queries of each workload.")]
 Recall = Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Times each query is timed.")]
@@ -117,13 +121,33 @@ Efforts = Annotated[
 ]
 RunDsn = Annotated[
     str | None,
-    typer.Option(help="Measure on this server (libpq DSN); by default an embedded one, with --table that of PGHOST."),
+    typer.Option(help=f"Measure {ON_SERVER}. With --table: the database of the table; by default that of PGHOST."),
 ]
 Keep = Annotated[bool, typer.Option(help="Leave the embedded server running afterwards.")]
 
 
+# What "run" takes only without --table, and only without --dsn
+OF_DATA_SETS = (
+    "data", "only", "workload", "rival", "winnow", "bits", "reuse", "rebuild", "insert_rows", "clients", "efforts",
+    "version", "server_dir", "setting", "keep",
+)  # fmt: skip
+OF_EMBEDDED_SERVERS = ("version", "server_dir", "setting", "keep")
+
+
+def refuse(context: typer.Context, names: Sequence[str], other: str, reason: str) -> None:
+    """Raise WinnowError where an option of these parameters is given, beside which ``other`` has no place."""
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            given.append(max(parameter.opts, key=len))
+    if given:
+        raise WinnowError(f"{other} takes no {', '.join(given)}: {reason}", f"leave out {other}, or the others")
+
+
 @app.command("run")
 def run_command(
+    context: typer.Context,
     data: Data = None,
     only: Only = ALL_PHASES,
     workload: Workloads = None,
@@ -174,14 +198,18 @@ def run_command(
     """
     if table is None and where:
         raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
-    if table is not None and (data is not None or rival or not winnow or bits is not None):
-        raise WinnowError(
-            "--table measures the indexes that the table has, and takes no --data, --rival, --bits or --no-winnow",
-            "leave them out, or measure a data set without --table",
-        )
+    if table is not None:
+        refuse(context, OF_DATA_SETS, "--table", "it searches by the indexes that the table has, and does nothing else")
+    elif dsn is not None:
+        refuse(context, OF_EMBEDDED_SERVERS, "--dsn", "they are for the embedded server")
     phases = [name.strip() for name in only.split(",") if name.strip()]
     if unknown := [name for name in phases if name not in PHASES]:
         raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
+    if not phases:
+        raise WinnowError("--only names no phase", f"there are {', '.join(PHASES)}")
+    if table is None and metric is Metric.L1:
+        raise WinnowError("no index is for the metric l1", "measure cosine, l2 or ip")
+    check_writable(json_file)
     names = chosen_rivals(rival)
     options = Options(
         phases=phases,
@@ -198,32 +226,32 @@ def run_command(
         insert_rows=insert_rows,
         cache=cache_folder() / "truth",
         efforts=known_efforts(efforts) if efforts is not None else {},
-        save=(lambda results: None) if json_file is None else (lambda results: results.write(json_file)),
     )
     if table is not None:
-        with progress_bars(Console(stderr=True)) as progress, connect(resolve_dsn(dsn), autocommit=False) as connection:
-            results = measure_table(
+        with (
+            reporting(options, json_file) as noting,
+            progress_bars(Console(stderr=True)) as progress,
+            connect(resolve_dsn(dsn), autocommit=False) as connection,
+        ):
+            measure_table(
                 connection,
                 table,
                 vector=vector,
                 filters=where or [],
                 queries=queries,
                 metric=metric,
-                options=options,
+                options=noting,
                 progress=progress,
             )
-        finish(results, json_file)
         return
     libraries = [LIBRARIES[name](options.metric) for name in names if name in LIBRARIES]
     ours = [Winnow(options.metric, recall, bits)] if winnow else []
     sides = server_sides(ours, names, options)
-    console, progress = wide_console(), progress_bars(Console(stderr=True))
-    with progress:
+    with reporting(options, json_file) as noting, progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
-        console.print(f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}")
+        wide_console().print(escape(f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}"))
         with serving(dsn, version, server_dir, setting, keep) as address:
-            results = run(address, dataset, sides, options, progress, libraries)
-    finish(results, json_file)
+            run(address, dataset, sides, noting, progress, libraries)
 
 
 def server_sides(ours: Sequence[Side], names: Sequence[str], options: Options) -> list[Side]:
@@ -250,7 +278,9 @@ def regress(
     ] = RECALL_TOLERANCE,
     everything: Annotated[bool, typer.Option("--all", help="Show what stayed within the tolerance too.")] = False,
 ) -> None:
-    """Compare two runs: what became slower, bigger or less complete. The exit status is 1 if anything did.
+    """Compare two runs: what became slower, bigger or less complete.
+
+    The exit status is 0 if nothing did, 1 if something did, and 2 if the runs cannot be compared.
 
     Where both runs hold the same rival, times are divided by the rival's own change in the same workload, as absolute
     times drift from run to run; the rival is then the yardstick and is not judged.
@@ -261,8 +291,14 @@ def regress(
 
         pgwinnow bench regress before.json after.json --tolerance 0.2 --all
     """
-    comparison = compare(Results.read(old), Results.read(new), tolerance=tolerance, recall_tolerance=recall_tolerance)
     console = wide_console()
+    try:
+        comparison = compare(
+            Results.read(old), Results.read(new), tolerance=tolerance, recall_tolerance=recall_tolerance
+        )
+    except WinnowError as error:
+        print_error(str(error), error.hint)
+        raise typer.Exit(2) from error
     table = regress_table(comparison, everything=everything)
     if table.row_count:
         console.print(table)
@@ -275,7 +311,7 @@ def regress(
 @app.command()
 def plot(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS.json...", help="Raw results of one or more runs.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to; made if it is missing.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder to write to; made if it is missing.")],
 ) -> None:
     """Draw runs: PNG files, and a page index.html that holds them all and the tables, and needs nothing else.
 
@@ -306,7 +342,7 @@ def plot(
 @app.command()
 def data(
     source: Annotated[Path, typer.Argument(help="Folder with embeddings.f16.npy and attributes.parquet.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the data set to.")],
     rows: Annotated[int, typer.Option(help="Rows to grow to; by default the real rows alone.")] = 0,
     queries: Annotated[int, typer.Option(min=1, help="Rows held out as queries.")] = 1000,
     jitter: Annotated[
@@ -336,7 +372,7 @@ def data(
 
 @app.command()
 def synthetic(
-    out: Annotated[Path, typer.Argument(help="Folder to write the data set to.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the data set to.")],
     rows: Annotated[int, typer.Option(min=1000)] = SYNTHETIC_ROWS,
     dimensions: Annotated[int, typer.Option(min=2, max=16000)] = SYNTHETIC_DIMENSIONS,
     queries: Annotated[int, typer.Option(min=1)] = 1000,
@@ -380,6 +416,7 @@ def load(
 
         pgwinnow bench load --rows 20000
     """
+    check_writable(json_file)
     with progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(7))
         with serving(dsn, version, server_dir, setting, keep=False) as address:
@@ -389,12 +426,24 @@ def load(
         json_file.write_text(loads.as_json() + "\n")
 
 
-def finish(results: Results, json_file: Path | None) -> None:
-    """Show a run, and say where its raw results are."""
-    console = wide_console()
-    show(results, console)
-    if json_file is not None:
-        console.print(f"raw results: {json_file}")
+@contextmanager
+def reporting(options: Options, json_file: Path | None) -> Iterator[Options]:
+    """The options of a run whose results are kept as they come in, and shown at its end, whichever that is."""
+    latest: list[Results] = []
+
+    def keep(results: Results) -> None:
+        latest[:] = [results]
+        if json_file is not None:
+            results.write(json_file)
+
+    try:
+        yield replace(options, save=keep)
+    finally:
+        if latest:
+            console = wide_console()
+            show(latest[0], console)
+            if json_file is not None:
+                console.print(f"raw results: {json_file}", markup=False)
 
 
 def chosen_rivals(names: list[str] | None) -> list[str]:
@@ -432,6 +481,7 @@ def plans_command(
 ) -> None:
     """Compare the planner's choices with what is quickest, over a grid of searches."""
     options = plans.Options(numbers(rows), numbers(dims), numbers(k), queries, rounds, within, recall, seed)
+    check_writable(json_file)
 
     def save(points: list[plans.Point]) -> None:
         if json_file is not None:
@@ -464,6 +514,7 @@ def kernels_command(
         pgwinnow bench kernels --dims 384,1536 --level avx2 --level scalar
     """
     options = kernels.Options(numbers(dims), level or [], megabytes)
+    check_writable(json_file)
     with progress_bars(Console(stderr=True)) as progress:
         times, bandwidth = kernels.run(options, progress)
     if json_file is not None:

@@ -1,13 +1,18 @@
 """Data sets: a folder of vectors, attributes and held-out queries, and which column plays which part.
 
 A data set folder holds ``base.f32.npy`` (n x d float32), ``queries.f32.npy`` (m x d float32),
-``attributes.parquet`` (n rows) and ``query_attributes.parquet`` (m rows). Row i of the base has id i.
+``attributes.parquet`` (n rows) and ``query_attributes.parquet`` (m rows). Row i of the base has id i, whatever a column
+``id`` of the attributes says; the other columns are loaded under their own names.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +28,11 @@ Vectors = npt.NDArray[np.float32]
 BASE, QUERIES = "base.f32.npy", "queries.f32.npy"
 ATTRIBUTES, QUERY_ATTRIBUTES = "attributes.parquet", "query_attributes.parquet"
 EMBEDDINGS = "embeddings.f16.npy"
+
+OUR_COLUMNS = ("embedding",)  # of the tables, beside the id, which a file may hold and which is dropped
+SYSTEM_COLUMNS = ("ctid", "xmin", "cmin", "xmax", "cmax", "tableoid")  # PostgreSQL gives every table these
+NAME_BYTES = 63  # PostgreSQL cuts longer names off
+HASHED_BYTES = 1 << 26  # of the base at a time
 
 CATEGORY_VALUES = range(5, 1001)  # distinct values a text column may have to count as a category
 RANGE_VALUES = 200  # distinct values a column needs before ranges of 0.1 % mean anything
@@ -65,13 +75,35 @@ class Dataset:
         return int(self.base.shape[1])
 
     def fingerprint(self) -> str:
-        """A short digest of what the tables hold: it changes with the columns, and with the rows as far as sampled."""
-        digest = hashlib.sha256(repr((self.base.shape, self.attributes.schema)).encode())
-        sample = np.linspace(0, len(self.base) - 1, num=min(len(self.base), 997), dtype=np.int64)
-        digest.update(np.ascontiguousarray(self.base[sample]).tobytes())
-        for name in self.attributes.column_names:
-            digest.update(repr(self.attributes[name].take(pa.array(sample)).to_pylist()).encode())
-        return digest.hexdigest()[:16]
+        """A short digest of what the tables hold: it changes with the columns and with any value of any row."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        columns = [(field.name, str(field.type)) for field in self.attributes.schema]
+        digest = hashlib.blake2b(repr((self.base.shape, columns)).encode(), digest_size=8)
+        block = max(1, HASHED_BYTES // (4 * self.dimensions))
+        for start in range(0, len(self.base), block):
+            digest.update(np.ascontiguousarray(self.base[start : start + block]).data)
+        for column in self.attributes.columns:
+            for part in contents(column.combine_chunks()):
+                digest.update(part)
+        return digest.hexdigest()
+
+
+def contents(array: pa.Array) -> Iterator[bytes]:
+    """Bytes that are equal for two arrays of one type and length only if all values are, whatever NULLs hide."""
+    yield np.asarray(array.is_null()).tobytes()
+    present = array.drop_null()
+    if is_list(array.type):
+        yield np.asarray(pc.list_value_length(present)).tobytes()
+        yield from contents(present.flatten())
+    elif is_text(array.type):
+        encoded = present.dictionary_encode()  # numbers values as they appear, so equal values give equal codes
+        yield np.asarray(encoded.indices).tobytes()
+        yield repr(encoded.dictionary.to_pylist()).encode()
+    else:
+        yield np.asarray(present).tobytes()
 
 
 def is_dataset(folder: Path) -> bool:
@@ -87,7 +119,7 @@ def is_source(folder: Path) -> bool:
 def open_dataset(folder: Path, *, queries: int | None = None, roles: Roles | None = None) -> Dataset:
     """Open a data set folder; ``queries`` keeps only that many of the held-out queries.
 
-    Raises DataError when files are missing or do not fit together.
+    Raises DataError when files are missing or do not fit together, or a column cannot be loaded.
     """
     if not is_dataset(folder):
         missing = [name for name in (BASE, QUERIES, ATTRIBUTES) if not (folder / name).is_file()]
@@ -97,11 +129,9 @@ def open_dataset(folder: Path, *, queries: int | None = None, roles: Roles | Non
     asked: Vectors = np.load(folder / QUERIES)
     if base.ndim != 2 or asked.ndim != 2 or base.shape[1] != asked.shape[1] or base.dtype != np.float32:
         raise DataError(f"{folder}: base {base.shape} {base.dtype} and queries {asked.shape} {asked.dtype} do not fit")
-    attributes = pq.read_table(folder / ATTRIBUTES)
+    attributes = read_attributes(folder / ATTRIBUTES)
     if len(attributes) != len(base):
         raise DataError(f"{folder}: {len(base)} vectors but {len(attributes)} rows of attributes")
-    if "id" in attributes.column_names:
-        attributes = attributes.drop_columns(["id"])
     query_file = folder / QUERY_ATTRIBUTES
     query_attributes = pq.read_table(query_file) if query_file.is_file() else pa.table({})
     if query_file.is_file() and len(query_attributes) != len(asked):
@@ -118,6 +148,82 @@ def open_dataset(folder: Path, *, queries: int | None = None, roles: Roles | Non
     )
 
 
+def read_attributes(file: Path) -> pa.Table:
+    """The attributes in a parquet file without the id, in the types that they are loaded with.
+
+    Categoricals become their values, and all times count microseconds. Raises DataError with the name of a column that
+    PostgreSQL cannot have or hold.
+    """
+    schema = pq.read_schema(file)
+    for name, count in Counter(schema.names).items():
+        check_name(name, count)
+    table = pq.read_table(file).replace_schema_metadata(None)
+    if "id" in table.column_names:
+        table = table.drop_columns(["id"])
+    for place, name in enumerate(table.column_names):
+        table = table.set_column(place, name, loadable(name, table[name]))
+    return table
+
+
+def check_name(name: str, count: int) -> None:
+    """Raise DataError unless a table of the benchmark can have the column."""
+    reason = None
+    if count > 1:
+        reason = f"is there {count} times"
+    elif name in OUR_COLUMNS:
+        reason = "has the name of the column that the vectors are loaded into"
+    elif name in SYSTEM_COLUMNS:
+        reason = "has the name of a system column of PostgreSQL"
+    elif not name or "\0" in name:
+        reason = "has a name that PostgreSQL does not take"
+    elif len(name.encode()) > NAME_BYTES:
+        reason = f"has a name of more than {NAME_BYTES} bytes, which PostgreSQL cuts off"
+    if reason is not None:
+        raise DataError(f"column {name!r} of {ATTRIBUTES} {reason}", "rename or drop it there")
+
+
+def loadable(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in the type that it is loaded with, no value changed. Raises DataError where there is no such type."""
+    described = f"column {name!r} of {ATTRIBUTES} ({column.type})"
+    try:
+        kind = loadable_type(column.type)
+        postgres_type(kind)
+    except DataError as error:
+        raise DataError(f"{described} cannot be loaded: {error}", "convert it to another type, or drop it") from error
+    element = kind.value_type if is_list(kind) else kind
+    try:
+        column = column.cast(kind)
+        elements = pc.list_flatten(column) if is_list(kind) else column
+        if is_text(element) and pc.any(pc.match_substring(elements, "\0")).as_py():
+            raise DataError(
+                f"{described} has a text with the character NUL", "remove the character, or drop the column"
+            )
+        if pa.types.is_date(element) or pa.types.is_timestamp(element):
+            pc.min_max(elements).as_py()  # overflows if a value is not of the years 1 to 9999
+    except (pa.ArrowInvalid, OverflowError, ValueError) as error:
+        hint = "convert it to another type, or drop it"
+        if pa.types.is_timestamp(element):
+            hint = "round it to microseconds, of the years 1 to 9999, or drop it"
+        elif pa.types.is_integer(element):
+            hint = "bigint ends at 2^63 - 1: store it as text, or drop it"
+        raise DataError(f"{described} cannot be loaded: {error}", hint) from error
+    return column
+
+
+def loadable_type(kind: pa.DataType) -> pa.DataType:
+    """The Arrow type with the same values that a column is loaded with."""
+    if pa.types.is_dictionary(kind):
+        return loadable_type(kind.value_type)
+    if pa.types.is_list(kind):
+        return pa.list_(loadable_type(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(loadable_type(kind.value_type))
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    same = {pa.uint64(): pa.int64(), pa.date64(): pa.date32(), pa.float16(): pa.float32()}
+    return same.get(kind, kind)
+
+
 def find_roles(attributes: pa.Table) -> Roles:
     """Pick a column for each part, in the order of the columns.
 
@@ -127,14 +233,15 @@ def find_roles(attributes: pa.Table) -> Roles:
     for field in attributes.schema:
         if field.name == "id" or field.name.endswith("_id"):
             continue
-        if pa.types.is_list(field.type) or pa.types.is_large_list(field.type):
-            tags = tags or field.name
+        if is_list(field.type):
+            if tags is None and is_text(field.type.value_type):
+                tags = field.name
             continue
         distinct = pc.count_distinct(attributes[field.name]).as_py()
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        if is_text(field.type):
             if category is None and distinct in CATEGORY_VALUES:
                 category = field.name
-        elif field.name == "bucket":
+        elif field.name == "bucket" and pa.types.is_integer(field.type):
             bucket = field.name
         elif is_ordered(field.type) and distinct >= min(RANGE_VALUES, len(attributes)):
             if number is None:
@@ -142,6 +249,16 @@ def find_roles(attributes: pa.Table) -> Roles:
             elif residual is None:
                 residual = field.name
     return Roles(category, number, tags, bucket, residual)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of this Arrow type are lists."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of this Arrow type are strings."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_ordered(kind: pa.DataType) -> bool:
@@ -153,7 +270,7 @@ def is_ordered(kind: pa.DataType) -> bool:
 
 def postgres_type(kind: pa.DataType) -> str:
     """The PostgreSQL column type for an Arrow type. Raises DataError for types the benchmark does not load."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if is_list(kind) and not is_list(kind.value_type):
         return postgres_type(kind.value_type) + "[]"
     if pa.types.is_timestamp(kind):
         return "timestamptz" if kind.tz else "timestamp"
@@ -174,8 +291,38 @@ def postgres_type(kind: pa.DataType) -> str:
     raise DataError(f"no PostgreSQL type is known for Arrow type {kind}", f"drop that column from {ATTRIBUTES}")
 
 
-def write_dataset(folder: Path, *, queries: Vectors, attributes: pa.Table, query_attributes: pa.Table) -> None:
-    """Write everything but the base vectors, which their makers stream to ``base.f32.npy`` themselves."""
+@contextmanager
+def new_dataset(folder: Path, rows: int, dimensions: int) -> Iterator[Vectors]:
+    """The base of a data set that is made in the folder, in place of an older one: rows x dimensions, to be filled.
+
+    Whoever makes it calls ``write_rest`` too before the context ends. The folder holds a data set again from then on,
+    and none in the meantime or after a failure. Raises DataError, with nothing touched, where the folder holds the
+    embeddings that data sets are made of, as their attributes would be overwritten.
+    """
+    check_out(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (BASE, QUERIES, ATTRIBUTES, QUERY_ATTRIBUTES):
+        (folder / name).unlink(missing_ok=True)
+    partial = folder / f"{BASE}.partial"
+    try:
+        base = np.lib.format.open_memmap(partial, "w+", np.float32, (rows, dimensions))
+        yield base
+        base.flush()
+        partial.replace(folder / BASE)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_out(folder: Path) -> None:
+    """Raise DataError where a data set must not be made."""
+    if (folder / EMBEDDINGS).exists():
+        raise DataError(
+            f"{folder} holds {EMBEDDINGS}, whose {ATTRIBUTES} a data set would overwrite", "name another folder"
+        )
+
+
+def write_rest(folder: Path, *, queries: Vectors, attributes: pa.Table, query_attributes: pa.Table) -> None:
+    """Write everything but the base vectors."""
     np.save(folder / QUERIES, queries)
     pq.write_table(query_attributes, folder / QUERY_ATTRIBUTES, compression="zstd")
     pq.write_table(attributes, folder / ATTRIBUTES, compression="zstd")

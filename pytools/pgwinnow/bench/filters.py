@@ -7,6 +7,7 @@ independently of any server. Filters are frozen and hashable, and their ``repr``
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,8 +87,21 @@ class Values:
             return scalar.cast(pa.int64()).as_py()
         return value
 
+    def below(self, value: Scalar) -> Mask:
+        """Rows less than a value. As in PostgreSQL, NaN equals itself and is greater than all other numbers."""
+        bound = self.bound(value)
+        return np.asarray(~np.isnan(self.comparable) if is_nan(bound) else self.comparable < bound)
+
+    def up_to(self, value: Scalar) -> Mask:
+        """Rows less than a value or equal to it, likewise."""
+        bound = self.bound(value)
+        return np.ones(len(self.null), dtype=np.bool_) if is_nan(bound) else np.asarray(self.comparable <= bound)
+
     def among(self, values: tuple[Scalar, ...]) -> Mask:
         """Rows (or, for a set, elements) equal to one of the values; False where NULL."""
+        if pa.types.is_floating(self.array.type):  # Arrow takes 0 and -0 for different keys
+            found = [self.up_to(value) & ~self.below(value) for value in values]
+            return np.asarray(np.logical_or.reduce([self.null, *found]) & ~self.null)
         encoded = self._dictionary
         wanted = pc.is_in(encoded.dictionary, value_set=pa.array(values, type=encoded.dictionary.type))
         codes = np.asarray(encoded.indices.fill_null(len(wanted)))
@@ -173,24 +187,32 @@ class Not:
 
 Filter: TypeAlias = Compare | Between | AnyOf | Overlaps | Contains | IsNull | And | Or | Not
 
-COMPARISONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+
+def is_nan(value: Any) -> bool:
+    """Whether a constant is not a number."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def identifier(name: str) -> str:
+    """A column's or index's name as SQL, whatever it is."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def to_sql(wanted: Filter, parameters: list[str]) -> str:
     """Render the condition, appending its values to ``parameters`` in text form; $1 is the query vector."""
     match wanted:
         case Compare(column, operator, value):
-            return f"{column} {operator} {bind(parameters, value)}"
+            return f"{identifier(column)} {operator} {bind(parameters, value)}"
         case Between(column, low, high):
-            return f"{column} BETWEEN {bind(parameters, low)} AND {bind(parameters, high)}"
+            return f"{identifier(column)} BETWEEN {bind(parameters, low)} AND {bind(parameters, high)}"
         case AnyOf(column, values):
-            return f"{column} = ANY ({bind(parameters, values)})"
+            return f"{identifier(column)} = ANY ({bind(parameters, values)})"
         case Overlaps(column, values):
-            return f"{column} && {bind(parameters, values)}"
+            return f"{identifier(column)} && {bind(parameters, values)}"
         case Contains(column, values):
-            return f"{column} @> {bind(parameters, values)}"
+            return f"{identifier(column)} @> {bind(parameters, values)}"
         case IsNull(column):
-            return f"{column} IS NULL"
+            return f"{identifier(column)} IS NULL"
         case And(parts):
             return " AND ".join(nested(part, parameters) for part in parts)
         case Or(parts):
@@ -228,10 +250,14 @@ def known_rows(wanted: Compare | Between | AnyOf | Overlaps | Contains, values: 
             return values.among((value,))
         case Compare(_, "<>", value):
             return ~values.among((value,))
+        case Compare(_, "<" | ">=" as operator, value):
+            below = values.below(value)
+            return below if operator == "<" else ~below
         case Compare(_, operator, value):
-            return np.asarray(COMPARISONS[operator](values.comparable, values.bound(value)))
+            up_to = values.up_to(value)
+            return up_to if operator == "<=" else ~up_to
         case Between(_, low, high):
-            return np.asarray((values.comparable >= values.bound(low)) & (values.comparable <= values.bound(high)))
+            return ~values.below(low) & values.up_to(high)
         case AnyOf(_, listed):
             return values.among(listed)
         case Overlaps(_, listed):

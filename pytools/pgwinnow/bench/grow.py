@@ -12,9 +12,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pgwinnow.bench.datasets import ATTRIBUTES, BASE, EMBEDDINGS, DataError, Vectors, is_source, write_dataset
+from pgwinnow.bench.datasets import (
+    ATTRIBUTES,
+    EMBEDDINGS,
+    DataError,
+    Vectors,
+    check_out,
+    is_source,
+    new_dataset,
+    read_attributes,
+    write_rest,
+)
 
 NEIGHBOURS = 10
 LARGEST_SHARE = 0.5  # of the neighbour in a mixed row
@@ -41,18 +50,20 @@ def grow(
     ``source`` holds ``embeddings.f16.npy`` (any float type) and ``attributes.parquet``. The attributes of a mixed row
     are those of its real row, except for the integer column ``jitter``, which is scaled at random, and a new column
     ``bucket``, uniform in 0..999 and independent of the vector. The same arguments give the same rows (up to the
-    last bit of float arithmetic between machines). Raises DataError when the folder does not fit.
+    last bit of float arithmetic between machines). Raises DataError when the folder does not fit or ``out`` is a source
+    itself; nothing is written then.
     """
     if not is_source(source):
         raise DataError(f"{source} must hold {EMBEDDINGS} and {ATTRIBUTES}")
+    check_out(out)
     vectors = unit(np.load(source / EMBEDDINGS).astype(np.float32))
-    table = pq.read_table(source / ATTRIBUTES)
+    table = read_attributes(source / ATTRIBUTES)
     if len(table) != len(vectors):
         raise DataError(f"{source}: {len(vectors)} vectors but {len(table)} rows of attributes")
     if len(vectors) <= held_out + NEIGHBOURS:
         raise DataError(f"{source}: {len(vectors)} rows are too few to hold out {held_out} queries", "lower --queries")
-    if "id" in table.column_names:
-        table = table.drop_columns(["id"])
+    if jitter is not None:
+        check_jitter(table, jitter)
 
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(vectors))
@@ -61,27 +72,26 @@ def grow(
     rows = max(rows, len(real))
     origin = np.concatenate([np.arange(len(real)), rng.integers(0, len(real), rows - len(real))])
 
-    out.mkdir(parents=True, exist_ok=True)
-    base = np.lib.format.open_memmap(out / BASE, "w+", np.float32, (rows, real.shape[1]))
-    base[: len(real)] = real
-    if rows > len(real):
-        near = nearest(real, NEIGHBOURS, progress)
-        for start in range(len(real), rows, BLOCK):
-            part = origin[start : start + BLOCK]
-            partner = near[part, rng.integers(0, NEIGHBOURS, len(part))]
-            share = rng.uniform(0.0, LARGEST_SHARE, (len(part), 1)).astype(np.float32)
-            mixed = real[part] * (1 - share) + real[partner] * share
-            mixed += rng.standard_normal(mixed.shape, dtype=np.float32) * NOISE
-            base[start : start + len(part)] = unit(mixed)
-            progress("rows", start + len(part), rows)
-    base.flush()
+    with new_dataset(out, rows, real.shape[1]) as base:
+        base[: len(real)] = real
+        if rows > len(real):
+            near = nearest(real, NEIGHBOURS, progress)
+            for start in range(len(real), rows, BLOCK):
+                part = origin[start : start + BLOCK]
+                partner = near[part, rng.integers(0, NEIGHBOURS, len(part))]
+                share = rng.uniform(0.0, LARGEST_SHARE, (len(part), 1)).astype(np.float32)
+                mixed = real[part] * (1 - share) + real[partner] * share
+                mixed += rng.standard_normal(mixed.shape, dtype=np.float32) * NOISE
+                base[start : start + len(part)] = unit(mixed)
+                progress("rows", start + len(part), rows)
 
-    grown = table.take(pa.array(real_rows[origin]))
-    if jitter is not None:
-        grown = with_jitter(grown, jitter, len(real), rng)
-    if "bucket" not in grown.column_names:
-        grown = grown.append_column("bucket", pa.array(rng.integers(0, BUCKETS, rows, dtype=np.int32)))
-    write_dataset(out, queries=vectors[query_rows], attributes=grown, query_attributes=table.take(pa.array(query_rows)))
+        grown = table.take(pa.array(real_rows[origin]))
+        if jitter is not None:
+            grown = with_jitter(grown, jitter, len(real), rng)
+        if "bucket" not in grown.column_names:
+            grown = grown.append_column("bucket", pa.array(rng.integers(0, BUCKETS, rows, dtype=np.int32)))
+        asked = table.take(pa.array(query_rows))
+        write_rest(out, queries=vectors[query_rows], attributes=grown, query_attributes=asked)
     return rows
 
 
@@ -105,12 +115,19 @@ def nearest(vectors: Vectors, count: int, progress: Progress) -> npt.NDArray[np.
     return found
 
 
+def check_jitter(table: pa.Table, name: str) -> None:
+    """Raise DataError unless the column is one that ``with_jitter`` can scale."""
+    if name not in table.column_names:
+        raise DataError(f"there is no column {name} to be jittered", f"there are {', '.join(table.column_names)}")
+    kind = table.schema.field(name).type
+    if not pa.types.is_integer(kind):
+        raise DataError(f"column {name} is {kind}; only integer columns can be jittered")
+
+
 def with_jitter(table: pa.Table, name: str, real: int, rng: np.random.Generator) -> pa.Table:
     """Scale an integer column by random factors after the first ``real`` rows, so that rows of one origin differ."""
     place = table.column_names.index(name)
     kind = table.schema.field(name).type
-    if not pa.types.is_integer(kind):
-        raise DataError(f"column {name} is {kind}; only integer columns can be jittered")
     empty = np.asarray(table[name].is_null())
     values = np.asarray(table[name].fill_null(0)).astype(np.float64)
     factors = rng.uniform(*SIZE_JITTER, len(values))

@@ -101,7 +101,8 @@ def tables(results: Results) -> Iterator[Table]:
         yield throughput_table(results.throughput)
     if results.answers:
         yield work_table(results.answers, results.environment.get("memory_bytes_per_second"))
-        yield surplus_table(results.answers)
+        if (surplus := surplus_table(results.answers)).row_count:
+            yield surplus
     yield environment_table(results.environment)
 
 

@@ -125,7 +125,7 @@ def measure_grid(
         for connection in (free, *forced.values()):
             # One process each: how many workers are free is another matter.
             connection.execute("SET max_parallel_workers_per_gather = 0")
-            connection.execute("LOAD 'winnow'")
+            connection.execute(side.load)
             connection.execute("SELECT set_config('winnow.recall', %s, false)", (str(options.recall),))
         for kind, names in FORCE.items():
             for name in names:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,6 +28,7 @@ ROW = 0.17  # inches of height for one bar
 MARGINS = 1.3  # inches of height for title, axis and legend
 LEAST_RECALL = 0.5  # what finds less is in the tables only
 LONGEST_NAME = 60  # characters of a workload in a file name
+TITLE_WIDTH, NAME_WIDTH = 64, 26  # characters of a line in a title and beside an axis
 FADED = 0.35  # opacity of a bar that compares unequal recalls
 
 
@@ -69,11 +72,12 @@ class Chart:
 
     def png(self, theme: Theme = LIGHT) -> bytes:
         """The picture as a PNG file."""
-        figure = self.draw(theme)
-        figure.suptitle(self.title, fontsize=9.5, color=theme.text)
-        FigureCanvasAgg(figure)
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=DPI, facecolor=theme.ground)
+        with rc_context({"text.parse_math": False}):  # a dollar is a dollar: filters have placeholders
+            figure = self.draw(theme)
+            figure.suptitle(folded(self.title, TITLE_WIDTH, 3), fontsize=9.5, color=theme.text)
+            FigureCanvasAgg(figure)
+            figure.savefig(file, format="png", dpi=DPI, facecolor=theme.ground)
         return file.getvalue()
 
 
@@ -282,6 +286,7 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
             {c.side: c.index_wal_bytes_per_row_again / 1e3 for c in results.inserts if c.wal_bytes_per_row_again},
         ),
         ("time to insert a row, ms", {cost.side: 1e3 / cost.rows_per_second for cost in results.inserts}),
+        *upkeep_panels(results),
         ("VACUUM, s", {cost.side: cost.seconds for cost in results.vacuums}),
         ("WAL of VACUUM, MB", {cost.side: cost.wal_bytes / 1e6 for cost in results.vacuums}),
         (
@@ -290,6 +295,18 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
         ),
     ]
     return [(title, figures) for title, figures in panels if figures]
+
+
+def upkeep_panels(results: Results) -> Iterator[tuple[str, dict[str, float]]]:
+    """What rows take that come or change one way, and a search meanwhile."""
+    for task, clients in dict.fromkeys((cost.task, cost.clients) for cost in results.upkeep):
+        costs = [cost for cost in results.upkeep if (cost.task, cost.clients) == (task, clients) and cost.rows]
+        crowd = f", {clients} clients" if clients > 1 else ""
+        yield f"{task}{crowd}: ms a row", {cost.side: 1e3 / cost.rows_per_second for cost in costs}
+    for writers in dict.fromkeys(search.writers for search in results.busy):
+        searches = [search for search in results.busy if search.writers == writers]
+        title = f"99th percentile of a search while {writers} clients insert, ms"
+        yield title, {search.side: search.busy["p99"] for search in searches}
 
 
 def cost_bars(panels: Sequence[tuple[str, Mapping[str, float]]], sides: Sequence[str]) -> Draw:
@@ -322,7 +339,16 @@ def cost_bars(panels: Sequence[tuple[str, Mapping[str, float]]], sides: Sequence
 
 def label(workload: str, k: int, groups: Sequence[tuple[tuple[str, int], object]]) -> str:
     """The name of a workload on an axis, with k where there are several."""
-    return workload if len({each for (_, each), _ in groups}) == 1 else f"{workload} (k {k})"
+    name = workload if len({each for (_, each), _ in groups}) == 1 else f"{workload} (k {k})"
+    return folded(name, NAME_WIDTH, 2)
+
+
+def folded(text: str, width: int, lines: int) -> str:
+    """A text in no more than so many lines, with its middle left out where it is too long."""
+    wrapped = textwrap.wrap(text, width)
+    if len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], "\u2026" + text[1 - width :]]
+    return "\n".join(wrapped)
 
 
 def slug(name: str) -> str:

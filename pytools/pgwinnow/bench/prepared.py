@@ -6,6 +6,7 @@ The query vector travels as a binary parameter, filter values in text form, and 
 from __future__ import annotations
 
 import itertools
+import select
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pgwinnow._errors import WinnowError
 from pgwinnow.types import to_binary
 
 TEXT, BINARY = 0, 1
+CANCEL_SECONDS = 5.0  # that a request to cancel may take
 _names = itertools.count()
 
 
@@ -41,9 +43,14 @@ def vector_call(vector: npt.NDArray[np.float32], values: Sequence[str] = ()) -> 
 
 
 class Statement:
-    """One prepared statement on one connection."""
+    """One prepared statement on one connection.
+
+    Ctrl-C while it runs cancels it on the server, and then is a KeyboardInterrupt as anywhere; the connection can be
+    used (to roll back, say), or is closed where the server did not answer.
+    """
 
     def __init__(self, connection: psycopg.Connection, sql: str) -> None:
+        self._connection = connection
         self._link = connection.pgconn
         self._name = f"bench_{next(_names)}".encode()
         self.sql = sql
@@ -57,18 +64,57 @@ class Statement:
 
     def execute(self, call: Call) -> tuple[pq.abc.PGresult, float]:
         """Execute once: the result, its values in binary, and the seconds from sending to having all of it."""
-        start = time.perf_counter()
-        result = self._link.exec_prepared(self._name, call.parameters, call.formats, BINARY)
-        seconds = time.perf_counter() - start
+        try:
+            start = time.perf_counter()
+            self._link.send_query_prepared(self._name, call.parameters, call.formats, BINARY)
+            result = receive(self._link)
+            seconds = time.perf_counter() - start
+        except BaseException:
+            self._cancel()
+            raise
         check(result, self.sql)
         return result, seconds
 
-    def explain(self, call: Call) -> str:
-        """The plan with buffer counts in JSON, from executing the same query with the same parameters."""
-        sql = b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) " + self.sql.encode()
-        result = self._link.exec_params(sql, call.parameters, None, call.formats, TEXT)
+    def explain(self, call: Call, *, analyze: bool = True) -> str:
+        """The plan in JSON; with ``analyze``, also buffer counts, from executing the same query."""
+        options = b"ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON" if analyze else b"FORMAT JSON"
+        sql = b"EXPLAIN (" + options + b") " + self.sql.encode()
+        try:
+            self._link.send_query_params(sql, call.parameters, None, call.formats, TEXT)
+            result = receive(self._link)
+        except BaseException:
+            self._cancel()
+            raise
         check(result, self.sql)
         return (result.get_value(0, 0) or b"[]").decode()
+
+    def _cancel(self) -> None:
+        """End what runs, if anything does. Never raises, as it is called while something else is raised."""
+        try:
+            if self._link.transaction_status == pq.TransactionStatus.ACTIVE:
+                self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+                receive(self._link)
+        except BaseException:  # such as Ctrl-C again; the server rolls back what a closed connection has begun
+            self._link.finish()
+
+
+def receive(link: pq.abc.PGconn) -> pq.abc.PGresult:
+    """Wait for the result of the one query sent; unlike libpq's own waiting, it ends with a signal's exception."""
+    while link.flush():
+        select.select((link.socket,), (link.socket,), ())
+        link.consume_input()
+    last: pq.abc.PGresult | None = None
+    while True:
+        while link.is_busy():
+            select.select((link.socket,), (), ())
+            link.consume_input()
+        result = link.get_result()
+        if result is None:
+            break
+        last = result
+    if last is None:
+        raise psycopg.OperationalError(link.get_error_message())
+    return last
 
 
 def check(result: pq.abc.PGresult, sql: str) -> None:

@@ -56,8 +56,10 @@ class Change:
         """New over old with the drift taken out; for shares and counts the difference."""
         if self.kind in ("share", "count"):
             return self.new - self.old
+        if self.old == self.new:
+            return 1.0
         if self.old <= 0:
-            return 1.0 if self.new <= 0 else math.inf
+            return math.inf
         return self.new / self.old / (self.drift or 1.0)
 
     def direction(self, tolerance: float, recall_tolerance: float) -> int:
@@ -132,7 +134,9 @@ def drift_of(key: Key, figures: Sequence[Mapping[str, Mapping[Key, Figure]]], ya
     for side in yardstick:
         before, after = (run[side].get(key) for run in figures)
         # Equal to the last bit is not a second measurement but a figure taken over by --reuse.
-        if before and after and before.effort == after.effort and before.value > 0 and before.value != after.value:
+        if not before or not after or before.effort != after.effort or before.value == after.value:
+            continue
+        if all(0 < value < math.inf for value in (before.value, after.value)):
             factors.append(after.value / before.value)
     return math.exp(sum(map(math.log, factors)) / len(factors)) if factors else None
 
@@ -153,16 +157,25 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
             add(point.side, where, name, figure)
     for each in results.throughput:
         where = f"{each['workload']} (k {each['k']})"
-        add(each["side"], where, f"{each['clients']} clients", Figure(1 / each["queries_per_second"], "time"))
+        add(each["side"], where, f"{each['clients']} clients", Figure(inverse(each["queries_per_second"]), "time"))
     for side in dict.fromkeys(build.side for build in results.builds):
         own = [build for build in results.builds if build.side == side]
         for name, figure in build_figures(own):
             add(side, "indexes", name, figure)
     for cost in results.inserts:
-        add(cost.side, "insert", "time per row", Figure(1 / cost.rows_per_second, "time"))
+        add(cost.side, "insert", "time per row", Figure(inverse(cost.rows_per_second), "time"))
         add(cost.side, "insert", "index WAL per row", Figure(cost.index_wal_bytes_per_row, "size"))
         if cost.wal_bytes_per_row_again:
             add(cost.side, "insert", "the same again", Figure(cost.index_wal_bytes_per_row_again, "size"))
+    for change in results.upkeep:
+        where = f"{change.task}, {change.clients} client{'s' if change.clients > 1 else ''}"
+        if change.rows:
+            add(change.side, where, "time per row", Figure(change.seconds / change.rows, "time"))
+            add(change.side, where, "WAL per row", Figure(change.wal_bytes / change.rows, "size"))
+    for search in results.busy:
+        for state, times in (("idle", search.idle), (f"while {search.writers} clients insert", search.busy)):
+            for name in ("p50", "p99"):
+                add(search.side, f"{search.workload}, {state}", name, Figure(times[name] / 1000, "time"))
     for vacuum in results.vacuums:
         where = f"vacuum of {vacuum.deleted:,} rows"
         add(vacuum.side, where, "time", Figure(vacuum.seconds, "time"))
@@ -170,6 +183,11 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
         if vacuum.plain_wal_bytes:
             add(vacuum.side, where, "index WAL", Figure(vacuum.index_wal_bytes, "size"))
     return found
+
+
+def inverse(rate: float) -> float:
+    """The time that one takes, where so many are done in a second."""
+    return 1 / rate if rate > 0 else math.inf
 
 
 def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:

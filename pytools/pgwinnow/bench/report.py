@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pgwinnow._cli_common import plain
+from pgwinnow._errors import WinnowError
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
@@ -27,6 +29,8 @@ from pgwinnow.bench.writes import InsertCost, VacuumCost
 OWN = "winnow"  # the side that the others are compared with
 PAGE = 8192
 FILE_WIDTH = 160  # columns of a report that does not go to a terminal
+FULL_WIDTH = 110  # columns that the table of all figures takes
+LEFT_OUT = ("matching", "worst", "p95", "effort")  # where there are fewer
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Results:
             return cls(
                 environment=dict(kept["environment"]),
                 builds=[Build(**each) for each in kept["builds"]],
-                answers=[Answer(**each) for each in kept["answers"]],
+                answers=[Answer(**known(each)) for each in kept["answers"]],
                 points=[Point(**each) for each in kept.get("points", ())],
                 throughput=list(kept["throughput"]),
                 inserts=[InsertCost(**measured(each)) for each in kept["inserts"]],
@@ -79,9 +83,32 @@ class Results:
             ) from error
 
     def write(self, path: Path) -> None:
-        """Write the results to a JSON file."""
+        """Write the results to a JSON file, which holds all of them or, until that is done, the earlier ones."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.as_json(), indent=1, default=str) + "\n")
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(plain(self.as_json()), indent=1) + "\n")
+        partial.replace(path)
+
+
+def known(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as it was written, with NaN where JSON has null: no query has a row that matches."""
+    worst = answer["worst_decile"]
+    return {**answer, "worst_decile": math.nan if worst is None else worst}
+
+
+def check_writable(path: Path | None) -> None:
+    """Make the folder of a file for results. Raises WinnowError where none can be written, before anything is done."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise WinnowError(
+            f"cannot write results to {path}: {error.strerror}", "name a file in a folder that you may write to"
+        ) from error
+    if not path.stat().st_size:
+        path.unlink()
 
 
 def wide_console() -> Console:
@@ -97,9 +124,10 @@ def show(results: Results, console: Console) -> None:
         console.print(builds_table(results.builds))
     if results.answers:
         target = float(results.environment["recall"])
-        console.print(answers_table(results.answers, target))
+        console.print(answers_table(results.answers, target, full=console.width >= FULL_WIDTH))
         console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
-        console.print(surplus_table(results.answers))
+        if (surplus := surplus_table(results.answers)).row_count:
+            console.print(surplus)
         for line in verdict(results.answers, target):
             console.print(escape(line))
     if results.points:
@@ -123,9 +151,8 @@ def environment_table(environment: Mapping[str, Any]) -> Table:
     table.add_column(overflow="fold")
     for name, value in environment.items():
         shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, Mapping) else value
-        table.add_row(
-            name.replace("_", " "), f"{shown:,.0f}" if isinstance(shown, float) and shown > 100 else str(shown)
-        )
+        text = f"{shown:,.0f}" if isinstance(shown, float) and shown > 100 else str(shown)
+        table.add_row(name.replace("_", " "), escape(text))
     return table
 
 
@@ -152,27 +179,32 @@ def builds_table(builds: Sequence[Build]) -> Table:
     return table
 
 
-def answers_table(answers: Sequence[Answer], target: float) -> Table:
-    """Each workload with one line for each side."""
+def answers_table(answers: Sequence[Answer], target: float, *, full: bool = True) -> Table:
+    """Each workload with one line for each side; not ``full``: without what a narrow terminal has no room for."""
     table = Table(title=f"Searches at recall {target:g} (worst: mean recall of the worst tenth of the queries)")
     numbers = ("recall", "worst", "rows", "mean ms", "p50", "p95", "p99", "ratio")
-    for name in ("workload", "matching", "side", *numbers, "effort"):
+    names = ("workload", "matching", "side", *numbers, "effort")
+    shown = [full or name not in LEFT_OUT for name in names]
+    for name in compress(names, shown):
         table.add_column(
             name,
             justify="right" if name in (*numbers, "matching") else "left",
             no_wrap=name not in ("workload", "effort"),
+            overflow="fold",
+            min_width=14 if name == "workload" else None,
         )
     for (workload, k), row in by_workload(answers):
         for answer in row:
             first = answer is row[0]
-            table.add_row(
+            cells = [
                 label(workload, k) if first else "",
                 f"{answer.matching:.2%}" if first else "",
                 answer.side,
                 *answer_cells(answer, target),
                 ratio_text(row, answer.side),
                 answer.effort if answer.reached else f"[red]never reaches it[/], best: {answer.effort}",
-            )
+            ]
+            table.add_row(*compress(cells, shown))
         table.add_section()
     return table
 
@@ -199,7 +231,7 @@ def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Tab
             table.add_row(
                 label(workload, k),
                 answer.side,
-                ", ".join(f"{plan} {count}" for plan, count in answer.plans.items()),
+                escape(", ".join(f"{plan} {count}" for plan, count in answer.plans.items())),
                 f"{answer.pages:.0f}" if touched else "-",
                 f"{touched / 1e6:.2f}" if touched else "-",
                 f"{answer.milliseconds['mean']:.2f}",

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import psycopg
-import pyarrow as pa
 
-from pgwinnow.bench.datasets import Dataset, postgres_type
-from pgwinnow.bench.filters import Filter, to_sql
+from pgwinnow.bench.datasets import NAME_BYTES, Dataset, is_list, postgres_type
+from pgwinnow.bench.filters import Filter, identifier, to_sql
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.types import Metric
 
 CURVE_RECALLS = (0.8, 0.9, 0.95, 0.99)
+TAKEN = ("items", "plain", "hnsw", "ivfflat", "filter_")  # what names of tables and other indexes go on with
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Side(ABC):
 
     name: ClassVar[str]
     schema: ClassVar[str]  # of the vector type
-    library: ClassVar[str]  # the extension's shared library, loaded so that its settings are checked
+    load: ClassVar[str]  # a statement that loads the extension's library, so that its settings are checked
 
     def __init__(self, metric: Metric, recall: float) -> None:
         self.metric = metric
@@ -85,7 +85,7 @@ class Side(ABC):
 
     def table_sql(self, dataset: Dataset, table: str) -> str:
         """CREATE TABLE for the rows of the data set."""
-        columns = [f"{each.name} {postgres_type(each.type)}" for each in dataset.attributes.schema]
+        columns = [f"{identifier(each.name)} {postgres_type(each.type)}" for each in dataset.attributes.schema]
         vector = f"embedding {self.schema}.vector({dataset.dimensions})"
         return f"CREATE TABLE {table} (id bigint PRIMARY KEY, {', '.join([*columns, vector])})"
 
@@ -112,7 +112,7 @@ class Winnow(Side):
 
     name = "winnow"
     schema = "public"
-    library = "$libdir/winnow"
+    load = "SELECT public.winnow_simd()"
 
     def __init__(self, metric: Metric, recall: float, bits: int | None = None) -> None:
         super().__init__(metric, recall)
@@ -124,7 +124,7 @@ class Winnow(Side):
 
     def indexes(self, dataset: Dataset) -> list[Index]:
         """One index over the vector and every filter column."""
-        columns = ", ".join([f"embedding {self.opclass}", *dataset.roles.indexed])
+        columns = ", ".join([f"embedding {self.opclass}", *map(identifier, dataset.roles.indexed)])
         parameters = "" if self.bits is None else f" WITH (bits = {self.bits})"
         statement = f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns}){parameters}"
         return [Index("winnow_index", statement)]
@@ -154,7 +154,7 @@ class Pgvector(Side):
 
     name = "pgvector"
     schema = "pgvector"
-    library = "$libdir/vector"
+    load = "SELECT '[1]'::pgvector.vector"
 
     def create_extension(self, connection: psycopg.Connection) -> None:
         """Create extension vector in schema pgvector, out of the way of winnow's type of the same name."""
@@ -169,12 +169,19 @@ class Pgvector(Side):
     def indexes(self, dataset: Dataset) -> list[Index]:
         """The vector index, a B-tree on every filter column, GIN on sets."""
         found = [self.vector_index(len(dataset.base))]
-        for column in dataset.roles.indexed:
-            kind = dataset.attributes.schema.field(column).type
-            method = "gin" if pa.types.is_list(kind) or pa.types.is_large_list(kind) else "btree"
-            name = f"{self.name}_{column}"
-            found.append(Index(name, f"CREATE INDEX {name} ON {self.table} USING {method} ({column})"))
+        for place, column in enumerate(dataset.roles.indexed):
+            method = "gin" if is_list(dataset.attributes.schema.field(column).type) else "btree"
+            name = self.filter_index(column, place)
+            statement = f"CREATE INDEX {identifier(name)} ON {self.table} USING {method} ({identifier(column)})"
+            found.append(Index(name, statement))
         return found
+
+    def filter_index(self, column: str, place: int) -> str:
+        """Name of the index on a filter column: after the column, unless that is too long or could be another's."""
+        name = f"{self.name}_{column}"
+        if column.startswith(TAKEN) or len(name.encode()) > NAME_BYTES:
+            return f"{self.name}_filter_{place}"
+        return name
 
     def vector_index(self, rows: int) -> Index:
         """HNSW with pgvector's defaults."""

@@ -72,24 +72,27 @@ def run(
 
     The libraries, which run in this process, take part in the phases build and query.
     """
+    searched = {"query", "clients"} & set(options.phases)
+    workloads = make_workloads(dataset, seed=options.seed, patterns=options.workloads) if searched else []
     make_database(dsn)
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(dsn)) for _ in sides]
         for side, connection in zip(sides, connections, strict=True):
             side.create_extension(connection)
-            connection.execute(f"LOAD '{side.library}'")
+            connection.execute(side.load)
         results = Results(environment(connections[0], dataset, sides, libraries, options))
+        options.save(results)
         for side, connection in zip(sides, connections, strict=True):
             prepare(connection, side, dataset, options, results, progress)
             options.save(results)
-        if "query" in options.phases or "clients" in options.phases:
+        if searched:
             built = build_libraries(libraries, dataset, options, results, progress)
             columns = Columns(dataset.attributes)
             crowd = [
                 *map(ServerContestant, sides, connections),
                 *(LibraryContestant(library, columns) for library in built),
             ]
-            search(dsn, dataset, crowd, options, results, progress)
+            search(dsn, dataset, workloads, crowd, options, results, progress)
         pairs = list(zip(sides, connections, strict=True))
         if "write" in options.phases:
             with bar(progress, "insert", 2 * len(sides) * options.insert_rounds) as step:
@@ -183,13 +186,13 @@ def build_libraries(
 def search(
     dsn: str,
     dataset: Dataset,
+    workloads: Sequence[Workload],
     contestants: Sequence[Contestant],
     options: Options,
     results: Results,
     progress: Progress,
 ) -> None:
     """The query and clients phases over every workload and k."""
-    workloads = make_workloads(dataset, seed=options.seed, patterns=options.workloads)
     for k in options.ks:
         exact = Exact(dataset, k, metric=options.metric, cache=options.cache)
         total = len(workloads) * (steps(len(contestants), options.rounds) + 1 + options.curve)
@@ -337,7 +340,7 @@ def bar(progress: Progress, name: str, total: int) -> Iterator[Step]:
 def progress_bars(console: Any) -> Progress:
     """The bars of a run, on standard error."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pgwinnow.bench.datasets import BASE, Vectors, write_dataset
+from pgwinnow.bench.datasets import Vectors, new_dataset, write_rest
 from pgwinnow.bench.grow import BLOCK, BUCKETS, Progress, unit
 
 TOPICS = 60
@@ -35,33 +35,34 @@ def generate(
     seed: int = 7,
     progress: Progress = lambda step, done, total: None,
 ) -> None:
-    """Write a synthetic data set of ``rows`` x ``dimensions`` to ``out``; the same arguments give the same data."""
+    """Write a synthetic data set of ``rows`` x ``dimensions`` to ``out``; the same arguments give the same data.
+
+    Raises DataError, with nothing written, where ``out`` holds embeddings that data sets are made of.
+    """
     rng = np.random.default_rng(seed)
     topics = directions(rng, TOPICS, dimensions) * TOPIC
     subtopics = directions(rng, TOPICS * SUBTOPICS, dimensions) * SUBTOPIC
     common = directions(rng, 1, dimensions) * COMMON
     popularity = rng.dirichlet(np.full(TOPICS * SUBTOPICS, 0.4))
 
-    out.mkdir(parents=True, exist_ok=True)
     place = rng.choice(TOPICS * SUBTOPICS, rows, p=popularity)
-    base = np.lib.format.open_memmap(out / BASE, "w+", np.float32, (rows, dimensions))
-    for start in range(0, rows, BLOCK):
-        part = place[start : start + BLOCK]
-        own = directions(rng, len(part), dimensions) * PAPER
-        base[start : start + len(part)] = unit(common + topics[part // SUBTOPICS] + subtopics[part] + own)
-        progress("rows", start + len(part), rows)
-    base.flush()
+    with new_dataset(out, rows, dimensions) as base:
+        for start in range(0, rows, BLOCK):
+            part = place[start : start + BLOCK]
+            own = directions(rng, len(part), dimensions) * PAPER
+            base[start : start + len(part)] = unit(common + topics[part // SUBTOPICS] + subtopics[part] + own)
+            progress("rows", start + len(part), rows)
 
-    asked = rng.choice(TOPICS * SUBTOPICS, queries, p=popularity)
-    step = directions(rng, 1, dimensions) * QUERY_OFFSET
-    own = directions(rng, queries, dimensions) * (PAPER * 0.6)
-    vectors = unit(common + topics[asked // SUBTOPICS] + subtopics[asked] + own + step)
-    write_dataset(
-        out,
-        queries=vectors,
-        attributes=attributes(rng, place // SUBTOPICS),
-        query_attributes=attributes(rng, asked // SUBTOPICS),
-    )
+        asked = rng.choice(TOPICS * SUBTOPICS, queries, p=popularity)
+        step = directions(rng, 1, dimensions) * QUERY_OFFSET
+        own = directions(rng, queries, dimensions) * (PAPER * 0.6)
+        vectors = unit(common + topics[asked // SUBTOPICS] + subtopics[asked] + own + step)
+        write_rest(
+            out,
+            queries=vectors,
+            attributes=attributes(rng, place // SUBTOPICS),
+            query_attributes=attributes(rng, asked // SUBTOPICS),
+        )
 
 
 def directions(rng: np.random.Generator, count: int, dimensions: int) -> Vectors:

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from pgwinnow.bench.datasets import Dataset, postgres_type
+from pgwinnow.bench.filters import identifier
 from pgwinnow.bench.rivals import Index, Side
 from pgwinnow.psycopg import register
 
@@ -112,7 +113,7 @@ def ready_indexes(
     builds = []
     for index in side.indexes(dataset):
         progress(index.name)
-        kept = json.loads((None if rebuild else comment_on(connection, index.name)) or "{}")
+        kept = json.loads((None if rebuild else comment_on(connection, identifier(index.name))) or "{}")
         if kept.pop("sql", None) == index.sql:
             builds.append(Build(**kept))
         else:
@@ -122,13 +123,14 @@ def ready_indexes(
 
 def build(connection: psycopg.Connection, side: Side, index: Index) -> Build:
     """Build one index in place of an older one, timed and watched for memory."""
-    connection.execute(f"DROP INDEX IF EXISTS {index.name}")
+    name = identifier(index.name)
+    connection.execute(f"DROP INDEX IF EXISTS {name}")
     shown = {name: setting(connection, name) for name in BUILD_SETTINGS}
     with MemoryWatch(connection) as watch:
         start = time.perf_counter()
         connection.execute(index.sql)
         seconds = time.perf_counter() - start
-    done = Build(side.name, index.name, seconds, shown, watch.peak, relation_size(connection, index.name))
+    done = Build(side.name, index.name, seconds, shown, watch.peak, relation_size(connection, name))
     set_comment(connection, "INDEX", index.name, json.dumps({"sql": index.sql, **done.as_json()}))
     return done
 
@@ -219,13 +221,13 @@ def setting(connection: psycopg.Connection, name: str) -> str:
 
 
 def relation_size(connection: psycopg.Connection, name: str) -> int:
-    """Bytes of a relation on disk, all forks."""
+    """Bytes of a relation on disk, all forks; its name is as in SQL."""
     row = connection.execute("SELECT pg_total_relation_size(%s::regclass)", (name,)).fetchone()
     return int(row[0]) if row else 0
 
 
 def comment_on(connection: psycopg.Connection, name: str) -> str | None:
-    """The comment on a table or index; None without one or without the relation."""
+    """The comment on a table or index, its name as in SQL; None without one or without the relation."""
     row = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", (name,)).fetchone()
     return row[0] if row else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,7 +76,6 @@ class Exact:
         self.metric = metric
         self.cache = cache
         self.columns = Columns(dataset.attributes)
-        self._asked = hashlib.sha256(dataset.queries.tobytes() + dataset.fingerprint().encode()).hexdigest()
 
     @property
     def rows(self) -> int:
@@ -100,6 +100,12 @@ class Exact:
             np.savez(partial, matching=truth.matching, expected=truth.expected, threshold=truth.threshold)
             partial.replace(file)
         return truth
+
+    @cached_property
+    def _asked(self) -> str:
+        """What the answers depend on beside the workload: every row and every query."""
+        data, queries = self.dataset.fingerprint(), self.dataset.queries
+        return hashlib.sha256(data.encode() + queries.tobytes()).hexdigest()
 
     def _cache_file(self, workload: Workload) -> Path | None:
         if self.cache is None:

@@ -16,23 +16,26 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow as pa
+from psycopg import sql
 
 from pgwinnow.bench.datasets import Dataset
+from pgwinnow.bench.filters import identifier
 from pgwinnow.bench.measure import ServerContestant, latencies
 from pgwinnow.bench.prepared import BINARY, TEXT, check
 from pgwinnow.bench.rivals import Side
 from pgwinnow.bench.tables import fill, mark_changed
 from pgwinnow.bench.truth import Exact
 from pgwinnow.bench.workloads import make_workloads
-from pgwinnow.bench.writes import new_rows, plain, wal_position
+from pgwinnow.bench.writes import neighbours, new_rows, plain, wal_position
 
 Progress = Callable[[], None]
 Connect = Callable[[], psycopg.Connection[Any]]
 Row = tuple[bytes | None, ...]
 
 NOISE = 0.02
-POOL = 20_000  # rows that single inserts are taken from
-SEARCHED = "bucket 1 %"
+POOL = 20_000  # rows that single inserts are taken from, made before they are timed
+SEARCHED, SEARCHED_ELSE = "bucket 1 %", "none"  # without a column of buckets
 FIRST_ID = 1_000_000_000  # of the rows that are added here
 
 STEPS = 6
@@ -62,7 +65,7 @@ class UpkeepCost:
 
 @dataclass(frozen=True)
 class BusySearch:
-    """Times of a filtered search, in milliseconds, with and without clients that insert rows."""
+    """Times of a search, in milliseconds, with and without clients that insert rows."""
 
     side: str
     workload: str
@@ -105,7 +108,7 @@ class Writer:
 
 
 class Crowd:
-    """Clients that insert rows of a pool, which all of them share, until they are told to stop or it is empty."""
+    """Clients that insert rows without end, which all of them share, until they are told to stop."""
 
     def __init__(self, writers: Sequence[Writer], rows: Iterator[Row]) -> None:
         self._rows = rows
@@ -120,9 +123,7 @@ class Crowd:
         try:
             while not self._stop.is_set():
                 with self._lock:
-                    row = next(self._rows, None)
-                if row is None:
-                    break
+                    row = next(self._rows)
                 writer.insert(row)
                 done += 1
         except Exception as error:  # raised again by the caller's thread
@@ -131,7 +132,7 @@ class Crowd:
             self.done += done
 
     def run(self, seconds: float) -> float:
-        """Work for some time, or until the pool is empty; return how long it took."""
+        """Work for some time, or until all have failed; return how long it took."""
         start = time.perf_counter()
         with self.working():
             for thread in self._threads:
@@ -166,9 +167,7 @@ def upkeep(
     for side, connection in pairs:
         mark_changed(connection, side)
         rng = np.random.default_rng([plan.seed, 1])
-        pool = new_rows(dataset, rng, min(POOL, len(dataset.base)), first_id=FIRST_ID)
-        # The same rows would be duplicates, which some indexes keep more cheaply.
-        fresh = iter(pool)
+        fresh = endless_rows(dataset, rng, FIRST_ID)
         for clients in (1, 2):
             costs.append(single_inserts(side, connection, connect, fresh, clients, plan.seconds))
             progress()
@@ -178,10 +177,25 @@ def upkeep(
         progress()
         costs.append(idle_vacuum(side, connection))
         progress()
-        more = iter(new_rows(dataset, rng, min(POOL, len(dataset.base)), first_id=FIRST_ID * 2))
+        more = endless_rows(dataset, rng, FIRST_ID * 2)
         searches += busy_search(side, connection, dataset, connect, more, plan)
         progress()
     return costs, searches
+
+
+def endless_rows(dataset: Dataset, rng: np.random.Generator, first_id: int) -> Iterator[Row]:
+    """New rows, each with an id of its own, from ``first_id`` on.
+
+    Those of the pool come first, which is made at once; then each again and again, slightly moved, as the same rows
+    would be duplicates, which some indexes keep more cheaply.
+    """
+    pool = new_rows(dataset, rng, min(POOL, len(dataset.base)), first_id=first_id)
+    # Of a stream of their own, so that what is drawn later does not depend on how many were inserted.
+    again = (
+        neighbours(pool, np.random.default_rng([first_id, turn]), first_id + turn * len(pool))
+        for turn in itertools.count(1)
+    )
+    return itertools.chain(pool, itertools.chain.from_iterable(again))
 
 
 def single_inserts(
@@ -220,7 +234,7 @@ def copied_rows(
     connection.execute(f"DROP TABLE IF EXISTS {plain(side)}")
     connection.execute(side.table_sql(dataset, plain(side)))
     fill(connection, side, ready, plain(side), range(count))
-    columns = ", ".join([*dataset.attributes.schema.names, "embedding"])
+    columns = ", ".join(map(identifier, [*dataset.attributes.schema.names, "embedding"]))
     rows = f"SELECT id + {FIRST_ID * 3}, {columns} FROM {plain(side)}"  # noqa: S608
     with connection.cursor().copy(f"COPY ({rows}) TO STDOUT (FORMAT BINARY)") as copy:
         blocks = list(copy)
@@ -247,13 +261,24 @@ def updates(
     for task, column in wanted:
         if column is None:
             continue
-        ids = rng.choice(len(dataset.base), count, replace=False).tolist()
+        # The name may hold a %, which a statement with parameters must not.
+        statement = sql.SQL("UPDATE {table} SET {column} = {column} + {step} WHERE id = ANY ({ids})").format(
+            table=sql.Identifier(side.table),
+            column=sql.Identifier(column),
+            step=sql.SQL(step_of(dataset.attributes.schema.field(column).type)),
+            ids=sql.Literal(rng.choice(len(dataset.base), count, replace=False).tolist()),
+        )
         before = wal_position(connection)
         start = time.perf_counter()
-        connection.execute(f"UPDATE {side.table} SET {column} = {column} + 1 WHERE id = ANY (%s)", (ids,))  # noqa: S608
+        connection.execute(statement)
         seconds = time.perf_counter() - start
         costs.append(UpkeepCost(side.name, task, 1, count, seconds, wal_position(connection) - before))
     return costs
+
+
+def step_of(kind: pa.DataType) -> str:
+    """What is added to a number or time to change it, as SQL."""
+    return "interval '1 day'" if pa.types.is_timestamp(kind) else "1"
 
 
 def idle_vacuum(side: Side, connection: psycopg.Connection[Any]) -> UpkeepCost:
@@ -276,7 +301,8 @@ def busy_search(
     plan: Plan,
 ) -> list[BusySearch]:
     """Times of a search while nothing else goes on, and while clients insert as quickly as they can."""
-    workloads = make_workloads(dataset, seed=plan.seed, patterns=[SEARCHED])
+    searched = SEARCHED if dataset.roles.bucket is not None else SEARCHED_ELSE
+    workloads = make_workloads(dataset, seed=plan.seed, patterns=[searched])
     searches = []
     for workload in workloads:
         contestant = ServerContestant(side, connection)

@@ -3,7 +3,7 @@
 Everything happens in one read-only transaction of one snapshot: queries are the vectors of rows of the table itself,
 the values of filters are those of the same row, the exact answers come from scans in the server that use no vector
 index. A row is no answer to its own query: where it satisfies the filter, one row more is asked for and it is left
-out.
+out. Whether a returned row satisfies the filter is asked of the row itself.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ from pgwinnow.bench.userquery import (
     Key,
     Sample,
     Target,
+    count_rows,
     count_sql,
     draw_sample,
     find_targets,
     keys,
+    ordering_index,
+    passing,
     read,
     run_filter,
     same_vectors,
@@ -52,12 +55,27 @@ NO_FILTER = "none"
 class TableExact:
     """The exact answers to one condition, by scans in the server, and how good other answers are."""
 
-    def __init__(self, sample: Sample, rows: int, k: int) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        table: Table,
+        condition: Condition | None,
+        columns: dict[str, Column],
+        sample: Sample,
+        *,
+        rows: int,
+        k: int,
+    ) -> None:
+        self.connection = connection
+        self.table = table
+        self.condition = condition
+        self.columns = columns
         self.sample = sample
         self.k = k
         self._rows = rows
         self.limits: list[int] = []  # rows to ask for: one more where the row itself is among the matching ones
-        self._nearest: list[set[Key]] = []
+        self._nearest: list[Answers] = []
+        self._passes: list[dict[Key, bool]] = []  # of rows that came back, whether they satisfy the condition
 
     @property
     def rows(self) -> int:
@@ -69,58 +87,97 @@ class TableExact:
         """The sampled rows' vectors."""
         return self.sample.vectors
 
-    def answer(
-        self,
-        connection: psycopg.Connection[Any],
-        table: Table,
-        target: Target,
-        condition: Condition | None,
-        columns: dict[str, Column],
-    ) -> Truth:
+    def values(self, query: int) -> list[str]:
+        """What the condition's placeholders stand for."""
+        return [self.sample.values[query][name] for name in self.condition.names] if self.condition else []
+
+    def answer(self, target: Target) -> Truth:
         """Scan the table for every query: how many rows match, and which of them are nearest."""
         count = len(self.sample.places)
         matching, threshold = np.zeros(count, dtype=np.int64), np.full(count, np.nan)
-        self.limits, self._nearest = [], []
-        with without_index_scans(connection):
-            cursor = psycopg.RawCursor(connection)
-            counting = count_sql(table, target, condition, columns).as_string(connection)
+        self.limits, self._nearest, self._passes = [], [], [{} for _ in range(count)]
+        with without_index_scans(self.connection):
+            cursor = psycopg.RawCursor(self.connection)
+            counting = count_sql(self.table, target, self.condition, self.columns).as_string(self.connection)
             made: dict[int, Statement] = {}
             for i in range(count):
-                place = self.sample.places[i]
-                values = [self.sample.values[i][name] for name in condition.names] if condition else []
-                row = run_filter(cursor, counting, [*place, *values]).fetchone()
+                row = run_filter(cursor, counting, [*self.sample.places[i], *self.values(i)]).fetchone()
                 found, own = row if row else (0, 0)
                 limit = self.k + own
+                call = vector_call(self.queries[i], self.values(i))
                 if limit not in made:
-                    statement = search_sql(table, target, condition, columns, limit).as_string(connection)
-                    made[limit] = Statement(connection, statement)
-                result, _ = made[limit].execute(vector_call(self.queries[i], values))
-                nearest = self.without_self(i, read(result))
+                    made[limit] = self._scan(target, limit, call)
+                result, _ = made[limit].execute(call)
                 self.limits.append(limit)
+                nearest = self.without_self(i, read(result))
                 matching[i] = found - own
-                self._nearest.append(set(keys(nearest)))
+                self._nearest.append(nearest)
+                self._check_condition(i, nearest)
                 if len(nearest):
                     threshold[i] = nearest["distance"][-1]
         return Truth(matching, np.minimum(matching, self.k), threshold)
 
+    def _scan(self, target: Target, limit: int, call: Call) -> Statement:
+        """The search where no index is to be used; an error if the server uses one all the same."""
+        statement = search_sql(self.table, target, self.condition, self.columns, limit).as_string(self.connection)
+        scan = Statement(self.connection, statement)
+        if (index := ordering_index(scan.explain(call, analyze=False))) is not None:
+            raise BenchError(
+                f"the exact answers would come from the index {index}, against enable_indexscan = off",
+                "turn off what forces the server to use the index, such as an extension for hints",
+            )
+        return scan
+
+    def _check_condition(self, query: int, nearest: Answers) -> None:
+        """Ask whether the nearest rows, which were found by the condition, satisfy it."""
+        if self.condition and len(self.matching(query, nearest)) < len(nearest):
+            raise BenchError(
+                f"the filter {self.condition.text!r} holds for a row at one time and not at another",
+                "leave functions like random() out of it: there are no exact answers to compare with",
+            )
+
     def without_self(self, query: int, answers: Answers) -> Answers:
-        """The answers without the row that the query was taken from, at most k."""
+        """The answers without the row that the query was taken from, at most k; it stays in if it does not match."""
         own = self.sample.key(query)
-        return answers[np.array([key != own for key in keys(answers)], dtype=np.bool_)][: self.k]
+        at = [place for place, each in enumerate(keys(answers)) if each == own and self.limits[query] > self.k]
+        return np.delete(answers, at[:1])[: self.k]
+
+    def matching(self, query: int, answers: Answers) -> set[Key]:
+        """The rows among the answers that satisfy the condition; the server is asked about every row once."""
+        returned = keys(answers)
+        if self.condition is None:
+            return set(returned)
+        known = self._passes[query]
+        if any(each not in known for each in returned):
+            found = passing(
+                self.connection, self.table, self.condition, self.columns, self.values(query), np.unique(answers)
+            )
+            known.update((each, each in found) for each in returned)
+        return {each for each in returned if known[each]}
 
     def score(self, workload: Workload, truth: Truth, query: int, ids: Answers) -> Score:
-        """Count rows that are among the nearest, or as near as the last of them; rows returned twice are wrong."""
+        """Count matching rows that are among the nearest, or as near as the last of them.
+
+        Rows returned twice or against the condition are wrong. A distance that is no number (of a vector without a
+        direction) is farther than any other and as far as its like.
+        """
         expected = int(truth.expected[query])
         answers = self.without_self(query, ids)
+        good = self.matching(query, answers)
+        wrong = len(answers) - len(good)
         if expected == 0:
-            return Score(float("nan"), len(answers), 0, 0)
-        last = truth.threshold[query]
-        limit = last + TIE * max(1.0, abs(last))
+            return Score(float("nan"), len(answers), 0, wrong)
+        nearest, last = self._nearest[query], truth.threshold[query]
+        among = set(keys(nearest))
+        limit = np.inf if np.isnan(last) else last + TIE * max(1.0, abs(last))
         found = {
-            key: key in self._nearest[query] or distance <= limit
-            for key, distance in zip(keys(answers), answers["distance"], strict=True)
+            each: each in among or distance <= limit
+            for each, distance in zip(keys(answers), answers["distance"], strict=True)
+            if each in good and not np.isnan(distance)
         }
-        return Score(min(sum(found.values()), expected) / expected, len(answers), expected, len(answers) - len(found))
+        undirected = len(good) - len(found)
+        hits = sum(found.values()) + min(undirected, int(np.isnan(nearest["distance"]).sum()))
+        return Score(min(hits, expected) / expected, len(answers), expected, wrong)
 
 
 class ColumnContestant(Contestant):
@@ -157,11 +214,7 @@ class ColumnContestant(Contestant):
             for limit in set(exact.limits)
         }
         self.statements = [made[limit] for limit in exact.limits]
-        names = self.condition.names if self.condition else ()
-        self.calls: list[Call] = [
-            vector_call(vector, [values[name] for name in names])
-            for vector, values in zip(exact.queries, exact.sample.values, strict=True)
-        ]
+        self.calls: list[Call] = [vector_call(vector, exact.values(i)) for i, vector in enumerate(exact.queries)]
         self.queries = len(self.calls)
 
     def ask(self, query: int) -> tuple[Answers, float]:
@@ -205,20 +258,25 @@ def measure_table(
         column = _tables.pick_vector(columns, vector, table)
         conditions = [Condition.parse(text) for text in filters]
         for each in conditions:
-            for placed in each.names:
-                _tables.pick_column(columns, placed, table)
+            each.check(columns, table)
         connection.execute("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
         targets = find_targets(connection, table, columns, column, metric, options.recall)
-        needed = dict.fromkeys(name for each in conditions for name in each.names)
-        sample, rows = draw_sample(connection, table, targets, list(needed), queries, options.seed)
-        different = [each for each in targets[1:] if not same_vectors(connection, table, each, sample)]
+        # One filter's NULLs are no matter of another's: each has its own sample, the same rows where it can.
+        asked: list[Condition | None] = [*conditions] or [None]
+        samples = [draw_sample(connection, table, targets[0], each, queries, options.seed) for each in asked]
+        rows = count_rows(connection, table, targets[0])
+        different = [
+            each for each in targets[1:] if not all(same_vectors(connection, table, each, sample) for sample in samples)
+        ]
         targets = [each for each in targets if each not in different]
+        counts = [len(sample.places) for sample in samples]
+        drawn = b"".join(sorted({sample.vectors.tobytes() for sample in samples}))
         results = Results(
             {
                 "command": command(sys.argv[1:]),
-                "data": f"table {table}, column {vector}: {rows:,} x {sample.vectors.shape[1]}, "
-                f"{len(sample.places)} of its rows as queries",
-                "fingerprint": hashlib.sha256(repr(str(table)).encode() + sample.vectors.tobytes()).hexdigest()[:16],
+                "data": f"table {table}, column {vector}: {rows:,} x {samples[0].vectors.shape[1]}, "
+                f"{'up to ' if len(set(counts)) > 1 else ''}{max(counts)} of its rows as queries",
+                "fingerprint": hashlib.sha256(repr(str(table)).encode() + drawn).hexdigest()[:16],
                 "metric": targets[0].side.metric.value,
                 "sides": ", ".join(f"{each.side.name} on {each.column.name}" for each in targets),
                 **(
@@ -231,21 +289,21 @@ def measure_table(
         )
         contestants = [ColumnContestant(connection, table, each, columns) for each in targets]
         for k in options.ks:
-            search(contestants, sample, rows, conditions, k, options, results, progress)
+            search(contestants, list(zip(asked, samples, strict=True)), rows, k, options, results, progress)
         return results
     except psycopg.Error as error:
         raise BenchError(
             f"measuring table {name} failed: {error.diag.message_primary or error}", error.diag.message_hint
         ) from error
     finally:
-        connection.rollback()
+        if not connection.closed:  # closed, it is rolled back too
+            connection.rollback()
 
 
 def search(
     contestants: Sequence[ColumnContestant],
-    sample: Sample,
+    asked: Sequence[tuple[Condition | None, Sample]],
     rows: int,
-    conditions: Sequence[Condition],
     k: int,
     options: Options,
     results: Results,
@@ -253,13 +311,12 @@ def search(
 ) -> None:
     """Every condition at one k."""
     first = contestants[0]
-    asked: Sequence[Condition | None] = conditions or [None]
     with bar(progress, f"k = {k}", len(asked) * (steps(len(contestants), options.rounds) + 1 + options.curve)) as step:
-        for condition in asked:
+        for condition, sample in asked:
             workload = Workload(condition.text if condition else NO_FILTER, (None,) * len(sample.places))
             step.show(f"k = {k}: {workload.name}, exact answers")
-            exact = TableExact(sample, rows, k)
-            truth = exact.answer(first.connection, first.table, first.target, condition, first.columns)
+            exact = TableExact(first.connection, first.table, condition, first.columns, sample, rows=rows, k=k)
+            truth = exact.answer(first.target)
             step(f"k = {k}: {workload.name}")
             for contestant in contestants:
                 contestant.condition = condition

@@ -57,6 +57,7 @@ class Source:
         self.dataset = dataset
         self.columns = Columns(dataset.attributes)
         roles = dataset.roles
+        self.kinds: list[str] = []  # the categories of enough rows
         if roles.category is not None:
             self._prepare_kinds(roles.category)
         if roles.number is not None:
@@ -73,13 +74,9 @@ class Source:
         """Count the categories, and find each one's mean direction from evenly spread rows."""
         column = self.dataset.attributes[category]
         counts = pc.value_counts(column.drop_null()).to_pylist()
-        self.kinds: list[str] = sorted(each["values"] for each in counts if each["counts"] >= SMALLEST_KIND)
-        if len(self.kinds) <= LISTED_KINDS:
-            raise DataError(
-                f"column {category} has {len(self.kinds)} values of at least {SMALLEST_KIND} rows, "
-                f"and the workloads need {LISTED_KINDS + 1}",
-                "take more rows or another --category",
-            )
+        self.kinds = sorted(each["values"] for each in counts if each["counts"] >= SMALLEST_KIND)
+        if not self.kinds:
+            return
         rows = np.arange(0, len(self.dataset.base), max(1, len(self.dataset.base) // CENTROID_SAMPLE))
         labels = np.array(column.take(pa.array(rows)).to_pylist(), dtype=object)
         sample = np.asarray(self.dataset.base[rows])
@@ -168,11 +165,18 @@ def definitions(source: Source) -> Iterator[tuple[str, Draw]]:
 
 
 def category_definitions(source: Source, category: str) -> Iterator[tuple[str, Draw]]:
-    """Equality with the query's own, a random and the farthest category; a list; a negation."""
+    """Equality with the query's own, a random and the farthest category; a list; a negation.
+
+    Those that there are too few categories of enough rows for are left out.
+    """
+    if not source.kinds:
+        return
     yield "EM own", lambda i, rng: Compare(category, "=", source.own_kind(i))
-    yield "EM random", lambda i, rng: Compare(category, "=", source.other_kinds(i, rng, 1)[0])
-    yield "EM farthest", lambda i, rng: Compare(category, "=", source.farthest_kind(i))
-    yield f"IN {LISTED_KINDS}", lambda i, rng: AnyOf(category, source.other_kinds(i, rng, LISTED_KINDS))
+    if len(source.kinds) > 1:
+        yield "EM random", lambda i, rng: Compare(category, "=", source.other_kinds(i, rng, 1)[0])
+        yield "EM farthest", lambda i, rng: Compare(category, "=", source.farthest_kind(i))
+    if len(source.kinds) > LISTED_KINDS:
+        yield f"IN {LISTED_KINDS}", lambda i, rng: AnyOf(category, source.other_kinds(i, rng, LISTED_KINDS))
     yield "NOT own", lambda i, rng: Not(Compare(category, "=", source.own_kind(i)))
 
 
@@ -196,8 +200,9 @@ def constant_draw(wanted: Filter | None) -> Draw:
 
 def tags_definitions(source: Source, tags: str) -> Iterator[tuple[str, Draw]]:
     """Sets that share an element with, or hold all of, the tags of some row; rows without tags."""
-    yield "EMIS &&", lambda i, rng: Overlaps(tags, source.some_tags(tags, rng, 2))
-    yield "EMIS @>", lambda i, rng: Contains(tags, source.some_tags(tags, rng, 2))
+    if len(source.tagged):
+        yield "EMIS &&", lambda i, rng: Overlaps(tags, source.some_tags(tags, rng, 2))
+        yield "EMIS @>", lambda i, rng: Contains(tags, source.some_tags(tags, rng, 2))
     if source.columns[tags].null.any():
         yield "IS NULL tags", constant_draw(IsNull(tags))
 
@@ -216,12 +221,15 @@ def bucket_definitions(bucket: str) -> Iterator[tuple[str, Draw]]:
 def combined_definitions(source: Source) -> Iterator[tuple[str, Draw]]:
     """Conjunctions and a disjunction over several columns."""
     roles = source.dataset.roles
-    category, number, tags, bucket = roles.category, roles.number, roles.tags, roles.bucket
+    number, bucket = roles.number, roles.bucket
+    category = roles.category if source.kinds else None
+    tags = roles.tags if roles.tags is not None and len(source.tagged) else None
     if category is not None and number is not None:
         yield (
             "EM and R",
             lambda i, rng: And((Compare(category, "=", source.own_kind(i)), source.number_range(number, rng, 0.2))),
         )
+    if category is not None and number is not None and len(source.kinds) > LISTED_KINDS:
         yield (
             "IN and R",
             lambda i, rng: And(
@@ -239,7 +247,7 @@ def combined_definitions(source: Source) -> Iterator[tuple[str, Draw]]:
                 )
             ),
         )
-    if category is not None and bucket is not None:
+    if category is not None and bucket is not None and len(source.kinds) > 1:
         yield (
             "OR",
             lambda i, rng: Or((Compare(category, "=", source.other_kinds(i, rng, 1)[0]), Compare(bucket, "<", 10))),

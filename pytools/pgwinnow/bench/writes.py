@@ -7,7 +7,7 @@ primary key.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def insert_costs(
     for turn in range(rounds):
         first_id = len(dataset.base) + 2 * turn * rows
         parameters = new_rows(dataset, rng, rows, first_id=first_id)
-        copies = neighbours(parameters, rng, first_id=first_id + rows)
+        copies = list(neighbours(parameters, rng, first_id=first_id + rows))
         for side, connection in connections if turn % 2 == 0 else list(reversed(connections)):
             for table in (plain(side), side.table):
                 took, written = insert(connection, dataset, table, parameters)
@@ -152,14 +152,12 @@ def new_rows(dataset: Dataset, rng: np.random.Generator, count: int, first_id: i
 
 def neighbours(
     rows: Sequence[tuple[bytes | None, ...]], rng: np.random.Generator, first_id: int
-) -> list[tuple[bytes | None, ...]]:
+) -> Iterator[tuple[bytes | None, ...]]:
     """Rows that go to the same pages, but are not duplicates, which some indexes keep more cheaply."""
-    moved = []
     for place, (_, *values, vector) in enumerate(rows):
         near = from_binary(vector or b"")
         near = near + rng.standard_normal(len(near), dtype=np.float32) * 0.001
-        moved.append((str(first_id + place).encode(), *values, to_binary(near)))
-    return moved
+        yield (str(first_id + place).encode(), *values, to_binary(near))
 
 
 def encoded(value: Any) -> bytes | None:
