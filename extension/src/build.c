@@ -66,18 +66,19 @@ show_phase(int phase)
 static void
 show_team_phase(const WinnowTeam *team)
 {
-	int64		nrows = 0;
-	int			phase = PHASE_TRAIN;
+	static const int phases[] = {
+		[WINNOW_PHASE_SAMPLE] = PHASE_SAMPLE,
+		[WINNOW_PHASE_GROUPS] = PHASE_TRAIN,
+		[WINNOW_PHASE_REFINE] = PHASE_TRAIN,
+		[WINNOW_PHASE_DEAL] = PHASE_DEAL,
+		[WINNOW_PHASE_WRITE] = PHASE_LISTS,
+		[WINNOW_PHASE_PLAY] = PHASE_CALIBRATE,
+	};
+	int			phase = phases[team->shared->phase];
+	int64		nrows = phase == PHASE_LISTS ? team->shared->nindexed : 0;
 
 	if (team->shared->level > 0)
 		return;
-	if (team->shared->phase == WINNOW_PHASE_DEAL)
-		phase = PHASE_DEAL;
-	else if (team->shared->phase == WINNOW_PHASE_WRITE)
-	{
-		phase = PHASE_LISTS;
-		nrows = team->shared->nindexed;
-	}
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, nrows);
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, 0);
 	show_phase(phase);
@@ -87,10 +88,13 @@ show_team_phase(const WinnowTeam *team)
 void
 winnow_build_run_phase(WinnowTeam *team)
 {
-	if (winnow_team_leads(team))
+	if (team->shows_progress)
 		show_team_phase(team);
 	switch (team->shared->phase)
 	{
+		case WINNOW_PHASE_SAMPLE:
+			winnow_sample_stretches(team);
+			break;
 		case WINNOW_PHASE_GROUPS:
 			winnow_centroids_groups(team);
 			break;
@@ -102,6 +106,9 @@ winnow_build_run_phase(WinnowTeam *team)
 			break;
 		case WINNOW_PHASE_WRITE:
 			winnow_cluster_write(team);
+			break;
+		case WINNOW_PHASE_PLAY:
+			winnow_calibration_play(team);
 			break;
 	}
 }
@@ -145,9 +152,7 @@ build_tree(WinnowTeam *team, WinnowMeta *meta)
 	int64		nnodes;
 	int			level = 0;
 
-	show_phase(PHASE_SAMPLE);
 	nnodes = winnow_cluster_level(team, 0, 0);
-	show_phase(PHASE_CALIBRATE);
 	winnow_calibration_finish(team, meta);
 	show_phase(PHASE_INNER);
 	while (nnodes > 1)
@@ -194,6 +199,7 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		WinnowTeam *team = winnow_team_begin(heap, rel, info, index,
 											 winnow_planned_workers(heap, rel, info));
 
+		team->shows_progress = true;
 		PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
 		{
 			build_tree(team, &meta);

@@ -46,8 +46,8 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Played queries that a kind of filter must have to count */
 #define ENOUGH_QUERIES 32
 
-/* Fewer lists than that are not worth calibrating */
-#define ENOUGH_LISTS 16
+/* Of one list there is nothing to calibrate */
+#define ENOUGH_LISTS 2
 
 /*
  * Queries that are not rows of the table, and filters of real life, are harder; less so the more rows
@@ -56,9 +56,10 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 
 /*
- * The effective dimension is halved until this tolerance does for a recall of
+ * The effective dimension that comes first is halved until this tolerance does for a recall of
  * .95.  Estimates that are far too small leave nothing to be tolerated.
  */
+#define FIRST_DIM 96
 #define LEAST_TOLERANCE 0.005
 #define LEAST_TARGET 4
 #define LEAST_DIM 2
@@ -73,20 +74,29 @@ const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
 /* What remains of a tolerance for ten rows if a hundred are wanted, where that is not known */
 #define MANY_SHARE pow(10, -WINNOW_MORE_ROWS)
 
-/* Before anything is known of the data: the dimension, and tolerances small enough for text embeddings */
-#define EFFECTIVE_DIM 96
+/*
+ * Before anything is known of the data: the dimension, and tolerances smaller than most kinds of data ask for.
+ * For inner products they are smaller still, as vectors may be of very different lengths.
+ */
+#define EFFECTIVE_DIM 64
+#define EFFECTIVE_DIM_IP 4
+#define DEFAULT_SHARE_IP 0.2
 static const float defaults[WINNOW_RECALL_TARGETS] =
-	{0.8f, 0.4f, 0.2f, 0.07f, 0.02f, 0.003f, 0.001f, 0.0005f};
+	{0.4f, 0.2f, 0.1f, 0.035f, 0.01f, 0.0015f, 0.0005f, 0.00025f};
 
 void
 winnow_calibration_default(WinnowMeta *meta)
 {
-	meta->effective_dim = Min(meta->dims, EFFECTIVE_DIM);
+	bool		inner = meta->metric == WINNOW_METRIC_IP;
+
+	meta->effective_dim = Min(meta->dims, inner ? EFFECTIVE_DIM_IP : EFFECTIVE_DIM);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
-		meta->tolerance[WINNOW_FOR_1][t] = (float) (defaults[t] * ONE_SHARE);
-		meta->tolerance[WINNOW_FOR_10][t] = defaults[t];
-		meta->tolerance[WINNOW_FOR_100][t] = (float) (defaults[t] * MANY_SHARE);
+		double		tolerance = defaults[t] * (inner ? DEFAULT_SHARE_IP : 1);
+
+		meta->tolerance[WINNOW_FOR_1][t] = (float) (tolerance * ONE_SHARE);
+		meta->tolerance[WINNOW_FOR_10][t] = (float) tolerance;
+		meta->tolerance[WINNOW_FOR_100][t] = (float) (tolerance * MANY_SHARE);
 	}
 }
 
@@ -219,7 +229,7 @@ winnow_calibration_seed(WinnowTeam *team)
 	WinnowCalibration *calibration = calibration_alloc(team);
 	Questions  *asked = &calibration->asked;
 	int			dims = team->index->dims;
-	WinnowSpool *spool = winnow_spool_open(&team->files, "sample", 0, 0, dims);
+	WinnowSpool *spool = winnow_sample_open(team);
 	int64		most = Min(SAMPLE_ROWS, team->shared->unit / (sizeof(float) * dims));
 	WinnowBatch *sample = winnow_spool_load(spool, Max(most, COMMON_QUERIES), SALT_SEED);
 	int		   *usual = palloc(sizeof(int) * sample->rows.count);
@@ -253,13 +263,6 @@ winnow_calibration_seed(WinnowTeam *team)
 	winnow_spool_close(spool);
 }
 
-static WinnowQueryCode *
-query_code(const WinnowCalibration *calibration, int i)
-{
-	return (WinnowQueryCode *) (calibration->query_codes +
-								i * MAXALIGN(winnow_query_bytes(calibration->index->dims)));
-}
-
 /*
  * A search knows lists that it has not read by codes, with the centroid of the node
  * above.  Here there is no such node yet: the mean stands for it.
@@ -290,15 +293,24 @@ estimate_centroid(WinnowCalibration *calibration, const float *centroid, float *
 						calibration->index->code_bytes, &row, 1, 0, &estimate[i], &lower);
 }
 
+/* Read what is asked; mean and queries come next in the file */
+static BufFile *
+open_questions(const WinnowTeam *team, Questions *asked)
+{
+	BufFile    *file = winnow_file_open_only(&team->files, "questions", 0);
+
+	winnow_file_read(file, asked, sizeof(Questions));
+	return file;
+}
+
 /* The questions, and nothing known yet */
 WinnowCalibration *
 winnow_calibration_open(WinnowTeam *team)
 {
 	WinnowCalibration *calibration = calibration_alloc(team);
 	int			dims = team->index->dims;
-	BufFile    *file = winnow_file_open_only(&team->files, "questions", 0);
+	BufFile    *file = open_questions(team, &calibration->asked);
 
-	winnow_file_read(file, &calibration->asked, sizeof(Questions));
 	winnow_file_read(file, calibration->mean, sizeof(float) * dims);
 	calibration->queries = palloc(sizeof(float) * dims * Max(calibration->asked.nqueries, 1));
 	winnow_file_read(file, calibration->queries,
@@ -322,18 +334,6 @@ score_of(const WinnowCalibration *calibration, int query, float distance2, float
 {
 	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
 		(distance2 - length2 - calibration->asked.query2[query]) / 2;
-}
-
-static void
-offer(neighbours_heap *nearest, Neighbour neighbour)
-{
-	if (nearest->count < KEPT)
-		neighbours_push(nearest, neighbour);
-	else if (neighbour_before(&nearest->items[0], &neighbour))
-	{
-		nearest->items[0] = neighbour;
-		neighbours_sift_down(nearest, 0);
-	}
 }
 
 /* Offer one row of a list to every query, under every filter that it passes */
@@ -374,7 +374,7 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 			}
 			else if (draw >= shares[f])
 				continue;
-			offer(&calibration->nearest[f][i], neighbour);
+			neighbours_offer(&calibration->nearest[f][i], neighbour);
 		}
 	}
 }
@@ -414,6 +414,7 @@ winnow_calibration_list(WinnowCalibration *calibration, uint64 key, const Winnow
 	for (int i = 0; i < nqueries; i++)
 		notes->centroid[i] = score_of(calibration, i, calibration->distance2[i], length2);
 	estimate_centroid(calibration, node->centroid, notes->estimate);
+	memcpy(notes->code, calibration->code, sizeof(notes->code));
 	for (int i = 0; i < rows->count; i++)
 		offer_row(calibration, key, rows->ids[i], rows->vectors + (Size) i * dims);
 	winnow_file_write(calibration->file, notes, sizeof(*notes));
@@ -436,123 +437,6 @@ winnow_calibration_close(WinnowCalibration *calibration)
 	BufFileClose(file);
 }
 
-/* Bring together the neighbours that participants have found */
-static void
-merge_neighbours(WinnowCalibration *calibration)
-{
-	BufFile    *opened[WINNOW_MAX_PARTICIPANTS];
-	int			n = winnow_file_open(&calibration->team->files, "neighbours", 0, opened);
-
-	for (int w = 0; w < n; w++)
-	{
-		for (int f = 0; f < FILTERS; f++)
-			for (int i = 0; i < queries_of(calibration, f); i++)
-			{
-				Size		count;
-				Neighbour	found[KEPT];
-
-				winnow_file_read(opened[w], &count, sizeof(count));
-				winnow_file_read(opened[w], found, sizeof(Neighbour) * count);
-				for (Size j = 0; j < count; j++)
-					offer(&calibration->nearest[f][i], found[j]);
-			}
-		BufFileClose(opened[w]);
-	}
-}
-
-/*
- * Count the lists, and number them: start[] is the first number of each part.
- * Then the neighbours' lists can be known by their numbers.
- */
-static void
-number_lists(WinnowCalibration *calibration)
-{
-	WinnowTeam *team = calibration->team;
-	int			start[WINNOW_MAX_PARTS];
-
-	for (int part = 0; part < team->shared->nparts; part++)
-	{
-		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
-
-		start[part] = calibration->nlists;
-		calibration->nlists += (int) (BufFileSize(file) / sizeof(ListNotes));
-		BufFileClose(file);
-	}
-	for (int f = 0; f < FILTERS; f++)
-		for (int i = 0; i < queries_of(calibration, f); i++)
-		{
-			neighbours_heap *nearest = &calibration->nearest[f][i];
-
-			for (Size j = 0; j < nearest->count; j++)
-			{
-				uint64		key = nearest->items[j].list;
-
-				nearest->items[j].list = start[key >> 32] + (key & PG_UINT32_MAX);
-			}
-		}
-}
-
-/* Read what was noted of the lists for some queries */
-static void
-load_notes(WinnowCalibration *calibration, int first, int nplayed)
-{
-	WinnowTeam *team = calibration->team;
-	ListNotes  *notes = &calibration->notes;
-	int			list = 0;
-
-	calibration->first = first;
-	calibration->nplayed = nplayed;
-	for (int part = 0; part < team->shared->nparts; part++)
-	{
-		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
-
-		CHECK_FOR_INTERRUPTS();
-		while (BufFileRead(file, notes, sizeof(*notes)) == sizeof(*notes))
-		{
-			Size		at = (Size) list * nplayed;
-
-			calibration->stats[list] = notes->stats;
-			calibration->spread[list] = notes->spread;
-			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
-			memcpy(calibration->estimates + at, notes->estimate + first, sizeof(float) * nplayed);
-			for (int f = 0; f < RANDOM_FILTERS; f++)
-				calibration->passed[f][list] = notes->random[f];
-			for (int f = RANDOM_FILTERS; f < FILTERS && first < COMMON_QUERIES; f++)
-				memcpy(calibration->passed[f] + at, notes->passed[f] + first,
-					   sizeof(uint16) * Min(nplayed, COMMON_QUERIES - first));
-			list++;
-		}
-		BufFileClose(file);
-	}
-	Assert(list == calibration->nlists);
-}
-
-/* Play all queries, as many at a time as there is memory for */
-static void
-play_all(WinnowCalibration *calibration, float effective_dim, int k, Outcome *outcomes)
-{
-	Size		nlists = calibration->nlists;
-	Size		bytes = (sizeof(float) * 2 + sizeof(uint16) * FILTERS) * nlists;
-	int			most = (int) Max(Min(calibration->team->shared->unit / bytes, QUERIES), 1);
-
-	if (calibration->stats == NULL)
-	{
-		calibration->stats = palloc_extended(sizeof(WinnowChildStats) * nlists, MCXT_ALLOC_HUGE);
-		calibration->spread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
-		calibration->centroids = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
-		calibration->estimates = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
-		for (int f = 0; f < FILTERS; f++)
-			calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists *
-														 (f < RANDOM_FILTERS ? 1 : most),
-													 MCXT_ALLOC_HUGE);
-	}
-	for (int i = 0; i < calibration->asked.nqueries; i += most)
-	{
-		load_notes(calibration, i, Min(most, calibration->asked.nqueries - i));
-		winnow_calibration_play(calibration, effective_dim, k, outcomes);
-	}
-}
-
 /* The largest tolerances that do for a kind of filter; 0 where they are not known */
 typedef struct Tolerances
 {
@@ -561,12 +445,12 @@ typedef struct Tolerances
 
 /* Those of searches for k rows, with an effective dimension */
 static void
-find_tolerances(WinnowCalibration *calibration, float effective_dim, int k, Tolerances *found)
+find_tolerances(WinnowTeam *team, int nqueries, float effective_dim, int k, Tolerances *found)
 {
-	Outcome    *outcomes = palloc0(sizeof(Outcome) * FILTERS);
+	Outcome    *outcomes = palloc(sizeof(Outcome) * FILTERS);
 
 	memset(found, 0, sizeof(*found));
-	play_all(calibration, effective_dim, k, outcomes);
+	winnow_calibration_run(team, nqueries, effective_dim, k, outcomes);
 	for (int f = 0; f < FILTERS; f++)
 		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		{
@@ -631,29 +515,31 @@ fill_many(const Tolerances *few, Tolerances *many)
 void
 winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 {
-	WinnowCalibration *calibration = winnow_calibration_open(team);
+	Questions  *asked = palloc(sizeof(Questions));
 	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];
-	float		dim = meta->effective_dim;
+	float		dim = Min(meta->dims, FIRST_DIM);
 	Tolerances	found[WINNOW_RECALL_KINDS];
+	int			nqueries;
 
-	merge_neighbours(calibration);
-	number_lists(calibration);
-	if (calibration->nlists < ENOUGH_LISTS)
+	BufFileClose(open_questions(team, asked));
+	nqueries = asked->nqueries;
+	pfree(asked);
+	if (winnow_calibration_lists(team, NULL) < ENOUGH_LISTS)
 		return;
-	find_tolerances(calibration, dim, 10, &found[WINNOW_FOR_10]);
+	find_tolerances(team, nqueries, dim, 10, &found[WINNOW_FOR_10]);
 	if (!least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]))
 		return;
 	while (tolerance[WINNOW_FOR_10][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
 	{
 		dim /= 2;
-		find_tolerances(calibration, dim, 10, &found[WINNOW_FOR_10]);
+		find_tolerances(team, nqueries, dim, 10, &found[WINNOW_FOR_10]);
 		least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]);
 	}
-	find_tolerances(calibration, dim, 1, &found[WINNOW_FOR_1]);
+	find_tolerances(team, nqueries, dim, 1, &found[WINNOW_FOR_1]);
 	least_tolerances(&found[WINNOW_FOR_1], safety[WINNOW_FOR_1], tolerance[WINNOW_FOR_1]);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		tolerance[WINNOW_FOR_1][t] = Min(tolerance[WINNOW_FOR_1][t], tolerance[WINNOW_FOR_10][t] * ONE_SHARE);
-	find_tolerances(calibration, dim, 100, &found[WINNOW_FOR_100]);
+	find_tolerances(team, nqueries, dim, 100, &found[WINNOW_FOR_100]);
 	fill_many(&found[WINNOW_FOR_10], &found[WINNOW_FOR_100]);
 	least_tolerances(&found[WINNOW_FOR_100], safety[WINNOW_FOR_100], tolerance[WINNOW_FOR_100]);
 	meta->effective_dim = dim;

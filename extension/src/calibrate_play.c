@@ -14,6 +14,9 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+/* Queries that are played at a time, at most; all lists' notes are read for them */
+#define TASK_QUERIES 64
+
 /* The lists of one query in the order in which a search reads them */
 typedef struct Play
 {
@@ -63,10 +66,16 @@ order_lists(const WinnowCalibration *calibration, int query, Play *play,
 													   dims);
 	for (int l = 0; l < calibration->nlists; l++)
 	{
+		const uint16 row = 0;
+		float		error;
+		float		norm;
+
 		order[l].level = 0;
+		winnow_estimate_errors(query_code(calibration, query), (uint8 *) &calibration->codes[2 * l],
+							   calibration->index->code_bytes, &row, 1, &error, &norm);
 		winnow_recall_describe(&play->recall,
 							   calibration->estimates[(Size) l * calibration->nplayed + query - calibration->first],
-							   &calibration->stats[l], calibration->spread[l], &order[l]);
+							   error, &calibration->stats[l], calibration->spread[l], &order[l]);
 		order[l].block = l;
 	}
 	qsort(order, calibration->nlists, sizeof(WinnowQueueItem), compare_items);
@@ -93,11 +102,13 @@ prune_lists(const WinnowCalibration *calibration, int query, int filter, Play *p
 		read = order[i];
 		read.centroid_score =
 			calibration->centroids[(Size) list * calibration->nplayed + query - calibration->first];
+		read.error = 0;
 		if (play->nlists == 0)
 			best = read;
 		play->lists[play->nlists] = order[i];
-		play->lists[play->nlists].plane = winnow_recall_plane(&play->recall, &order[i], &best);
-		play->plane[play->nlists] = winnow_recall_plane(&play->recall, &read, &best);
+		winnow_recall_place(&play->recall, &play->lists[play->nlists], &best);
+		winnow_recall_place(&play->recall, &read, &best);
+		play->plane[play->nlists] = read.plane;
 		play->tested[play->nlists] = (before < 0 ? 0 : play->tested[before]) + order[i].rows;
 		play->passed[play->nlists] = (before < 0 ? 0 : play->passed[before]) + passed;
 		play->nlists++;
@@ -109,6 +120,7 @@ static void
 sum_terms(Play *play, float threshold)
 {
 	float		scale = winnow_recall_ball_scale(&play->recall, threshold);
+	WinnowQueueItem read = {0};
 	double		better = 0;
 	double		share = 0;
 	double		unread = 0;
@@ -116,8 +128,9 @@ sum_terms(Play *play, float threshold)
 	for (int i = 0; i < play->nlists; i++)
 	{
 		better += winnow_recall_better_rows(&play->lists[i], threshold);
-		share += i == 0 ? 1 : winnow_recall_ball_share(play->plane[i], scale);
-		unread += winnow_recall_ball_share(play->lists[i].plane, scale);
+		read.plane = play->plane[i];
+		share += i == 0 ? 1 : winnow_recall_ball_share(&read, scale);
+		unread += winnow_recall_ball_share(&play->lists[i], scale);
 		play->better[i] = (float) better;
 		play->share[i] = (float) share;
 		play->unread[i] = (float) unread;
@@ -248,14 +261,15 @@ play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *
 
 		for (int j = at[n - 1]; j > 0; j = next[j - 1])
 		{
-			nhits += j - 1 < k;
+			/* any of those that are equally far will do */
+			nhits += nearest[j - 1].score <= nearest[k - 1].score;
 			changed |= best_add(&best, nearest[j - 1].score, n - 1);
 		}
 		if (best.count < k)
 			continue;
 		if (changed)
 			sum_terms(play, best.score[k - 1]);
-		stop_searches(play, &best, n, (double) nhits / k, &progress, outcome);
+		stop_searches(play, &best, n, (double) Min(nhits, k) / k, &progress, outcome);
 	}
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		while (progress.step[t] < STEPS)
@@ -269,9 +283,8 @@ play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *
  * Play the searches of the queries whose notes are loaded, under all filters, and
  * add what comes out to the outcomes.
  */
-void
-winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int k,
-						Outcome *outcomes)
+static void
+play_queries(WinnowCalibration *calibration, float effective_dim, int k, Outcome *outcomes)
 {
 	Play		play = {0};
 	WinnowQueueItem *order;
@@ -319,4 +332,191 @@ winnow_calibration_play(WinnowCalibration *calibration, float effective_dim, int
 	pfree(play.unread);
 	pfree(play.tested);
 	pfree(play.passed);
+}
+
+/* Bring together the neighbours that participants have found */
+static void
+merge_neighbours(WinnowCalibration *calibration)
+{
+	BufFile    *opened[WINNOW_MAX_PARTICIPANTS];
+	int			n = winnow_file_open(&calibration->team->files, "neighbours", 0, opened);
+
+	for (int w = 0; w < n; w++)
+	{
+		for (int f = 0; f < FILTERS; f++)
+			for (int i = 0; i < queries_of(calibration, f); i++)
+			{
+				Size		count;
+				Neighbour	found[KEPT];
+
+				winnow_file_read(opened[w], &count, sizeof(count));
+				winnow_file_read(opened[w], found, sizeof(Neighbour) * count);
+				for (Size j = 0; j < count; j++)
+					neighbours_offer(&calibration->nearest[f][i], found[j]);
+			}
+		BufFileClose(opened[w]);
+	}
+}
+
+/*
+ * Lists have the numbers of their parts in a row: start[] becomes the first number of each
+ * part, if it is not NULL.  Returns how many lists there are.
+ */
+int
+winnow_calibration_lists(const WinnowTeam *team, int *start)
+{
+	int			nlists = 0;
+
+	for (int part = 0; part < team->shared->nparts; part++)
+	{
+		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
+
+		if (start != NULL)
+			start[part] = nlists;
+		nlists += (int) (BufFileSize(file) / sizeof(ListNotes));
+		BufFileClose(file);
+	}
+	return nlists;
+}
+
+/* Let the neighbours' lists be known by their numbers instead of their keys */
+static void
+number_lists(WinnowCalibration *calibration)
+{
+	int			start[WINNOW_MAX_PARTS];
+
+	calibration->nlists = winnow_calibration_lists(calibration->team, start);
+	for (int f = 0; f < FILTERS; f++)
+		for (int i = 0; i < queries_of(calibration, f); i++)
+		{
+			neighbours_heap *nearest = &calibration->nearest[f][i];
+
+			for (Size j = 0; j < nearest->count; j++)
+			{
+				uint64		key = nearest->items[j].list;
+
+				nearest->items[j].list = start[key >> 32] + (key & PG_UINT32_MAX);
+			}
+		}
+}
+
+/* Queries that a task is to play: as many as there is memory for, but let there be several tasks */
+static int
+queries_of_task(const WinnowTeam *team, int nlists)
+{
+	Size		bytes = (sizeof(float) * 2 + sizeof(uint16) * FILTERS) * nlists;
+
+	return (int) Max(Min(team->shared->unit / Max(bytes, 1), TASK_QUERIES), 1);
+}
+
+static void
+alloc_notes(WinnowCalibration *calibration, int most)
+{
+	Size		nlists = calibration->nlists;
+
+	calibration->stats = palloc_extended(sizeof(WinnowChildStats) * nlists, MCXT_ALLOC_HUGE);
+	calibration->spread = palloc_extended(sizeof(float) * nlists, MCXT_ALLOC_HUGE);
+	calibration->codes = palloc_extended(sizeof(float) * 2 * nlists, MCXT_ALLOC_HUGE);
+	calibration->centroids = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
+	calibration->estimates = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
+	for (int f = 0; f < FILTERS; f++)
+		calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists *
+													 (f < RANDOM_FILTERS ? 1 : most),
+												 MCXT_ALLOC_HUGE);
+}
+
+/* Read what was noted of the lists for some queries */
+static void
+load_notes(WinnowCalibration *calibration, int first, int nplayed)
+{
+	WinnowTeam *team = calibration->team;
+	ListNotes  *notes = &calibration->notes;
+	int			list = 0;
+
+	calibration->first = first;
+	calibration->nplayed = nplayed;
+	for (int part = 0; part < team->shared->nparts; part++)
+	{
+		BufFile    *file = winnow_file_open_only(&team->files, "notes", part);
+
+		CHECK_FOR_INTERRUPTS();
+		while (BufFileRead(file, notes, sizeof(*notes)) == sizeof(*notes))
+		{
+			Size		at = (Size) list * nplayed;
+
+			calibration->stats[list] = notes->stats;
+			calibration->spread[list] = notes->spread;
+			memcpy(&calibration->codes[2 * list], notes->code, sizeof(notes->code));
+			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
+			memcpy(calibration->estimates + at, notes->estimate + first, sizeof(float) * nplayed);
+			for (int f = 0; f < RANDOM_FILTERS; f++)
+				calibration->passed[f][list] = notes->random[f];
+			for (int f = RANDOM_FILTERS; f < FILTERS && first < COMMON_QUERIES; f++)
+				memcpy(calibration->passed[f] + at, notes->passed[f] + first,
+					   sizeof(uint16) * Min(nplayed, COMMON_QUERIES - first));
+			list++;
+		}
+		BufFileClose(file);
+	}
+	Assert(list == calibration->nlists);
+}
+
+/* A phase: the searches of all queries.  A task is some of these; what comes out goes to a file of its own. */
+void
+winnow_calibration_play(WinnowTeam *team)
+{
+	WinnowCalibration *calibration = winnow_calibration_open(team);
+	Outcome    *outcomes = palloc(sizeof(Outcome) * FILTERS);
+	int			nqueries = calibration->asked.nqueries;
+	int			most;
+	int			task;
+
+	merge_neighbours(calibration);
+	number_lists(calibration);
+	most = queries_of_task(team, calibration->nlists);
+	alloc_notes(calibration, most);
+	while ((task = winnow_team_take(team)) >= 0)
+	{
+		BufFile    *file = winnow_file_create(&team->files, "outcomes", task);
+
+		load_notes(calibration, task * most, Min(most, nqueries - task * most));
+		memset(outcomes, 0, sizeof(Outcome) * FILTERS);
+		play_queries(calibration, team->shared->play_dim, team->shared->play_k, outcomes);
+		winnow_file_write(file, outcomes, sizeof(Outcome) * FILTERS);
+		BufFileClose(file);
+	}
+}
+
+/*
+ * Have the searches of all queries played by all participants, for k rows and with an effective
+ * dimension: outcomes becomes what they add up to, by filter.  The sum is made in the order of the tasks.
+ */
+void
+winnow_calibration_run(WinnowTeam *team, int nqueries, float effective_dim, int k,
+					   Outcome *outcomes)
+{
+	int			most = queries_of_task(team, winnow_calibration_lists(team, NULL));
+	int			ntasks = (nqueries + most - 1) / most;
+	Outcome    *part = palloc(sizeof(Outcome) * FILTERS);
+
+	team->shared->play_dim = effective_dim;
+	team->shared->play_k = k;
+	winnow_team_run(team, WINNOW_PHASE_PLAY, ntasks);
+	memset(outcomes, 0, sizeof(Outcome) * FILTERS);
+	for (int task = 0; task < ntasks; task++)
+	{
+		BufFile    *file = winnow_file_open_only(&team->files, "outcomes", task);
+
+		winnow_file_read(file, part, sizeof(Outcome) * FILTERS);
+		BufFileClose(file);
+		winnow_file_delete(&team->files, "outcomes", task);
+		for (int f = 0; f < FILTERS; f++)
+		{
+			outcomes[f].count += part[f].count;
+			for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
+				for (int step = 0; step < STEPS; step++)
+					outcomes[f].recall[t][step] += part[f].recall[t][step];
+		}
+	}
+	pfree(part);
 }

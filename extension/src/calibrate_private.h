@@ -46,6 +46,19 @@ neighbour_before(const Neighbour *a, const Neighbour *b)
 
 WINNOW_HEAP(neighbours, Neighbour, neighbour_before)
 
+/* Keep a row if it is among the nearest */
+static inline void
+neighbours_offer(neighbours_heap *nearest, Neighbour neighbour)
+{
+	if (nearest->count < KEPT)
+		neighbours_push(nearest, neighbour);
+	else if (neighbour_before(&nearest->items[0], &neighbour))
+	{
+		nearest->items[0] = neighbour;
+		neighbours_sift_down(nearest, 0);
+	}
+}
+
 /* What is asked of every row; in a file, with mean and queries behind it */
 typedef struct Questions
 {
@@ -61,6 +74,7 @@ typedef struct ListNotes
 {
 	WinnowChildStats stats;
 	float		spread;			/* squared distance of the centroid to the mean */
+	float		code[2];		/* what the code begins with: how far off estimates are */
 	float		centroid[QUERIES];	/* its scores */
 	float		estimate[QUERIES];	/* of these, by its code */
 	uint16		random[RANDOM_FILTERS]; /* rows that pass, whatever the query */
@@ -88,6 +102,7 @@ struct WinnowCalibration
 	int			nplayed;
 	WinnowChildStats *stats;
 	float	   *spread;
+	float	   *codes;			/* see ListNotes, a pair a list */
 	float	   *centroids;		/* scores of every list's centroid, a query after the other */
 	float	   *estimates;		/* likewise, by codes */
 	uint16	   *passed[FILTERS];	/* likewise; of random filters, only one number a list */
@@ -111,6 +126,14 @@ rows_passed(const WinnowCalibration *calibration, int filter, int list, int quer
 	return calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
 }
 
+/* A query as prepared for the mean */
+static inline WinnowQueryCode *
+query_code(const WinnowCalibration *calibration, int i)
+{
+	return (WinnowQueryCode *) (calibration->query_codes +
+								i * MAXALIGN(winnow_query_bytes(calibration->index->dims)));
+}
+
 /* What a search played through adds up to, for one filter, by target and tolerance */
 typedef struct Outcome
 {
@@ -121,7 +144,8 @@ typedef struct Outcome
 extern const double winnow_calibration_targets[WINNOW_RECALL_TARGETS];
 
 /* calibrate_play.c */
-extern void winnow_calibration_play(WinnowCalibration *calibration, float effective_dim,
-									int k, Outcome *outcomes);
+extern int	winnow_calibration_lists(const WinnowTeam *team, int *start);
+extern void winnow_calibration_run(WinnowTeam *team, int nqueries, float effective_dim, int k,
+								   Outcome *outcomes);
 
 #endif							/* WINNOW_CALIBRATE_PRIVATE_H */

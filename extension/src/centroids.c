@@ -13,7 +13,7 @@
  */
 #include "postgres.h"
 
-#include "centroids.h"
+#include "cluster.h"
 
 #include <math.h>
 
@@ -202,7 +202,7 @@ static void
 cluster_groups(WinnowTeam *team, WinnowCentroids *centroids)
 {
 	int			dims = centroids->dims;
-	WinnowSpool *sample = open_sample(team, "sample", 0);
+	WinnowSpool *sample = winnow_sample_open(team);
 	int64		most = Min(team->shared->unit / (sizeof(float) * dims),
 						   (Size) WINNOW_SAMPLE_PER_LIST * centroids->ngroups);
 	WinnowBatch *batch = winnow_spool_load(sample, Max(most, 4 * centroids->ngroups),
@@ -225,7 +225,7 @@ deal_sample(WinnowTeam *team, WinnowCentroids *centroids, int64 nsample, int nli
 {
 	int			dims = centroids->dims;
 	int			ngroups = centroids->ngroups;
-	WinnowSpool *sample = open_sample(team, "sample", 0);
+	WinnowSpool *sample = winnow_sample_open(team);
 	WinnowSpool **groups = palloc(sizeof(WinnowSpool *) * ngroups);
 	WinnowSpoolRow *row = winnow_spool_row_alloc(0, dims);
 
@@ -254,7 +254,7 @@ deal_sample(WinnowTeam *team, WinnowCentroids *centroids, int64 nsample, int nli
 	winnow_spool_close(sample);
 	winnow_spool_row_free(row);
 	pfree(groups);
-	winnow_file_delete(&team->files, "sample", 0);
+	winnow_sample_delete(team);
 }
 
 /* A phase: the centroids of each group's lists, from the rows it has */
@@ -490,7 +490,7 @@ winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists, double least
 		centroids->ngroups = 1;
 		centroids->count = 1;
 		centroids->start[1] = 1;
-		winnow_file_delete(&team->files, "sample", 0);
+		winnow_sample_delete(team);
 	}
 	else
 	{

@@ -20,7 +20,10 @@ extern WinnowSpool *winnow_nodes_open(const WinnowTeam *team, int level, int par
 extern void winnow_nodes_delete(const WinnowTeam *team, int level, int nparts);
 
 /* sample.c */
+extern void winnow_sample_stretches(WinnowTeam *team);
 extern int64 winnow_sample_table(WinnowTeam *team, double *nrows, int *nlists);
+extern WinnowSpool *winnow_sample_open(const WinnowTeam *team);
+extern void winnow_sample_delete(const WinnowTeam *team);
 extern int64 winnow_sample_nodes(WinnowTeam *team, int level, int64 nrows, int *nlists);
 
 /* calibrate.c */
@@ -33,6 +36,7 @@ extern void winnow_calibration_list(WinnowCalibration *calibration, uint64 key,
 									const WinnowRows *rows, const WinnowNode *node);
 extern void winnow_calibration_end_part(WinnowCalibration *calibration);
 extern void winnow_calibration_close(WinnowCalibration *calibration);
+extern void winnow_calibration_play(WinnowTeam *team);
 extern void winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta);
 
 #endif							/* WINNOW_CLUSTER_H */

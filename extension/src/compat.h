@@ -10,14 +10,22 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/sysattr.h"
 #include "access/tableam.h"
+#include "catalog/pg_attribute.h"
 #include "miscadmin.h"
+#include "nodes/pathnodes.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/multibitmapset.h"
+#endif
+#include "optimizer/clauses.h"
 #include "postmaster/autovacuum.h"
 #include "storage/buf_internals.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/pg_locale.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/tuplesort.h"
 
 #if PG_VERSION_NUM < 150000
@@ -126,6 +134,59 @@ winnow_extend_relation(Relation rel, ForkNumber fork)
 #define winnow_planned_workers(heap, rel, info) \
 	plan_create_index_workers(RelationGetRelid(heap), RelationGetRelid(rel))
 #endif
+
+/* Can a column of a plan's table not be null?  (From 18 on a constraint may not hold for all rows.) */
+static inline bool
+winnow_not_null(const RangeTblEntry *rte, const RelOptInfo *rel, AttrNumber attno)
+{
+#if PG_VERSION_NUM >= 170000
+	return bms_is_member(attno, rel->notnullattnums);
+#else
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(rte->relid), Int16GetDatum(attno));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+#endif
+}
+
+/*
+ * May rows be taken for missing ones of an outer join whose order is that of the relation's columns all the
+ * same?  From 16 on an order of what a join may make null is another one.
+ */
+static inline bool
+winnow_may_be_extended(const PlannerInfo *root, const RelOptInfo *rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return false;
+#else
+	return bms_overlap(rel->top_parent_relids ? rel->top_parent_relids : rel->relids,
+					   root->nullable_baserels);
+#endif
+}
+
+/* Do conditions reject every row in which a column is null? */
+static inline bool
+winnow_is_nonnullable(Node *conditions, Index relid, AttrNumber attno)
+{
+	List	   *columns = find_nonnullable_vars(conditions);
+
+#if PG_VERSION_NUM >= 160000
+	return mbms_is_member((int) relid, attno - FirstLowInvalidHeapAttributeNumber, columns);
+#else
+	ListCell   *cell;
+
+	foreach(cell, columns)
+	{
+		const Var  *var = lfirst_node(Var, cell);
+
+		if (var->varno == (int) relid && var->varattno == attno)
+			return true;
+	}
+	return false;
+#endif
+}
 
 /* amcostestimate: paths that must not be used are disabled, not just dear */
 #if PG_VERSION_NUM >= 180000

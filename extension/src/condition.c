@@ -35,6 +35,7 @@
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/typcache.h"
 
 /* Outcomes */
@@ -575,6 +576,30 @@ finish(Condition *condition)
 }
 
 /*
+ * Would a condition, tested on rows that a policy hides from who asks, tell of them?  How many rows pass can be seen
+ * (EXPLAIN, winnow_last_scan).  Of a partition it is the parent that has the policy, so any parent of the
+ * statement counts.
+ */
+static bool
+may_leak(const IndexScanState *node, Node *condition)
+{
+	List	   *tables = node->ss.ps.state->es_range_table;
+
+	if (!contain_leaked_vars(condition))
+		return false;
+	for (int i = 0; i < list_length(tables); i++)
+	{
+		const RangeTblEntry *table = list_nth_node(RangeTblEntry, tables, i);
+
+		if (table->rtekind == RTE_RELATION &&
+			(table->inh || i + 1 == (int) ((Scan *) node->ss.ps.plan)->scanrelid) &&
+			check_enable_rls(table->relid, InvalidOid, true) == RLS_ENABLED)
+			return true;
+	}
+	return false;
+}
+
+/*
  * Let a filter leave out rows that the executor's conditions reject.  The node
  * is the scan's; the context is that of the filter.
  */
@@ -598,7 +623,7 @@ winnow_filter_narrow(WinnowFilter *filter, Relation index, IndexScanState *node,
 		Condition  *condition;
 
 		/* without columns it says nothing of a row */
-		if (is_constant(lfirst(cell)))
+		if (is_constant(lfirst(cell)) || may_leak(node, lfirst(cell)))
 			continue;
 		condition = compile(&compiler, lfirst(cell), IS_TRUE_OUTCOME);
 		if (condition != NULL)

@@ -21,9 +21,13 @@
 #include "fmgr.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
+#include "optimizer/clauses.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
+#include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 #include "utils/spccache.h"
@@ -106,15 +110,117 @@ vector_column(IndexPath *path)
 	return path->indexorderbycols == NIL ? -1 : linitial_int(path->indexorderbycols);
 }
 
-/* Rows that the scan has to find: the plan's LIMIT */
-static double
-rows_wanted(PlannerInfo *root, double matching)
+/* Is there a window function that may need rows after those that it is asked for? */
+static bool
+depends_on_all_rows(Node *node, void *context)
 {
-	if (root->limit_tuples > 0)
-		return Min(matching, root->limit_tuples);
-	if (root->parse->limitCount != NULL)
-		return Min(matching, UNKNOWN_LIMIT);
-	return matching;
+	if (node == NULL)
+		return false;
+	if (IsA(node, WindowFunc))
+	{
+		Oid			function = ((WindowFunc *) node)->winfnoid;
+
+		if (function != F_ROW_NUMBER && function != F_RANK_ && function != F_DENSE_RANK_)
+			return true;
+	}
+	return expression_tree_walker(node, depends_on_all_rows, context);
+}
+
+/*
+ * Does the plan need the order for the query's ORDER BY, which is a search?  Then rows without a
+ * vector may be missing, as they would come last.  What is counted, grouped or numbered needs them.
+ */
+static bool
+is_search(PlannerInfo *root, const RelOptInfo *rel)
+{
+	const Query *parse = root->parse;
+	ListCell   *cell;
+
+	if (root->sort_pathkeys == NIL || root->query_pathkeys == NIL || parse->sortClause == NIL ||
+		linitial(root->sort_pathkeys) != linitial(root->query_pathkeys) ||
+		parse->groupingSets != NIL || winnow_may_be_extended(root, rel))
+		return false;
+	foreach(cell, parse->windowClause)
+	{
+		WindowClause *window = lfirst_node(WindowClause, cell);
+
+		if (window->partitionClause != NIL || window->orderClause == NIL ||
+			!equal(linitial(window->orderClause), linitial(parse->sortClause)))
+			return false;
+	}
+	return !parse->hasWindowFuncs || !depends_on_all_rows((Node *) parse->targetList, NULL);
+}
+
+/* Has every row that the scan is to find a vector? */
+static bool
+has_vectors(PlannerInfo *root, IndexOptInfo *index, int column)
+{
+	AttrNumber	attno = index->indexkeys[column];
+	List	   *conditions = list_concat(extract_actual_clauses(index->indrestrictinfo, false),
+											 index->indpred);
+	ListCell   *cell;
+
+	if (attno > 0 && (winnow_not_null(planner_rt_fetch(index->rel->relid, root), index->rel, attno) ||
+					  winnow_is_nonnullable((Node *) conditions, index->rel->relid, attno)))
+		return true;
+	foreach(cell, conditions)
+	{
+		NullTest   *test = lfirst(cell);
+
+		if (IsA(test, NullTest) && test->nulltesttype == IS_NOT_NULL &&
+			match_index_to_operand((Node *) test->arg, column, index))
+			return true;
+	}
+	return false;
+}
+
+/* Is it a relation whose rows need not match for a row of the others to be kept? */
+static bool
+is_optional(PlannerInfo *root, int relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, root->join_info_list)
+	{
+		SpecialJoinInfo *join = lfirst_node(SpecialJoinInfo, cell);
+
+		if (join->jointype != JOIN_SEMI && bms_is_member(relid, join->syn_righthand))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The share of the scan's rows that joins keep, as far as can be told before there are any: a
+ * relation keeps as large a share as its own conditions do of its rows.
+ */
+static double
+share_joined(PlannerInfo *root, const RelOptInfo *scanned)
+{
+	double		share = 1;
+
+	for (int relid = 1; relid < root->simple_rel_array_size; relid++)
+	{
+		const RelOptInfo *rel = root->simple_rel_array[relid];
+
+		if (rel == NULL || rel->reloptkind != RELOPT_BASEREL || rel == scanned ||
+			bms_is_member(relid, scanned->top_parent_relids) || is_optional(root, relid))
+			continue;
+		if (rel->tuples > 0 && rel->rows < rel->tuples)
+			share *= Max(rel->rows, 1) / rel->tuples;
+	}
+	return share;
+}
+
+/* Rows that the scan has to find: the plan's LIMIT, or more if joins are to leave that many */
+static double
+rows_wanted(PlannerInfo *root, const RelOptInfo *rel, double matching)
+{
+	double		limit = root->limit_tuples > 0 ? root->limit_tuples : UNKNOWN_LIMIT;
+
+	if (root->limit_tuples <= 0 && root->parse->limitCount == NULL)
+		return matching;
+	return Min(matching, limit / share_joined(root, rel));
 }
 
 /* Of the rows that columns let pass, the share that passes what is left to the executor */
@@ -164,6 +270,7 @@ index_dims(IndexPath *path)
 	Oid			collation;
 
 	get_atttypetypmodcoll(path->indexinfo->indexoid, column + 1, &type, &typmod, &collation);
+	getBaseTypeAndTypmod(type, &typmod);
 	return Max(typmod, 1);
 }
 
@@ -333,9 +440,10 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 
 	*correlation = 0;
 	*pages = index->pages;
-	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)))
+	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) ||
+		!(is_search(root, index->rel) || has_vectors(root, index, vector_column(path))))
 	{
-		/* rows without a vector are missing: only an ordered scan is right */
+		/* rows without a vector are missing: only a search by distance is right */
 		*startup = FORBIDDEN_COST;
 		*total = FORBIDDEN_COST;
 		*selectivity = 0;
@@ -348,7 +456,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	rows = index_rows(index, index_dims(path));
 	accepted = share_accepted(path, passing);
 	matching = Max(rows * passing * accepted, 1);
-	wanted = rows_wanted(root, matching);
+	wanted = rows_wanted(root, index->rel, matching);
 
 	/*
 	 * Who reads on beyond the rows wanted pays for it, as the planner sees it

@@ -89,7 +89,7 @@ nearest_children(WinnowDescent *descent, BlockNumber node, const float *vector,
 	for (;;)
 	{
 		winnow_view_estimate(descent->rel, index, view, descent->query, 0,
-							 descent->estimate, descent->lower, NULL);
+							 descent->estimate, descent->lower, NULL, NULL);
 		for (int i = 0; i < view->nselected; i++)
 		{
 			WinnowStep	step = {node, view->block, view->selected[i],
@@ -128,8 +128,9 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 
 		/* the centroid usually is on the page behind the first head page */
 		for (int i = 0; i < nnear; i++)
-			winnow_prefetch(rel, near[i].step.child, 2);
-		for (int i = 0; i < nnear && nnear > 1; i++)
+			for (int page = 0; page < 2; page++)
+				winnow_prefetch(rel, near[i].step.child + page, 0, WINNOW_RUN_AHEAD);
+		for (int i = 0; i < nnear; i++)
 		{
 			float		distance;
 
@@ -143,6 +144,7 @@ winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path)
 				best = i;
 			}
 		}
+		path->squared[path->nsteps] = best_distance;
 		path->steps[path->nsteps++] = near[best].step;
 		node = near[best].step.child;
 		if (level > 1)

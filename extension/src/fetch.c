@@ -12,7 +12,6 @@
 #include "access/heapam.h"
 #include "access/sysattr.h"
 #include "access/tableam.h"
-#include "catalog/index.h"
 #include "executor/executor.h"
 #include "optimizer/optimizer.h"
 #include "utils/guc.h"
@@ -29,11 +28,10 @@ struct WinnowFetch
 	IndexFetchTableData *heap;
 	BlockNumber blocks;			/* of the table, when last asked */
 	TupleTableSlot *slot;
-	AttrNumber	vector_column;	/* of the heap; 0: evaluate everything */
-	int			vector_attno;
-	Bitmapset  *columns;		/* of the heap, that are evaluated */
-	IndexInfo  *info;
-	EState	   *estate;
+	Bitmapset  *wanted;			/* columns of the index */
+	Bitmapset  *columns;		/* of the heap, that these are made from */
+	ExprState **expressions;	/* by column of the index; NULL: it is one of the heap's */
+	EState	   *estate;			/* NULL: no expression is wanted */
 	MemoryContext row_context;	/* reset for every row */
 };
 
@@ -58,33 +56,69 @@ winnow_become_user(const WinnowUser *user)
 	SetUserIdAndSecContext(user->id, user->security);
 }
 
+/* All columns of an index, for winnow_fetch_begin */
+Bitmapset *
+winnow_all_columns(Relation rel)
+{
+	return bms_add_range(NULL, 0, RelationGetNumberOfAttributes(rel) - 1);
+}
+
+/* Prepare the expressions among the columns wanted.  The others are not evaluated: they are somebody's code. */
+static void
+prepare_expressions(WinnowFetch *fetch)
+{
+	List	   *expressions = RelationGetIndexExpressions(fetch->rel);
+	ListCell   *next = list_head(expressions);
+
+	for (int i = 0; i < RelationGetNumberOfAttributes(fetch->rel); i++)
+	{
+		AttrNumber	column = fetch->rel->rd_index->indkey.values[i];
+		Node	   *expression = NULL;
+
+		if (column == 0)
+		{
+			expression = lfirst(next);
+			next = lnext(expressions, next);
+		}
+		if (!bms_is_member(i, fetch->wanted))
+			continue;
+		if (expression == NULL)
+		{
+			fetch->columns = bms_add_member(fetch->columns,
+											column - FirstLowInvalidHeapAttributeNumber);
+			continue;
+		}
+		pull_varattnos(expression, 1, &fetch->columns);
+		if (fetch->estate == NULL)
+			fetch->estate = CreateExecutorState();
+		fetch->expressions[i] = ExecPrepareExpr((Expr *) expression, fetch->estate);
+	}
+}
+
 /*
- * vector_attno is the position of the vector among the index's columns.  If
- * all_columns is false only that value is filled in.
+ * "wanted" are columns of the index, from 0: only their values are filled in.  It becomes the fetch's.
  */
 WinnowFetch *
-winnow_fetch_begin(Relation heap, Relation rel, int vector_attno, bool all_columns)
+winnow_fetch_begin(Relation heap, Relation rel, Bitmapset *wanted)
 {
 	WinnowFetch *fetch = palloc0(sizeof(WinnowFetch));
 
 	fetch->rel = rel;
 	fetch->heap = table_index_fetch_begin(heap);
 	fetch->slot = table_slot_create(heap, NULL);
-	fetch->vector_attno = vector_attno;
-	fetch->vector_column = rel->rd_index->indkey.values[vector_attno];
-	if (all_columns || fetch->vector_column == 0)
-	{
-		fetch->vector_column = 0;
-		fetch->info = BuildIndexInfo(rel);
-		fetch->estate = CreateExecutorState();
-		pull_varattnos((Node *) fetch->info->ii_Expressions, 1, &fetch->columns);
-	}
-	else
-		fetch->columns =
-			bms_make_singleton(fetch->vector_column - FirstLowInvalidHeapAttributeNumber);
+	fetch->wanted = wanted;
+	fetch->expressions = palloc0(sizeof(ExprState *) * RelationGetNumberOfAttributes(rel));
+	prepare_expressions(fetch);
 	fetch->row_context = AllocSetContextCreate(CurrentMemoryContext, "winnow fetched row",
 											   ALLOCSET_DEFAULT_SIZES);
 	return fetch;
+}
+
+/* The columns that it fills in */
+const Bitmapset *
+winnow_fetch_wanted(const WinnowFetch *fetch)
+{
+	return fetch->wanted;
 }
 
 /* Where to do per-row work: it is reset by the next fetch */
@@ -146,18 +180,21 @@ find_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot)
 static void
 evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
 {
-	MemoryContext old;
+	ExprContext *context = NULL;
+	MemoryContext old = MemoryContextSwitchTo(fetch->row_context);
 
-	if (fetch->vector_column != 0)
+	if (fetch->estate != NULL)
 	{
-		values[fetch->vector_attno] = slot_getattr(fetch->slot, fetch->vector_column,
-												   &isnull[fetch->vector_attno]);
-		return;
+		ResetPerTupleExprContext(fetch->estate);
+		context = GetPerTupleExprContext(fetch->estate);
+		context->ecxt_scantuple = fetch->slot;
 	}
-	old = MemoryContextSwitchTo(fetch->row_context);
-	ResetPerTupleExprContext(fetch->estate);
-	GetPerTupleExprContext(fetch->estate)->ecxt_scantuple = fetch->slot;
-	FormIndexDatum(fetch->info, fetch->slot, fetch->estate, values, isnull);
+	for (int i = -1; (i = bms_next_member(fetch->wanted, i)) >= 0;)
+		if (fetch->expressions[i] != NULL)
+			values[i] = ExecEvalExprSwitchContext(fetch->expressions[i], context, &isnull[i]);
+		else
+			values[i] = slot_getattr(fetch->slot, fetch->rel->rd_index->indkey.values[i],
+									 &isnull[i]);
 	MemoryContextSwitchTo(old);
 }
 

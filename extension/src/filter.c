@@ -547,10 +547,14 @@ winnow_filter_never(const WinnowFilter *filter)
 	return filter->never;
 }
 
-bool
-winnow_filter_lossy(const WinnowFilter *filter)
+Bitmapset *
+winnow_filter_rechecked(const WinnowFilter *filter)
 {
-	return filter->nrechecks > 0;
+	Bitmapset  *columns = NULL;
+
+	for (int i = 0; i < filter->nrechecks; i++)
+		columns = bms_add_member(columns, filter->rechecks[i].index_attno);
+	return columns;
 }
 
 List *

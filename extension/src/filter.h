@@ -26,8 +26,8 @@ extern WinnowFilter *winnow_filter_compile(const WinnowSchema *schema, ScanKey k
 /* No row at all can match: nothing needs to be read */
 extern bool winnow_filter_never(const WinnowFilter *filter);
 
-/* Rows that pass winnow_filter_rows must be given to winnow_filter_recheck */
-extern bool winnow_filter_lossy(const WinnowFilter *filter);
+/* Columns of the index whose values winnow_filter_recheck has to see of the rows that pass winnow_filter_rows */
+extern Bitmapset *winnow_filter_rechecked(const WinnowFilter *filter);
 
 /*
  * Clear the bits of rows (children) that cannot match.  The mask comes in
@@ -37,6 +37,9 @@ extern void winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *
 							   uint64 *mask);
 extern void winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner,
 								   uint64 *mask);
+
+/* The column of leaf rows that winnow_filter_rows looks at first; -1: at none */
+extern int	winnow_filter_first_column(const WinnowFilter *filter);
 
 /*
  * Of the rows that pass, set the bits of those that match only if two values have

@@ -364,6 +364,26 @@ winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *leaf, uint64
 		test_condition(filter->condition, leaf, true, mask);
 }
 
+/* See filter.h */
+int
+winnow_filter_first_column(const WinnowFilter *filter)
+{
+	const Condition *condition = filter->condition;
+	const AttrTest *test = filter->ntests > 0 ? &filter->tests[0] : NULL;
+
+	while (test == NULL && condition != NULL)
+	{
+		if (condition->kind == CONDITION_TEST)
+			test = &condition->test;
+		condition = condition->parts != NIL ? linitial(condition->parts) : NULL;
+	}
+	if (test == NULL)
+		return -1;
+	if (test->hashes == NULL && test->codes == NULL && test->nsignatures == 0)
+		return test->number / 8;
+	return test->attr->leaf_col + (test->hashes == NULL && test->attr->prefix ? 1 : 0);
+}
+
 /* Set the bits of the rows in doubt under a condition that must be true */
 static void
 add_doubtful(const Condition *condition, const WinnowColumns *leaf, const uint64 *mask,

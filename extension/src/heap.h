@@ -61,19 +61,15 @@ name##_sift_down(name##_heap *heap, Size i) \
 { \
 	type		item = heap->items[i]; \
 \
-	for (;;) \
+	for (Size child; (child = 2 * i + 1) < heap->count; i = child) \
 	{ \
-		Size		child = 2 * i + 1; \
+		/* which of two children is a matter of chance: no branch to predict */ \
+		Size		other = child + (child + 1 < heap->count); \
 \
-		if (child >= heap->count) \
-			break; \
-		if (child + 1 < heap->count && \
-			before(&heap->items[child + 1], &heap->items[child])) \
-			child++; \
+		child += before(&heap->items[other], &heap->items[child]); \
 		if (!before(&heap->items[child], &item)) \
 			break; \
 		heap->items[i] = heap->items[child]; \
-		i = child; \
 	} \
 	heap->items[i] = item; \
 } \

@@ -14,6 +14,7 @@
 #include "commands/defrem.h"
 #include "kernels/kernels.h"
 #include "miscadmin.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "recall.h"
@@ -26,14 +27,17 @@ static int
 vector_dims(Relation rel, int attno)
 {
 	Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), attno);
+	int32		dims = attr->atttypmod;
 
-	if (attr->atttypmod < 1)
+	/* a domain has the dimensions of its base type */
+	getBaseTypeAndTypmod(attr->atttypid, &dims);
+	if (dims < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("column \"%s\" does not have dimensions", NameStr(attr->attname)),
 				 errhint("Give the type a number of dimensions, as in vector(384), or index an expression with a cast, as in ((%s::vector(384))).",
 						 NameStr(attr->attname))));
-	return attr->atttypmod;
+	return dims;
 }
 
 /* Metric of the vector column, from support function 1 of its class */

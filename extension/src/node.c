@@ -598,14 +598,15 @@ winnow_view_name(Relation rel, const WinnowIndex *index, WinnowView *view, const
 
 /*
  * Estimate the scores of a view's selected rows, and lower bounds of them; if
- * norm is not NULL, also their distances to the node's centroid, as encoded.
+ * error is not NULL, also how far off the estimates are, and (in norm) their distances to the node's
+ * centroid, as encoded.
  * The query must have been prepared for the node's centroid.  Only data pages
  * that hold a selected row's code are read.  Returns false if one of them is gone.
  */
 bool
 winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *view,
 					 const WinnowQueryCode *query, float epsilon,
-					 float *estimate, float *lower, float *norm)
+					 float *estimate, float *lower, float *error, float *norm)
 {
 	const WinnowLayout *layout = winnow_layout(index, view->level);
 	uint16		rows[WINNOW_MAX_LIST_SIZE];
@@ -634,8 +635,8 @@ winnow_view_estimate(Relation rel, const WinnowIndex *index, const WinnowView *v
 		codes = (const uint8 *) PageGetContents(BufferGetPage(buffer)) + base;
 		winnow_estimate(query, codes, index->code_bytes, rows, n, epsilon,
 						estimate + i, lower + i);
-		for (int j = 0; norm != NULL && j < n; j++)
-			memcpy(&norm[i + j], codes + (Size) rows[j] * index->code_bytes, sizeof(float));
+		if (error != NULL)
+			winnow_estimate_errors(query, codes, index->code_bytes, rows, n, error + i, norm + i);
 		UnlockReleaseBuffer(buffer);
 		i += n;
 	}

@@ -99,8 +99,14 @@ element_constant(Node *constant, Oid element_type, Oid operator)
 	if (!OidIsValid(type->btree_opf) ||
 		get_op_opfamily_strategy(operator, type->btree_opf) != BTEqualStrategyNumber)
 		return NULL;
-	return coerce_to_target_type(NULL, constant, exprType(constant), element_type, -1,
-								 COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
+	constant = coerce_to_target_type(NULL, constant, exprType(constant), element_type, -1,
+									 COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
+
+	/* a cast that is not leakproof may fail, as that of a date to a timestamp, where the operator does not */
+	if (constant != NULL && IsA(constant, FuncExpr) &&
+		!get_func_leakproof(((FuncExpr *) constant)->funcid))
+		return NULL;
+	return constant;
 }
 
 /*
@@ -442,7 +448,9 @@ winnow_decided_selectivity(PlannerInfo *root, IndexPath *path)
 	{
 		RestrictInfo *condition = lfirst_node(RestrictInfo, cell);
 
+		/* what may leak is not tested before a policy, see winnow_filter_narrow */
 		if (!condition->pseudoconstant && !has_condition(path->indexclauses, condition) &&
+			restriction_is_securely_promotable(condition, index->rel) &&
 			(columns_decide(index, (Node *) condition->clause, false) ||
 			 sets_apart(index, (Node *) condition->clause)) &&
 			!is_served(root, index, condition))

@@ -33,11 +33,13 @@ typedef struct WinnowQueueItem
 	float		key;			/* expected score of the best row below; an inner node's is less,
 								 * see winnow_queue_learned */
 	float		mean;			/* of the rows' scores */
-	float		inverse_sd;		/* one over their standard deviation */
+	float		inverse_sd;		/* one over their standard deviation, the next one's part included */
+	float		error;			/* standard deviation of the estimate of the next; 0: it is exact */
 	float		centroid_score;
 	float		radius2;		/* mean squared distance of the rows to the centroid */
 	float		spread;			/* the centroid's squared distance to the root's */
-	float		plane;			/* see winnow_recall_plane; of the first nplanes items */
+	float		plane;			/* see winnow_recall_place; of the first nplanes items */
+	float		plane_error;	/* its standard deviation */
 	float		rows;
 	BlockNumber block;
 	XLogRecPtr	asof;			/* LSN of the page that named it, see winnow_try_read_page */

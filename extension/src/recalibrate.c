@@ -162,6 +162,7 @@ calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta
 {
 	int			dims = state->index->dims;
 
+	team->shared->nsamples = 1;
 	state->sample = winnow_spool_create(&team->files, "sample", 0, 0, dims);
 	state->row = winnow_spool_row_alloc(0, dims);
 	walk(state, nrows, SAMPLED, SALT_SAMPLED);
@@ -220,7 +221,8 @@ recalibrate(Relation rel, Relation heap, const WinnowIndex *index, double nrows,
 
 	state.rel = rel;
 	state.index = index;
-	state.fetch = winnow_fetch_begin(heap, rel, state.index->schema.vector_attno, false);
+	state.fetch = winnow_fetch_begin(heap, rel,
+								   bms_make_singleton(state.index->schema.vector_attno));
 	winnow_calibration_default(meta);
 	team = winnow_team_begin(heap, rel, BuildIndexInfo(rel), state.index, 0);
 	PG_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));

@@ -89,6 +89,15 @@
 /* Look again when that share more lists have been read */
 #define CHECK_GROWTH 0.08
 
+/*
+ * From so many dimensions on the errors of codes count in full, below in proportion: those of a few bits are neither
+ * normal nor as large as their formula says
+ */
+#define ERROR_DIMS 64.0f
+
+/* An error of so many standard deviations of the ball changes a share by a twentieth at most */
+#define LITTLE_ERROR 0.3f
+
 /* Steps per unit and range of the table of the normal distribution */
 #define PHI_STEPS	32
 #define PHI_RANGE	6
@@ -220,16 +229,18 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 		recall->tolerance[i] = winnow_tolerance(index->tolerance[i], target);
 	recall->metric = index->metric;
 	recall->effective_dim = index->effective_dim;
+	recall->error_share = Min(1, index->dims / ERROR_DIMS);
 	recall->epsilon = recall->exact ? INFINITY :
 		(float) normal_quantile(1 - target);
 }
 
 /*
- * Fill in what the queue keeps of a child, given (an estimate of) its centroid's score
- * and its squared distance to the root's centroid.
+ * Fill in what the queue keeps of a child, given (an estimate of) its centroid's score, how far off that is,
+ * and its squared distance to the root's centroid.  The error moves all rows of the list the same way: whether one of
+ * them is better is more doubtful, but not where the best is expected to be.
  */
 void
-winnow_recall_describe(WinnowRecall *recall, float centroid_score,
+winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 					   const WinnowChildStats *stats, float spread, WinnowQueueItem *item)
 {
 	float		dim = recall->effective_dim;
@@ -249,7 +260,10 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score,
 		item->mean = centroid_score + item->radius2;
 		sd = 2 * sqrtf(Max(centroid_score, 0)) * sqrtf(item->radius2 / dim);
 	}
-	item->inverse_sd = sd > 0 ? 1 / sd : 1e30f;
+	item->error = error * recall->error_share;
+	item->inverse_sd = sd > 0 || item->error > 0 ?
+						   (float) (1 / sqrt((double) sd * sd + (double) item->error * item->error)) :
+						   1e30f;
 	item->key = item->mean -
 		(stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
 	if (isnan(item->key))
@@ -276,7 +290,7 @@ winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list, int test
 
 		winnow_items_add(&recall->probed, *list);
 		probed = &recall->probed.items[recall->probed.count - 1];
-		probed->plane = winnow_recall_plane(recall, probed, recall->probed.items);
+		winnow_recall_place(recall, probed, recall->probed.items);
 	}
 }
 
@@ -303,27 +317,33 @@ winnow_recall_ball_scale(const WinnowRecall *recall, double threshold)
 
 /*
  * How far from the query the plane is beyond which rows are nearer to a list's centroid than
- * to that of the best list
+ * to that of the best list, and how far off that is
  */
-float
-winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueItem *list,
-					const WinnowQueueItem *best)
+void
+winnow_recall_place(const WinnowRecall *recall, WinnowQueueItem *list, const WinnowQueueItem *best)
 {
 	float		apart = sqrtf(list->spread + best->spread);
 	float		further = list->centroid_score - best->centroid_score;
+	float		error = list->error;
 
-	if (!(apart > 0))
-		return 0;
 	if (recall->metric == WINNOW_METRIC_IP)
+	{
 		further = 2 * further - (list->radius2 - best->radius2);
-	return further / (2 * apart);
+		error = 2 * error;
+	}
+	list->plane = apart > 0 ? further / (2 * apart) : 0;
+	list->plane_error = apart > 0 ? error / (2 * apart) : 0;
 }
 
-/* Share of the ball that is beyond a plane */
+/* Share of the ball that is expected to be beyond a list's plane */
 float
-winnow_recall_ball_share(float plane, float scale)
+winnow_recall_ball_share(const WinnowQueueItem *list, float scale)
 {
-	return phi(-plane * scale);
+	float		error = list->plane_error * scale;
+
+	if (error < LITTLE_ERROR)
+		return phi(-list->plane * scale);
+	return phi((float) (-list->plane * scale / sqrt(1 + (double) error * error)));
 }
 
 /* Rows of the list, matching or not, that are expected to be better than that */
@@ -387,12 +407,6 @@ winnow_recall_missing(double hits, double late, double have, double lack, double
 /* What a node not yet read adds to an estimate, given a threshold or the scale that goes with it */
 typedef float (*NodeTerm) (const WinnowQueueItem *node, float argument);
 
-static inline float
-ball_share(const WinnowQueueItem *node, float scale)
-{
-	return winnow_recall_ball_share(node->plane, scale);
-}
-
 /*
  * Is the sum of the terms of the nodes not yet read within what is allowed?  The best nodes
  * answer most of the time.  All are looked at in the order in which they lie.
@@ -441,7 +455,7 @@ reached_by_volume(const WinnowRecall *recall, WinnowQueue *unread, double thresh
 		return true;
 	for (Size i = 0; i < nlists; i++)
 	{
-		double		share = i == 0 ? 1 : winnow_recall_ball_share(lists[i].plane, scale);
+		double		share = i == 0 ? 1 : winnow_recall_ball_share(&lists[i], scale);
 
 		have += share;
 		if (i >= winnow_recall_late(nlists))
@@ -451,12 +465,8 @@ reached_by_volume(const WinnowRecall *recall, WinnowQueue *unread, double thresh
 	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
 	allowed = bearable * (late * k + prior * have) / divisor;
 	for (; unread->nplanes < unread->items.count; unread->nplanes++)
-	{
-		WinnowQueueItem *item = &unread->items.items[unread->nplanes];
-
-		item->plane = winnow_recall_plane(recall, item, &lists[0]);
-	}
-	return is_within(unread, ball_share, scale, allowed);
+		winnow_recall_place(recall, &unread->items.items[unread->nplanes], &lists[0]);
+	return is_within(unread, winnow_recall_ball_share, scale, allowed);
 }
 
 /*

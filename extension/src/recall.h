@@ -16,6 +16,7 @@ typedef struct WinnowRecall
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
+	float		error_share;	/* of the errors of codes that counts */
 	double		query2;			/* |q|^2 */
 	double		root2;			/* squared length of the root's centroid */
 	double		described;		/* rows of the nodes described */
@@ -37,7 +38,7 @@ extern double winnow_recall_tolerance(const double *tolerance, double k);
 extern double winnow_recall_usual_lists(double n, double k, double share);
 extern double winnow_recall_effort(double target);
 extern double winnow_recall_bearable(double tolerance, double nlists, double usual);
-extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score,
+extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 								   const WinnowChildStats *stats, float spread,
 								   WinnowQueueItem *item);
 extern void winnow_recall_probed(WinnowRecall *recall, const WinnowQueueItem *list,
@@ -54,9 +55,9 @@ extern double winnow_recall_code_share(double target);
 
 /* The estimates' terms for one list; calibrate_play.c sums them in its own way */
 extern float winnow_recall_ball_scale(const WinnowRecall *recall, double threshold);
-extern float winnow_recall_plane(const WinnowRecall *recall, const WinnowQueueItem *list,
-								 const WinnowQueueItem *best);
-extern float winnow_recall_ball_share(float plane, float scale);
+extern void winnow_recall_place(const WinnowRecall *recall, WinnowQueueItem *list,
+								const WinnowQueueItem *best);
+extern float winnow_recall_ball_share(const WinnowQueueItem *list, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
 /* Tolerances of searches for more than 100 rows fall with that power of the number */

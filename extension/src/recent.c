@@ -15,21 +15,38 @@
 
 #include "winnow.h"
 
+#include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
 #include "utils/memutils.h"
 
-/* Entries, 4 bytes each: a power of two */
-#define ENTRIES 65536
-
-/* Lines at the start of a page that are asked for, next to its last one */
-#define LINES_AHEAD 8
+/* Entries, 4 bytes each, at first and at most: powers of two */
+#define FIRST_ENTRIES	(1 << 14)
+#define MOST_ENTRIES	(1 << 20)
 
 static Buffer *recent;
+static uint32 nentries;
 
 static inline Buffer *
 recent_entry(Relation rel, BlockNumber block)
 {
-	return &recent[(block + winnow_relation_number(rel) * 0x9E3779B1u) % ENTRIES];
+	return &recent[(block + winnow_relation_number(rel) * 0x9E3779B1u) % nentries];
+}
+
+/* Make room for the blocks of an index up to the given one, as far as buffers could hold them */
+static void
+grow(BlockNumber block)
+{
+	uint32		most = pg_nextpower2_32(Max(Min(NBuffers, MOST_ENTRIES), FIRST_ENTRIES));
+	uint32		wanted = block < most ? Max(pg_nextpower2_32(block + 1), FIRST_ENTRIES) : most;
+	Buffer	   *larger;
+
+	if (wanted <= nentries)
+		return;
+	larger = MemoryContextAllocZero(TopMemoryContext, sizeof(Buffer) * wanted);
+	if (recent != NULL)
+		pfree(recent);
+	recent = larger;
+	nentries = wanted;
 }
 
 /* ReadBuffer */
@@ -38,8 +55,8 @@ winnow_read_buffer(Relation rel, BlockNumber block)
 {
 	Buffer	   *entry;
 
-	if (recent == NULL)
-		recent = MemoryContextAllocZero(TopMemoryContext, sizeof(Buffer) * ENTRIES);
+	if (block >= nentries)
+		grow(block);
 	entry = recent_entry(rel, block);
 	if (BufferIsInvalid(*entry) || !winnow_read_recent_buffer(rel, block, *entry))
 		*entry = ReadBuffer(rel, block);
@@ -47,25 +64,24 @@ winnow_read_buffer(Relation rel, BlockNumber block)
 }
 
 /*
- * Ask the processor for the pages from a block on, as far as this backend has
- * read them before.
+ * Ask the processor for length bytes of a page from an offset on, for its header and its end, if
+ * this backend has read it before.
  */
 void
-winnow_prefetch(Relation rel, BlockNumber block, int npages)
+winnow_prefetch(Relation rel, BlockNumber block, int offset, int length)
 {
+	Buffer		buffer;
+	const char *page;
+
 	if (recent == NULL)
 		return;
-	for (int i = 0; i < npages; i++)
-	{
-		Buffer		buffer = *recent_entry(rel, block + i);
-		const char *page;
-
-		if (buffer <= 0 || buffer > NBuffers)
-			continue;
-		__builtin_prefetch(GetBufferDescriptor(buffer - 1));
-		page = BufferGetPage(buffer);
-		__builtin_prefetch(page + BLCKSZ - WINNOW_LINE);
-		for (int line = 0; line < LINES_AHEAD; line++)
-			__builtin_prefetch(page + line * WINNOW_LINE);
-	}
+	buffer = *recent_entry(rel, block);
+	if (buffer <= 0 || buffer > NBuffers)
+		return;
+	__builtin_prefetch(GetBufferDescriptor(buffer - 1));
+	page = BufferGetPage(buffer);
+	__builtin_prefetch(page);
+	__builtin_prefetch(page + BLCKSZ - WINNOW_LINE);
+	for (int at = offset - offset % WINNOW_LINE; at < Min(offset + length, BLCKSZ); at += WINNOW_LINE)
+		__builtin_prefetch(page + at);
 }

@@ -319,7 +319,8 @@ take_added(Regroup *state)
 		few = find_added(state, l, &added);
 	if (!few || added.count == 0 || winnow_vector_computed(state->rel, state->index))
 		return few && added.count == 0;
-	fetch = winnow_fetch_begin(state->heap, state->rel, state->index->schema.vector_attno, false);
+	fetch = winnow_fetch_begin(state->heap, state->rel,
+								   bms_make_singleton(state->index->schema.vector_attno));
 	for (int i = 0; i < added.count; i++)
 	{
 		bool		known = winnow_fetch_vector(fetch, state->rel, state->index, added.ids[i],

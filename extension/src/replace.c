@@ -106,7 +106,8 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 	winnow_rows_allocate(index, level, rows, capacity);
 	winnow_rows_allocate(index, level, &unknown, capacity);
 	if (level == 0)
-		fetch = winnow_fetch_begin(heap, rel, index->schema.vector_attno, false);
+		fetch = winnow_fetch_begin(heap, rel,
+								   bms_make_singleton(index->schema.vector_attno));
 
 	for (int n = 0; n < ncopies; n++)
 		for (int g = 0; g < copies[n].ngroups; g++)

@@ -14,7 +14,6 @@
 
 #include "access/tableam.h"
 #include "catalog/index.h"
-#include "core/random.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -24,17 +23,41 @@
 /* Rows of a block that are taken where there is a choice: neighbours are alike */
 #define ROWS_OF_BLOCK 8
 
+/* Stretches of the table that are worth a task, and tasks at most */
+#define STRETCHES 32
+#define MOST_TASKS 64
+
 #define SALT_SAMPLE 0
+#define SALT_BLOCK 3
 
 typedef struct SampleState
 {
 	const WinnowIndex *index;
 	int64		count;			/* rows that the index will have */
-	double		rate;			/* rows that are taken */
 	WinnowSpool *spool;			/* NULL: only count */
+	double		rate;			/* rows that are taken */
 	WinnowSpoolRow *row;
 	MemoryContext context;
 } SampleState;
+
+static void
+begin_sample(const WinnowTeam *team, WinnowSpool *spool, double rate, SampleState *state)
+{
+	state->index = team->index;
+	state->count = 0;
+	state->spool = spool;
+	state->rate = rate;
+	state->row = winnow_spool_row_alloc(0, team->index->dims);
+	state->context = AllocSetContextCreate(CurrentMemoryContext, "winnow sample row",
+										   ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+end_sample(SampleState *state)
+{
+	winnow_spool_row_free(state->row);
+	MemoryContextDelete(state->context);
+}
 
 static void
 sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *arg)
@@ -57,39 +80,73 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	winnow_spool_add(state->spool, state->row);
 }
 
-/* Scan some blocks of the table: one of each stretch of equal length */
+/* The block of a stretch, of which the table has so many of equal length */
+static BlockNumber
+chosen_block(BlockNumber stretch, BlockNumber nblocks, BlockNumber nstretches)
+{
+	BlockNumber low = (BlockNumber) ((uint64) stretch * nblocks / nstretches);
+	BlockNumber high = (BlockNumber) ((uint64) (stretch + 1) * nblocks / nstretches);
+
+	return low + (BlockNumber) (winnow_key_draw(stretch, SALT_BLOCK) * (high - low));
+}
+
+/* Scan the blocks of some stretches of the table, those from first to end - 1 */
 static void
-scan_blocks(WinnowTeam *team, BlockNumber nblocks, BlockNumber nchosen, SampleState *state)
+scan_stretches(WinnowTeam *team, BlockNumber first, BlockNumber end, BlockNumber nblocks,
+			   BlockNumber nstretches, SampleState *state)
 {
 	/* do not wait for transactions yet; a snapshot never does */
 	bool		anyvisible = !team->info->ii_Concurrent;
-	uint64_t	random = 1;
-	BlockNumber start = 0;
-	BlockNumber count = 0;
 
-	for (BlockNumber i = 0; i <= nchosen; i++)
+	while (first < end)
 	{
-		BlockNumber block = nblocks;
+		BlockNumber start = chosen_block(first++, nblocks, nstretches);
+		BlockNumber count = 1;
 
-		if (i < nchosen)
-		{
-			BlockNumber low = (BlockNumber) ((uint64) i * nblocks / nchosen);
-			BlockNumber high = (BlockNumber) ((uint64) (i + 1) * nblocks / nchosen);
-
-			block = low + winnow_random_below(&random, high - low);
-			if (count > 0 && block == start + count)
-			{
-				count++;
-				continue;
-			}
-		}
-		if (count > 0)
-			table_index_build_range_scan(team->heap, team->rel, team->info, false, anyvisible,
-										 false, start, count, sample_row, state, NULL);
+		for (; first < end && chosen_block(first, nblocks, nstretches) == start + count; first++)
+			count++;
+		table_index_build_range_scan(team->heap, team->rel, team->info, false, anyvisible,
+									 false, start, count, sample_row, state, NULL);
 		CHECK_FOR_INTERRUPTS();
-		start = block;
-		count = 1;
 	}
+}
+
+/*
+ * A phase: the sample of the table.  A task is some stretches one after the other, and a file of its own, so that
+ * the sample is in the order of the table whoever has taken the task.
+ */
+void
+winnow_sample_stretches(WinnowTeam *team)
+{
+	const WinnowTeamShared *shared = team->shared;
+	SampleState state;
+	int			task;
+
+	begin_sample(team, NULL, shared->sample_rate, &state);
+	while ((task = winnow_team_take(team)) >= 0)
+	{
+		state.spool = winnow_spool_create(&team->files, "sample", task, 0, team->index->dims);
+		scan_stretches(team, (BlockNumber) ((uint64) task * shared->nstretches / shared->ntasks),
+					   (BlockNumber) ((uint64) (task + 1) * shared->nstretches / shared->ntasks),
+					   shared->nblocks, shared->nstretches, &state);
+		winnow_spool_close(state.spool);
+	}
+	end_sample(&state);
+}
+
+/* The sample of the level that is being built */
+WinnowSpool *
+winnow_sample_open(const WinnowTeam *team)
+{
+	return winnow_spool_open_row(&team->files, "sample", 0, team->shared->nsamples, 0,
+								 team->index->dims);
+}
+
+void
+winnow_sample_delete(const WinnowTeam *team)
+{
+	for (int task = 0; task < team->shared->nsamples; task++)
+		winnow_file_delete(&team->files, "sample", task);
 }
 
 /*
@@ -99,37 +156,36 @@ scan_blocks(WinnowTeam *team, BlockNumber nblocks, BlockNumber nchosen, SampleSt
 int64
 winnow_sample_table(WinnowTeam *team, double *nrows, int *nlists)
 {
+	WinnowTeamShared *shared = team->shared;
 	BlockNumber nblocks = RelationGetNumberOfBlocks(team->heap);
-	BlockNumber nchosen = Min(nblocks, COUNTED_BLOCKS);
-	SampleState state = {0};
+	BlockNumber ncounted = Min(nblocks, COUNTED_BLOCKS);
+	SampleState state;
+	WinnowSpool *sample;
 	int64		nsample;
 	double		wanted;
 	double		per_block;
 
-	state.index = team->index;
-	state.row = winnow_spool_row_alloc(0, team->index->dims);
-	state.context = AllocSetContextCreate(CurrentMemoryContext, "winnow sample row",
-										  ALLOCSET_DEFAULT_SIZES);
-	scan_blocks(team, nblocks, nchosen, &state);
-	per_block = nchosen > 0 ? (double) state.count / nchosen : 0;
+	begin_sample(team, NULL, 0, &state);
+	scan_stretches(team, 0, ncounted, nblocks, ncounted, &state);
+	end_sample(&state);
+	per_block = ncounted > 0 ? (double) state.count / ncounted : 0;
 	*nrows = per_block * nblocks;
 	*nlists = winnow_cluster_lists(team, 0, *nrows);
 
 	wanted = Min(*nrows, (double) WINNOW_SAMPLE_PER_LIST * *nlists);
-	state.rate = 1;
-	nchosen = nblocks;
+	shared->nblocks = nblocks;
+	shared->nstretches = *nrows > 0 ? nblocks : 0;
+	shared->sample_rate = 1;
 	if (wanted < *nrows)
 	{
-		nchosen = (BlockNumber) Min(nblocks, ceil(wanted / Min(per_block, ROWS_OF_BLOCK)));
-		state.rate = Min(1, wanted / (nchosen * per_block));
+		shared->nstretches = (BlockNumber) Min(nblocks, ceil(wanted / Min(per_block, ROWS_OF_BLOCK)));
+		shared->sample_rate = Min(1, wanted / (shared->nstretches * per_block));
 	}
-	state.spool = winnow_spool_create(&team->files, "sample", 0, 0, team->index->dims);
-	if (*nrows > 0)
-		scan_blocks(team, nblocks, nchosen, &state);
-	nsample = winnow_spool_count(state.spool);
-	winnow_spool_close(state.spool);
-	winnow_spool_row_free(state.row);
-	MemoryContextDelete(state.context);
+	shared->nsamples = (int) Max(1, Min(shared->nstretches / STRETCHES, MOST_TASKS));
+	winnow_team_run(team, WINNOW_PHASE_SAMPLE, shared->nsamples);
+	sample = winnow_sample_open(team);
+	nsample = winnow_spool_count(sample);
+	winnow_spool_close(sample);
 	return nsample;
 }
 
@@ -146,6 +202,7 @@ winnow_sample_nodes(WinnowTeam *team, int level, int64 nrows, int *nlists)
 	double		rate;
 	int64		nsample;
 
+	team->shared->nsamples = 1;
 	*nlists = winnow_cluster_lists(team, level, (double) nrows);
 	rate = (double) WINNOW_SAMPLE_PER_LIST * *nlists / nrows;
 	for (int part = 0; part < team->shared->nparts; part++)

@@ -16,7 +16,6 @@ typedef struct WinnowScan
 {
 	WinnowIndex *index;
 	WinnowFetch *fetch;			/* begun with the first row asked for */
-	bool		fetch_lossy;	/* it fetches what lossy keys need */
 	WinnowFilter *filter;
 	WinnowSearch *search;
 	MemoryContext context;		/* of the filter and the search */
@@ -61,7 +60,8 @@ start_search(IndexScanDesc scan)
 	MemoryContext context = GetMemoryChunkContext(state);
 	IndexScanState *node;
 	int64		wanted;
-	bool		lossy;
+	Bitmapset  *wanted_columns;
+	MemoryContext old;
 
 	if (!IsMVCCSnapshot(scan->xs_snapshot))
 		ereport(ERROR,
@@ -76,21 +76,21 @@ start_search(IndexScanDesc scan)
 	node = winnow_node_of(scan, &wanted);
 	if (node != NULL)
 		winnow_filter_narrow(state->filter, rel, node, state->context);
-	lossy = winnow_filter_lossy(state->filter);
-	if (state->fetch != NULL && lossy && !state->fetch_lossy)
+	old = MemoryContextSwitchTo(context);
+	wanted_columns = bms_add_member(winnow_filter_rechecked(state->filter),
+									state->index->schema.vector_attno);
+	if (state->fetch != NULL && !bms_is_subset(wanted_columns, winnow_fetch_wanted(state->fetch)))
 	{
+		/* what has been needed once may be again, so there is an end to this */
+		wanted_columns = bms_add_members(wanted_columns, winnow_fetch_wanted(state->fetch));
 		winnow_fetch_end(state->fetch);
 		state->fetch = NULL;
 	}
 	if (state->fetch == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		state->fetch = winnow_fetch_begin(scan->heapRelation, rel,
-										  state->index->schema.vector_attno, lossy);
-		state->fetch_lossy = lossy;
-		MemoryContextSwitchTo(old);
-	}
+		state->fetch = winnow_fetch_begin(scan->heapRelation, rel, wanted_columns);
+	else
+		bms_free(wanted_columns);
+	MemoryContextSwitchTo(old);
 	state->search = winnow_search_begin(scan, state->index, state->filter, state->fetch,
 										winnow_recall, node, wanted, &state->counters);
 }

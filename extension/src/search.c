@@ -376,7 +376,7 @@ estimate_list(WinnowSearch *search, uint32 list, bool leaves, Size first)
 		int			n;
 
 		if (!winnow_view_estimate(search->rel, search->index, view, search->code,
-								  search->recall.epsilon, search->estimate, search->lower, NULL))
+								  search->recall.epsilon, search->estimate, search->lower, NULL, NULL))
 			return -1;
 		search->counters->codes_estimated += view->nselected;
 		n = take_rows(search, list, g, limit, leaves ? &search->taken.items[first + g * search->index->leaf.group_words] : NULL);
@@ -437,7 +437,7 @@ winnow_search_collect(WinnowSearch *search)
 			const uint64 *taken = &search->taken.items[left->taken + g * words];
 
 			if (!winnow_view_estimate(search->rel, search->index, view, search->code,
-									  search->recall.epsilon, search->estimate, search->lower, NULL))
+									  search->recall.epsilon, search->estimate, search->lower, NULL, NULL))
 				return false;
 			search->counters->codes_estimated += view->nselected;
 			for (int i = 0; i < view->nselected; i++)
@@ -481,10 +481,12 @@ probe(WinnowSearch *search, WinnowQueueItem *list)
 		first = add_taken(search);
 	if (passed > 0)
 	{
+		winnow_search_prefetch_codes(search, passed);
 		if (!prepare_list(search))
 			return false;
 		/* it was queued with an estimate */
 		list->centroid_score = (float) search->code->centroid_score;
+		list->error = 0;
 		list->number = search->nestimated++;
 		ntaken = estimate_list(search, list->number, leaves, first);
 		if (ntaken < 0)
@@ -625,6 +627,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->rel = scan->indexRelation;
 	search->index = index;
 	search->filter = filter;
+	search->first_column = winnow_filter_first_column(filter);
 	search->fetch = fetch;
 	search->counters = counters;
 	search->query = palloc0(sizeof(float) * index->dims);
@@ -648,6 +651,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->centroid = palloc(sizeof(float) * index->dims);
 	search->estimate = palloc(sizeof(float) * capacity);
 	search->lower = palloc(sizeof(float) * capacity);
+	search->error = palloc(sizeof(float) * capacity);
 	search->norm = palloc(sizeof(float) * capacity);
 	search->view = winnow_view_alloc(index);
 	search->allocated = 4;

@@ -98,6 +98,7 @@ struct WinnowSearch
 
 	double		target;			/* recall */
 	double		expected;		/* rows that match, as the planner has it, or 0 */
+	int			first_column;	/* that the filter looks at; -1: none */
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;
@@ -108,6 +109,7 @@ struct WinnowSearch
 	float	   *centroid;
 	float	   *estimate;
 	float	   *lower;
+	float	   *error;
 	float	   *norm;
 	WinnowView *view;
 	BlockNumber *first_data;	/* data pages of a node's first group */
@@ -173,6 +175,7 @@ extern int	winnow_search_read_list(WinnowSearch *search, BlockNumber block, XLog
 									bool leaves);
 extern int	winnow_search_count_list(WinnowSearch *search, int passed);
 extern void winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node);
+extern void winnow_search_prefetch_codes(const WinnowSearch *search, int passed);
 
 /* search_memory.c */
 extern void winnow_search_borrow(WinnowSearch *search);

@@ -14,6 +14,11 @@
 /* Pages of the next node that the processor is asked for */
 #define MAX_AHEAD 8
 
+/* Bytes of a list's head page, of each column, and codes that it is asked for */
+#define HEAD_AHEAD 128
+#define COLUMN_AHEAD 256
+#define CODES_AHEAD 64
+
 /* Prepare the query for the node whose centroid has been read */
 void
 winnow_search_prepare(WinnowSearch *search)
@@ -68,7 +73,7 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		*prepared = true;
 	}
 	if (!winnow_view_estimate(search->rel, index, view, search->code, 0, search->estimate,
-							  search->lower, search->norm))
+							  search->lower, search->error, search->norm))
 		return false;
 	for (int i = 0; i < view->nselected; i++)
 	{
@@ -77,7 +82,8 @@ queue_children(WinnowSearch *search, const WinnowQueueItem *node, bool *prepared
 		item->block = (BlockNumber) view->ids[i];
 		item->level = node->level - 1;
 		item->asof = view->asof;
-		winnow_recall_describe(&search->recall, search->estimate[i], &view->stats[i],
+		winnow_recall_describe(&search->recall, search->estimate[i], search->error[i],
+							   &view->stats[i],
 							   node->spread + search->norm[i] * search->norm[i], item);
 		winnow_queue_enter(&search->queue);
 		search->least_key = Min(search->least_key, item->key);
@@ -202,15 +208,72 @@ winnow_search_count_list(WinnowSearch *search, int passed)
 }
 
 /*
- * Ask the processor for the pages of the node that will most likely be read
- * next.  A node that was written as a whole has its pages in a row.
+ * Ask the processor for a list that will most likely be read next: what the filter looks at first on its head
+ * pages, and its centroid.  Codes are asked for here only if there is no filter; otherwise when
+ * it is known of which rows.  A list that was written as a whole has its pages in a row.
  */
+static void
+prefetch_list(const WinnowSearch *search, const WinnowQueueItem *list)
+{
+	const WinnowLayout *layout = &search->index->leaf;
+	bool		filtered = search->first_column >= 0;
+	int			column = layout->schema_column + search->first_column;
+	int			nrows = (int) Min(list->rows, layout->size);
+	int			nheads = Max(1, (nrows + layout->capacity - 1) / layout->capacity);
+	int			npages = Min(winnow_scanned_pages(search->index, 0, nrows), MAX_AHEAD);
+
+	for (int p = 0; p < npages; p++)
+	{
+		BlockNumber block = list->block + p;
+
+		if (p < nheads)
+			winnow_prefetch(search->rel, block, 0, HEAD_AHEAD);
+		if (p < nheads && filtered)
+			winnow_prefetch(search->rel, block, layout->page_offset[column],
+							Min(layout->width[column] * layout->capacity, COLUMN_AHEAD));
+		if (p == nheads || (p > nheads && !filtered))
+			winnow_prefetch(search->rel, block, 0, WINNOW_RUN_AHEAD);
+	}
+}
+
+/* Ask the processor for the node that will most likely be read next */
 void
 winnow_search_prefetch(const WinnowSearch *search, const WinnowQueueItem *node)
 {
-	int			size = winnow_layout(search->index, node->level)->size;
-	int			nrows = node->level > 0 ? (int) (size * WINNOW_NODE_FILL) : (int) Min(node->rows, size);
+	int			nrows = (int) (search->index->inner.size * WINNOW_NODE_FILL);
+	int			npages = Min(winnow_scanned_pages(search->index, node->level, nrows), MAX_AHEAD);
 
-	winnow_prefetch(search->rel, node->block,
-					Min(winnow_scanned_pages(search->index, node->level, nrows), MAX_AHEAD));
+	if (node->level == 0)
+		prefetch_list(search, node);
+	else
+		for (int p = 0; p < npages; p++)
+			winnow_prefetch(search->rel, node->block + p, 0, WINNOW_RUN_AHEAD);
+}
+
+/*
+ * Ask the processor for the codes of the rows that pass of the list whose head pages have been
+ * read.  Many of them come one after the other, which it sees by itself.
+ */
+void
+winnow_search_prefetch_codes(const WinnowSearch *search, int passed)
+{
+	const WinnowLayout *layout = &search->index->leaf;
+
+	if (passed > CODES_AHEAD)
+		return;
+	for (int g = 0; g < search->ngroups; g++)
+	{
+		const WinnowView *view = search->groups[g];
+
+		for (int i = 0; i < view->nselected; i++)
+		{
+			int			page;
+			int			offset;
+
+			winnow_code_place(layout, view->number, view->selected[i], &page, &offset);
+			if (page < view->ndata)
+				winnow_prefetch(search->rel, view->data[page], SizeOfPageHeaderData + offset,
+								search->index->code_bytes);
+		}
+	}
 }

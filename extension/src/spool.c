@@ -27,7 +27,7 @@ struct WinnowSpool
 	int64		count;
 	int			nfiles;
 	int			current;		/* file that is read */
-	BufFile    *files[WINNOW_MAX_PARTICIPANTS];
+	BufFile   **files;
 };
 
 static void
@@ -135,10 +135,11 @@ winnow_spool_row_free(WinnowSpoolRow *row)
 }
 
 static WinnowSpool *
-spool_alloc(int image_bytes, int dims)
+spool_alloc(int image_bytes, int dims, int most)
 {
 	WinnowSpool *spool = palloc0(sizeof(WinnowSpool));
 
+	spool->files = palloc(sizeof(BufFile *) * most);
 	spool->image_bytes = image_bytes;
 	spool->dims = dims;
 	return spool;
@@ -149,7 +150,7 @@ WinnowSpool *
 winnow_spool_create(const WinnowFiles *files, const char *what, int number, int image_bytes,
 					int dims)
 {
-	WinnowSpool *spool = spool_alloc(image_bytes, dims);
+	WinnowSpool *spool = spool_alloc(image_bytes, dims, 1);
 
 	spool->files[spool->nfiles++] = winnow_file_create(files, what, number);
 	return spool;
@@ -160,9 +161,18 @@ WinnowSpool *
 winnow_spool_open(const WinnowFiles *files, const char *what, int number, int image_bytes,
 				  int dims)
 {
-	WinnowSpool *spool = spool_alloc(image_bytes, dims);
+	return winnow_spool_open_row(files, what, number, 1, image_bytes, dims);
+}
 
-	spool->nfiles = winnow_file_open(files, what, number, spool->files);
+/* The same for count numbers one after the other */
+WinnowSpool *
+winnow_spool_open_row(const WinnowFiles *files, const char *what, int first, int count,
+					  int image_bytes, int dims)
+{
+	WinnowSpool *spool = spool_alloc(image_bytes, dims, count * files->nwriters);
+
+	for (int number = first; number < first + count; number++)
+		spool->nfiles += winnow_file_open(files, what, number, spool->files + spool->nfiles);
 	for (int f = 0; f < spool->nfiles; f++)
 		spool->count += BufFileSize(spool->files[f]) / winnow_spool_row_bytes(image_bytes, dims);
 	return spool;
@@ -232,6 +242,7 @@ winnow_spool_close(WinnowSpool *spool)
 {
 	for (int f = 0; f < spool->nfiles; f++)
 		BufFileClose(spool->files[f]);
+	pfree(spool->files);
 	pfree(spool);
 }
 

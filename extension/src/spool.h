@@ -59,6 +59,8 @@ extern WinnowSpool *winnow_spool_create(const WinnowFiles *files, const char *wh
 										int image_bytes, int dims);
 extern WinnowSpool *winnow_spool_open(const WinnowFiles *files, const char *what, int number,
 									  int image_bytes, int dims);
+extern WinnowSpool *winnow_spool_open_row(const WinnowFiles *files, const char *what, int first,
+										  int count, int image_bytes, int dims);
 extern void winnow_spool_add(WinnowSpool *spool, const WinnowSpoolRow *row);
 extern bool winnow_spool_next(WinnowSpool *spool, WinnowSpoolRow *row);
 extern int64 winnow_spool_count(const WinnowSpool *spool);

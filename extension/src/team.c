@@ -199,7 +199,7 @@ winnow_team_progress(WinnowTeam *team, int nrows)
 {
 	uint64		ndone = pg_atomic_add_fetch_u64(&team->shared->ndone, nrows);
 
-	if (winnow_team_leads(team))
+	if (team->shows_progress)
 		pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, (int64) ndone);
 }
 

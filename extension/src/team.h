@@ -14,10 +14,12 @@
 /* What all participants do at the same time */
 typedef enum WinnowPhase
 {
+	WINNOW_PHASE_SAMPLE,		/* of the table's rows; a task is a piece of the table */
 	WINNOW_PHASE_GROUPS,		/* k-means of a group's lists; a task is a group */
 	WINNOW_PHASE_REFINE,		/* an iteration over the sample; a task is a group */
 	WINNOW_PHASE_DEAL,			/* rows to parts by list */
-	WINNOW_PHASE_WRITE			/* lists to nodes; a task is a part */
+	WINNOW_PHASE_WRITE,			/* lists to nodes; a task is a part */
+	WINNOW_PHASE_PLAY			/* searches, for the calibration; a task is some queries */
 } WinnowPhase;
 
 typedef struct WinnowTeamShared
@@ -37,6 +39,12 @@ typedef struct WinnowTeamShared
 	int			nsources;		/* parts of the level below */
 	int			ntasks;
 	pg_atomic_uint32 next_task;
+	BlockNumber nblocks;		/* of the table */
+	BlockNumber nstretches;		/* of it, from each of which a block is sampled */
+	double		sample_rate;	/* of such a block's rows */
+	int			nsamples;		/* files of the sample, in the order of the table */
+	float		play_dim;		/* effective dimension, and rows wanted, of the searches played */
+	int			play_k;
 
 	pg_atomic_uint64 ndone;		/* rows, for the progress view */
 
@@ -58,6 +66,7 @@ typedef struct WinnowTeam
 	ParallelTableScanDesc scan; /* NULL: the leader is alone */
 
 	/* the leader's */
+	bool		shows_progress;
 	FileSet		set;
 	ParallelContext *parallel;	/* NULL: there are no workers */
 	bool		launched;

@@ -61,7 +61,7 @@ winnow_check_heap_begin(WinnowCheck *check)
 	const WinnowIndex *index = check->index;
 
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	check->fetch = winnow_fetch_begin(check->heap, check->rel, index->schema.vector_attno, true);
+	check->fetch = winnow_fetch_begin(check->heap, check->rel, winnow_all_columns(check->rel));
 	check->heap_blocks = RelationGetNumberOfBlocks(check->heap);
 	check->tids = tid_sort_begin();
 	check->image = palloc(Max(index->leaf.image_bytes, 1));

@@ -410,10 +410,13 @@ winnow_note_blocks(const BlockNumber *blocks, int n, uint64 *seen, BlockNumber n
 
 /* recent.c */
 extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
-extern void winnow_prefetch(Relation rel, BlockNumber block, int npages);
+extern void winnow_prefetch(Relation rel, BlockNumber block, int offset, int length);
 
 /* Bytes that the processor fetches at a time */
 #define WINNOW_LINE	64
+
+/* Bytes of a run that the processor is asked for: when it gets there it sees what comes next */
+#define WINNOW_RUN_AHEAD	512
 
 /* index.c */
 extern WinnowIndex *winnow_index_create(Relation rel, const WinnowMeta *meta,
@@ -507,7 +510,8 @@ extern bool winnow_view_name(Relation rel, const WinnowIndex *index, WinnowView 
 							 const uint16 *which, int n);
 extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 								 const WinnowView *view, const WinnowQueryCode *query,
-								 float epsilon, float *estimate, float *lower, float *norm);
+								 float epsilon, float *estimate, float *lower,
+								 float *error, float *norm);
 extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page,
 							   float *norm2);
 
@@ -530,8 +534,9 @@ typedef struct WinnowUser
 extern void winnow_become_owner(Relation heap, WinnowUser *user);
 extern void winnow_become_user(const WinnowUser *user);
 
-extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, int vector_attno,
-									   bool all_columns);
+extern Bitmapset *winnow_all_columns(Relation rel);
+extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, Bitmapset *wanted);
+extern const Bitmapset *winnow_fetch_wanted(const WinnowFetch *fetch);
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
 extern TupleTableSlot *winnow_fetch_slot(WinnowFetch *fetch);
 
@@ -588,6 +593,7 @@ typedef struct WinnowPath
 {
 	int			nsteps;
 	WinnowStep	steps[WINNOW_MAX_LEVELS];	/* from the root down */
+	float		squared[WINNOW_MAX_LEVELS]; /* distances of the vector to these children's centroids */
 	BlockNumber leaf;
 } WinnowPath;
 

@@ -253,6 +253,31 @@ def estimate(
     return estimates, lower
 
 
+def estimate_errors(
+    query: ArrayLike, centroid: ArrayLike, codes: NDArray[np.uint8], metric: Metric = "l2"
+) -> NDArray[np.float32]:
+    """Standard deviations of the errors of ``estimate``, whose arguments these are; 0: nothing is known of a row."""
+    lib, ffi = _compiled("estimate_errors")
+    asked = _vector(query, "query")
+    centre = _vector(centroid, "centroid", len(asked))
+    records = np.ascontiguousarray(codes)
+    numbers = np.arange(len(codes), dtype=np.uint16)
+    memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(len(asked)) // 8 + 1)
+    prepared = ffi.cast("WinnowQueryCode *", memory)
+    lib.winnow_query_prepare(prepared, _metric(metric), _at("float *", asked), _at("float *", centre), len(asked))
+    errors, norms = np.empty(len(codes), np.float32), np.empty(len(codes), np.float32)
+    lib.winnow_estimate_errors(
+        prepared,
+        _at("uint8_t *", records),
+        records.shape[1],
+        _at("uint16_t *", numbers),
+        len(codes),
+        _at("float *", errors),
+        _at("float *", norms),
+    )
+    return errors
+
+
 def refinement_bytes(dim: int, bits: int) -> int:
     """Count the bytes of a refinement record of 2 to 8 bits for vectors of that dimension."""
     lib, _ = _compiled("refinement_bytes")

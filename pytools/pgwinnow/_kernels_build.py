@@ -82,6 +82,8 @@ void winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric, const float *
 void winnow_query_recentre(WinnowQueryCode *q, const float *query, const float *centroid);
 void winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
     float epsilon, float *estimate, float *lower);
+void winnow_estimate_errors(const WinnowQueryCode *q, const uint8_t *codes, size_t stride, const uint16_t *rows,
+    int nrows, float *error, float *norm);
 
 typedef struct { bool usable; ...; } WinnowRefinementQuery;
 size_t winnow_refinement_bytes(int dim, int bits);

@@ -67,6 +67,27 @@ def test_unbiased(random: np.random.Generator, dim: int, metric: _kernels.Metric
     assert np.std(slopes) / np.sqrt(len(slopes)) < 0.05, "the data cannot tell"
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", [48, 256])
+def test_errors_are_as_large_as_said(random: np.random.Generator, dim: int, metric: _kernels.Metric) -> None:
+    """Over rotations, the errors of estimates are their standard deviations on average."""
+    rows = (random.standard_normal((40, dim)) * np.linspace(0.2, 2, dim)).astype(np.float32)
+    centroid = rows.mean(axis=0)
+    ratios = []
+    for seed in range(100):
+        query = random.standard_normal(dim).astype(np.float32)
+        turned, centre = _kernels.rotate(query, seed), _kernels.rotate(centroid, seed)
+        codes = _kernels.encode(_kernels.rotate(rows, seed), centre)
+        estimates, _ = _kernels.estimate(turned, centre, codes, metric)
+        ratios.append(
+            (estimates - true_scores(rows, query, metric)) / _kernels.estimate_errors(turned, centre, codes, metric)
+        )
+    assert 0.8 < np.std(ratios) < 1.2
+    unknown = np.zeros((1, codes.shape[1]), np.uint8)
+    unknown[0, :8] = np.array([np.inf, 1], np.float32).view(np.uint8)
+    assert _kernels.estimate_errors(turned, centre, unknown, metric) == 0
+
+
 def share_above_truth(found: list[Trial]) -> float:
     return float(np.mean([trial.lower > trial.truth for trial in found]))
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from cluster import VERSION
-from server.oracle import INDEX_ONLY, Connection, counters
+from server.oracle import INDEX_ONLY, NO_INDEX, Connection, counters, index_scans
 
 
 def column(connection: Connection, query: str) -> list[Any]:
@@ -211,3 +211,110 @@ def test_words_that_count_as_equal(connection: Connection, seed: int, column_typ
                 assert column(connection, query) == expected, query
                 connection.execute("SET winnow.recall = 0.95")
                 assert len(set(column(connection, query))) == len(expected), query
+
+
+def without_vectors(connection: Connection, kind: str = "") -> None:
+    connection.execute(
+        f"CREATE TABLE items (id integer PRIMARY KEY, a integer, e vector(3) {kind});"
+        " INSERT INTO items SELECT i, i % 20, CASE WHEN i % 3 > 0 THEN ARRAY[i % 7, i % 11, i % 13]::real[]::vector END"
+        " FROM generate_series(1, 2000) i;"
+        " CREATE INDEX items_search ON items USING winnow (e, a) WITH (list_size = 64); ANALYZE items"
+    )
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        "count(*), cardinality(array_agg(id ORDER BY e <-> '[0,0,0]')) FROM items WHERE a = 7",
+        "string_agg(id::text, ',' ORDER BY e <-> '[0,0,0]', id) FROM items WHERE a = 7",
+        "sum(c) FROM (SELECT e <-> '[0,0,0]', count(*) c FROM items WHERE a = 7 GROUP BY 1) z",
+        "count(*) FROM (SELECT DISTINCT e <-> '[0,0,0]' FROM items WHERE a = 7 OFFSET 0) z",
+        "count(r) FROM (SELECT row_number() OVER (ORDER BY e <-> '[0,0,0]') r FROM items WHERE a = 7) z",
+        "max(n) FROM (SELECT count(*) OVER () n FROM items WHERE a = 7 ORDER BY e <-> '[0,0,0]' LIMIT 5) z",
+        "max(n) FROM (SELECT ntile(3) OVER (ORDER BY e <-> '[0,0,0]') n FROM items ORDER BY e <-> '[0,0,0]' LIMIT 5) z",
+        "min(n) FROM (SELECT row_number() OVER (ORDER BY e <-> '[0,0,0]' DESC) n FROM items WHERE a = 7"
+        " ORDER BY e <-> '[0,0,0]' LIMIT 5) z",
+        "max(c) FROM (SELECT e <-> '[0,0,0]', count(*) c FROM items GROUP BY ROLLUP (1) ORDER BY 1) z",
+        "max(n) FROM (SELECT count(*) OVER (PARTITION BY a) n FROM items ORDER BY e <-> '[0,0,0]' LIMIT 5) z",
+    ],
+)
+def test_what_is_no_search_has_the_rows_without_a_vector(connection: Connection, select: str) -> None:
+    without_vectors(connection)
+    connection.execute(NO_INDEX)
+    expected = connection.execute(f"SELECT {select}").fetchall()
+    connection.execute(INDEX_ONLY)
+    assert connection.execute(f"SELECT {select}").fetchall() == expected
+    # With a vector in every row the index serves it.
+    connection.execute("DELETE FROM items WHERE e IS NULL; ALTER TABLE items ALTER COLUMN e SET NOT NULL")
+    connection.execute(NO_INDEX)
+    expected = connection.execute(f"SELECT {select}").fetchall()
+    connection.execute(INDEX_ONLY)
+    assert connection.execute(f"SELECT {select}").fetchall() == expected
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        "id, rank() OVER (ORDER BY e <-> '[0,0,0]') FROM items WHERE a = 7 ORDER BY e <-> '[0,0,0]' LIMIT 5",
+        "DISTINCT id, e <-> '[0,0,0]' AS d FROM items WHERE a = 7 ORDER BY d LIMIT 5",
+        "array_agg(id ORDER BY e <-> '[0,0,0]') FROM items WHERE a = 7 AND e IS NOT NULL",
+        "array_agg(id ORDER BY e <-> '[0,0,0]') FROM items WHERE a = 7 AND e <-> '[0,0,0]' < 100",
+        "min(e <-> '[0,0,0]') FROM items WHERE a = 7",
+    ],
+)
+def test_searches_that_the_index_serves(connection: Connection, search: str) -> None:
+    if "array_agg" in search and VERSION < 16:
+        pytest.skip("aggregates are not given rows in their order before 16")
+    if "DISTINCT" in search and VERSION < 17:
+        pytest.skip("the planner sorts all rows by another key first before 17")
+    without_vectors(connection)
+    connection.execute(INDEX_ONLY)
+    [[plan]] = column(connection, f"EXPLAIN (FORMAT JSON) SELECT {search}")
+    assert "items_search" in index_scans(plan["Plan"])
+
+
+def test_columns_that_a_search_does_not_name_are_not_evaluated(connection: Connection) -> None:
+    """Expressions of the index are somebody's code, which the reader may not be allowed to run."""
+    connection.execute(
+        "CREATE FUNCTION refuse(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS"
+        " $$ BEGIN IF current_setting('test.refuse', true) = 'on' THEN RAISE 'asked'; END IF; RETURN $1; END $$;"
+        " CREATE TABLE items (id integer, a integer, t text, n numeric, e vector(3));"
+        " INSERT INTO items SELECT i, i % 50, 't' || i % 9, i, ARRAY[i % 7, i % 11, i % 13]::real[]::vector"
+        " FROM generate_series(1, 2000) i;"
+        " CREATE INDEX ON items USING winnow (e, refuse(a), t, (n + 1)); ANALYZE items"
+    )
+    connection.execute(INDEX_ONLY)
+    connection.execute("SET test.refuse = on")
+    for condition, matching in (("t = 't3'", 222), ("n + 1 < 101 AND t <> 't3'", 88)):
+        found = connection.execute(f"SELECT id FROM items WHERE {condition} ORDER BY e <-> '[0,0,0]'").fetchall()
+        assert len(found) == matching
+
+
+def test_a_date_that_is_no_timestamp(connection: Connection) -> None:
+    """The operator compares them; a cast of the date would fail."""
+    connection.execute(
+        "CREATE TABLE items (id integer, days timestamptz[], e vector(3));"
+        " INSERT INTO items SELECT i, ARRAY['2020-01-01'::timestamptz], ARRAY[i, 1, 1]::real[]::vector"
+        " FROM generate_series(1, 500) i;"
+        " CREATE INDEX ON items USING winnow (e, days); ANALYZE items"
+    )
+    connection.execute(INDEX_ONLY)
+    for day, matching in (("5874897-12-31", 0), ("2020-01-01", 3)):
+        found = connection.execute(
+            f"SELECT id FROM items WHERE '{day}'::date = ANY (days) ORDER BY e <-> '[0,0,0]' LIMIT 3"
+        ).fetchall()
+        assert len(found) == matching
+
+
+def test_a_domain_over_vectors(connection: Connection) -> None:
+    connection.execute(
+        "CREATE DOMAIN place AS vector(3) CHECK (VALUE <> '[9,9,9]');"
+        " CREATE TABLE items (id integer, e place);"
+        " INSERT INTO items SELECT i, ARRAY[i, 1, 1]::real[]::vector FROM generate_series(1, 500) i;"
+        " CREATE INDEX items_search ON items USING winnow (e); ANALYZE items"
+    )
+    connection.execute(INDEX_ONLY)
+    search = "SELECT id FROM items ORDER BY e <-> '[100,1,1]' LIMIT 1"
+    [[plan]] = column(connection, f"EXPLAIN (FORMAT JSON) {search}")
+    assert "items_search" in index_scans(plan["Plan"])
+    assert column(connection, search) == [100]

@@ -507,6 +507,27 @@ def test_joins(items: Connection, seed: int) -> None:
     compare(items, f"{anti} ORDER BY e <-> '{query}' LIMIT {LIMIT}", anti, LIMIT, "items_search")
 
 
+def test_rows_that_a_join_drops_are_reckoned_with(connection: Connection) -> None:
+    """The search for one row of the join is one for hundreds of the table."""
+    connection.execute(
+        "CREATE TABLE goods (id integer PRIMARY KEY, e vector(8));"
+        " INSERT INTO goods SELECT i, (SELECT array_agg((i * j * 7919 % 1009)::real)::vector"
+        " FROM generate_series(1, 8) j) FROM generate_series(1, 20000) i;"
+        " CREATE TABLE stock (id integer PRIMARY KEY, qty integer);"
+        " INSERT INTO stock SELECT i, i % 1000 FROM generate_series(1, 20000) i; CREATE INDEX ON stock (qty);"
+        " CREATE INDEX goods_search ON goods USING winnow (e); ANALYZE goods, stock"
+    )
+    order = "ORDER BY e <-> '[1,2,3,4,5,6,7,8]' LIMIT 1"
+    dropping = f"SELECT id FROM goods JOIN stock USING (id) WHERE qty < 2 {order}"
+    assert "goods_search" not in index_scans(plan_of(connection, dropping))
+    for keeping in (
+        f"SELECT id FROM goods JOIN stock USING (id) {order}",
+        f"SELECT id FROM goods LEFT JOIN (SELECT * FROM stock WHERE qty < 2) s USING (id) {order}",
+        f"SELECT id FROM goods JOIN stock USING (id) WHERE qty > 100 {order}",
+    ):
+        assert "goods_search" in index_scans(plan_of(connection, keeping)), keeping
+
+
 @pytest.mark.parametrize(
     "condition",
     [

@@ -130,6 +130,62 @@ def test_target_is_reached(
         )
 
 
+def tight(random: Generator, n: int) -> Floats:
+    """Eight clusters, some hundred thousand times as far apart as they are wide."""
+    which = np.arange(n) % 8
+    return float32(random.standard_normal((8, 48))[which] * 40 + 0.001 * random.standard_normal((n, 48)))
+
+
+@pytest.mark.parametrize(
+    ("make", "rows", "options", "metric", "filled_later"),
+    [
+        (tight, 8000, "WITH (list_size = 64)", "<->", False),  # the codes of siblings say nothing of them
+        (walks, 3000, "", "<->", False),  # few lists
+        (lengths, 3000, "", "<#>", False),
+        (lengths, 12000, "", "<#>", True),  # nobody has calibrated it yet
+        (walks, 12000, "", "<->", True),
+    ],
+)
+def test_target_is_reached_within_a_category(
+    connection: psycopg.Connection,
+    seed: int,
+    make: Callable[[Generator, int], Floats],
+    rows: int,
+    options: str,
+    metric: str,
+    filled_later: bool,
+) -> None:
+    """The category goes with the vector, so that most lists are ruled out; or there are no others."""
+    vectors = make(np.random.default_rng(seed), rows + 96)
+    category = np.arange(len(vectors)) % 8 if make is tight else np.zeros(len(vectors), int)
+    index = f"CREATE INDEX ON items USING winnow (e vector_{'ip' if metric == '<#>' else 'l2'}_ops, c) {options}"
+    connection.autocommit = True
+    connection.execute(
+        "CREATE EXTENSION IF NOT EXISTS winnow;"
+        f" CREATE TABLE items (c int, e vector({vectors.shape[1]})) WITH (autovacuum_enabled = off)"
+    )
+    if filled_later:
+        connection.execute(index)
+    with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
+        for c, vector in zip(category[:rows].tolist(), vectors, strict=False):
+            copy.write_row((c, to_text(vector)))
+    if not filled_later:
+        connection.execute(index)
+    connection.execute(f"ANALYZE items; SET enable_seqscan = off; SET winnow.recall = {TARGET}")
+    found = 0
+    for query in range(rows, rows + 96):
+        matching = vectors[:rows][category[:rows] == category[query]].astype(np.float64)
+        asked = vectors[query].astype(np.float64)
+        scores = np.sort(-matching @ asked if metric == "<#>" else np.linalg.norm(matching - asked, axis=1))
+        answer = connection.execute(
+            f"SELECT e {metric} %(q)s FROM items WHERE c = {category[query]} ORDER BY e {metric} %(q)s LIMIT 10",
+            {"q": to_text(vectors[query])},
+        ).fetchall()
+        assert len(answer) == 10
+        found += sum(d <= scores[9] + abs(scores[9]) * 1e-5 + 1e-9 for (d,) in answer)
+    assert found / 960 >= TARGET - SLACK
+
+
 def lists_of(connection: psycopg.Connection) -> int:
     row = connection.execute("SELECT lists FROM winnow_index_info('items_e_b_idx')").fetchone()
     assert row is not None

@@ -481,3 +481,26 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 							 &estimate[start + i], &lower[start + i]);
 	}
 }
+
+void
+winnow_estimate_errors(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
+					   const uint16_t *rows, int nrows, float *error, float *norm)
+{
+	float		spread = (float) (q->span * q->span / (q->dim > 1 ? q->dim - 1 : 1));
+	float		rounding = (float) (q->rounding_spread * q->rounding_spread);
+	float		twice = q->metric == WINNOW_METRIC_IP ? 1 : 2;
+
+	for (int i = 0; i < nrows; i++)
+	{
+		const uint8_t *code = codes + (size_t) rows[i] * stride;
+		float		align;
+
+		memcpy(&norm[i], code, sizeof(float));
+		memcpy(&align, code + sizeof(float), sizeof(float));
+
+		/* as in estimate_row; the negation also catches NaN, of the query's span too */
+		error[i] = twice * norm[i] * sqrtf(spread * (1 - align * align) + rounding) / align;
+		if (!(error[i] >= 0 && error[i] <= FLT_MAX))
+			error[i] = 0;
+	}
+}

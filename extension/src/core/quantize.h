@@ -146,4 +146,12 @@ extern void winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes,
 							size_t stride, const uint16_t *rows, int nrows,
 							float epsilon, float *estimate, float *lower);
 
+/*
+ * How far off those estimates are, as standard deviations over random rotations; and the rows' distances to
+ * the centroid, as encoded.  0 where nothing is known of a row.
+ */
+extern void winnow_estimate_errors(const WinnowQueryCode *q, const uint8_t *codes,
+								   size_t stride, const uint16_t *rows, int nrows,
+								   float *error, float *norm);
+
 #endif							/* WINNOW_QUANTIZE_H */
