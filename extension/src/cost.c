@@ -160,9 +160,11 @@ has_vectors(PlannerInfo *root, IndexOptInfo *index, int column)
 											 index->indpred);
 	ListCell   *cell;
 
-	if (attno > 0 && (winnow_not_null(planner_rt_fetch(index->rel->relid, root), index->rel, attno) ||
-					  winnow_is_nonnullable((Node *) conditions, index->rel->relid, attno)))
-		return true;
+	if (attno > 0)
+		return winnow_not_null(planner_rt_fetch(index->rel->relid, root), index->rel, attno) ||
+			winnow_is_nonnullable((Node *) conditions, index->rel->relid, attno);
+
+	/* of an expression only such a condition tells */
 	foreach(cell, conditions)
 	{
 		NullTest   *test = lfirst(cell);

@@ -92,7 +92,7 @@ count_row(WinnowChildStats *stats, double weight, float squared)
 	double		rows = stats->rows + weight;
 
 	stats->radius2 = winnow_to_float((stats->radius2 * (double) stats->rows + squared * weight) / rows);
-	stats->rows = (uint32) Min(rint(rows), PG_INT32_MAX);
+	stats->rows = (uint32) Min(rint(rows), PG_UINT32_MAX);
 }
 
 /*

@@ -200,6 +200,35 @@ def encode(rows: ArrayLike, centroid: ArrayLike) -> NDArray[np.uint8]:
     return codes
 
 
+def _codes_asked(
+    name: str,
+    query: ArrayLike,
+    centroid: ArrayLike,
+    codes: NDArray[np.uint8],
+    metric: Metric,
+    previous_centroid: ArrayLike | None = None,
+) -> tuple[Any, tuple[Any, Any], NDArray[np.uint8], NDArray[np.uint16]]:
+    """The library, the query as prepared (with what keeps its memory), and the codes with the numbers of their rows."""
+    lib, ffi = _compiled(name)
+    kind = _metric(metric)
+    if metric == "l1":
+        raise ValueError("there are no codes for metric 'l1': choose 'l2', 'ip' or 'cosine'")
+    asked = _vector(query, "query")
+    dim = len(asked)
+    centre = _vector(centroid, "centroid", dim)
+    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != code_bytes(dim):
+        raise ValueError(f"codes are {codes.dtype} {codes.shape}: they must be uint8 (n, {code_bytes(dim)})")
+    if len(codes) > 65536:
+        raise ValueError(f"{len(codes)} codes are too many for one call: pass at most 65536")
+    memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(dim) // 8 + 1)
+    prepared = ffi.cast("WinnowQueryCode *", memory)
+    first = centre if previous_centroid is None else _vector(previous_centroid, "previous_centroid", dim)
+    lib.winnow_query_prepare(prepared, kind, _at("float *", asked), _at("float *", first), dim)
+    if previous_centroid is not None:
+        lib.winnow_query_recentre(prepared, _at("float *", asked), _at("float *", centre))
+    return lib, (prepared, memory), np.ascontiguousarray(codes), np.arange(len(codes), dtype=np.uint16)
+
+
 def estimate(
     query: ArrayLike,
     centroid: ArrayLike,
@@ -219,29 +248,11 @@ def estimate(
 
     Returns estimates [n] and lower bounds [n].
     """
-    lib, ffi = _compiled("estimate")
-    kind = _metric(metric)
-    if metric == "l1":
-        raise ValueError("there are no codes for metric 'l1': choose 'l2', 'ip' or 'cosine'")
-    asked = _vector(query, "query")
-    dim = len(asked)
-    centre = _vector(centroid, "centroid", dim)
-    if codes.dtype != np.uint8 or codes.ndim != 2 or codes.shape[1] != code_bytes(dim):
-        raise ValueError(f"codes are {codes.dtype} {codes.shape}: they must be uint8 (n, {code_bytes(dim)})")
-    if len(codes) > 65536:
-        raise ValueError(f"{len(codes)} codes are too many for one call: pass at most 65536")
-    records = np.ascontiguousarray(codes)
-    numbers = np.arange(len(codes), dtype=np.uint16)
-    memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(dim) // 8 + 1)
-    prepared = ffi.cast("WinnowQueryCode *", memory)
-    first = centre if previous_centroid is None else _vector(previous_centroid, "previous_centroid", dim)
-    lib.winnow_query_prepare(prepared, kind, _at("float *", asked), _at("float *", first), dim)
-    if previous_centroid is not None:
-        lib.winnow_query_recentre(prepared, _at("float *", asked), _at("float *", centre))
+    lib, prepared, records, numbers = _codes_asked("estimate", query, centroid, codes, metric, previous_centroid)
     estimates = np.empty(len(codes), np.float32)
     lower = np.empty(len(codes), np.float32)
     lib.winnow_estimate(
-        prepared,
+        prepared[0],
         _at("uint8_t *", records),
         records.shape[1],
         _at("uint16_t *", numbers),
@@ -257,17 +268,10 @@ def estimate_errors(
     query: ArrayLike, centroid: ArrayLike, codes: NDArray[np.uint8], metric: Metric = "l2"
 ) -> NDArray[np.float32]:
     """Standard deviations of the errors of ``estimate``, whose arguments these are; 0: nothing is known of a row."""
-    lib, ffi = _compiled("estimate_errors")
-    asked = _vector(query, "query")
-    centre = _vector(centroid, "centroid", len(asked))
-    records = np.ascontiguousarray(codes)
-    numbers = np.arange(len(codes), dtype=np.uint16)
-    memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(len(asked)) // 8 + 1)
-    prepared = ffi.cast("WinnowQueryCode *", memory)
-    lib.winnow_query_prepare(prepared, _metric(metric), _at("float *", asked), _at("float *", centre), len(asked))
+    lib, prepared, records, numbers = _codes_asked("estimate_errors", query, centroid, codes, metric)
     errors, norms = np.empty(len(codes), np.float32), np.empty(len(codes), np.float32)
     lib.winnow_estimate_errors(
-        prepared,
+        prepared[0],
         _at("uint8_t *", records),
         records.shape[1],
         _at("uint16_t *", numbers),

@@ -262,10 +262,11 @@ def test_folders_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> No
     [
         (["run", "--only", "build,fly"], "unknown phase fly"),
         (["run", "--only", ""], "names no phase"),
-        (["run", "--metric", "l1"], "no index is for the metric l1"),
+        (["run", "--metric", "l1"], "the benchmark does not measure the metric l1"),
         (["run", "--json", "/proc/nowhere/results.json"], "cannot write results to /proc/nowhere/results.json"),
         (["kernels", "--json", "/"], "cannot write results to /: Is a directory"),
         (["run", "--table", "t", "--only", "vacuum", "--workload", "none"], "--table takes no --only, --workload"),
+        (["run", "--table", "t", "--no-winnow"], "--table takes no --winnow/--no-winnow"),
         (["run", "--dsn", "dbname=x", "--keep"], "--dsn takes no --keep"),
         (["run", "--no-winnow", "--rival", "none"], "no side in the server is left"),
         (["run", "--rival", "none", "--rebuild", "pgvector"], "unknown side pgvector"),

@@ -12,7 +12,6 @@ from typing import Annotated
 import platformdirs
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from pgwinnow._cli_common import print_error
 from pgwinnow._cli_server import _parse_settings
@@ -27,6 +26,7 @@ from pgwinnow.bench.report import Results, check_writable, show, wide_console
 from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import DATABASE, PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
+from pgwinnow.bench.truth import check_metric
 from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.server import Server
@@ -140,7 +140,8 @@ def refuse(context: typer.Context, names: Sequence[str], other: str, reason: str
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and source is not None and source.name == "COMMANDLINE":
-            given.append(max(parameter.opts, key=len))
+            forms = (parameter.opts, parameter.secondary_opts)  # --winnow, --no-winnow
+            given.append("/".join(max(each, key=len) for each in forms if each))
     if given:
         raise WinnowError(f"{other} takes no {', '.join(given)}: {reason}", f"leave out {other}, or the others")
 
@@ -207,8 +208,8 @@ def run_command(
         raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
     if not phases:
         raise WinnowError("--only names no phase", f"there are {', '.join(PHASES)}")
-    if table is None and metric is Metric.L1:
-        raise WinnowError("no index is for the metric l1", "measure cosine, l2 or ip")
+    if table is None and metric is not None:
+        check_metric(metric)
     check_writable(json_file)
     names = chosen_rivals(rival)
     options = Options(
@@ -249,7 +250,8 @@ def run_command(
     sides = server_sides(ours, names, options)
     with reporting(options, json_file) as noting, progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
-        wide_console().print(escape(f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}"))
+        shown = f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}"
+        wide_console().print(shown, markup=False)
         with serving(dsn, version, server_dir, setting, keep) as address:
             run(address, dataset, sides, noting, progress, libraries)
 

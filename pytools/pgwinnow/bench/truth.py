@@ -48,6 +48,12 @@ class Score:
     wrong: int  # rows returned twice or against the filter
 
 
+def check_metric(metric: Metric) -> None:
+    """Raise DataError for a distance that no index is for."""
+    if metric is Metric.L1:
+        raise DataError("the benchmark does not measure the metric l1", "use cosine, l2 or ip")
+
+
 class Judge(Protocol):
     """What measuring needs to know of the exact answers: the queries, and how good an answer to one of them is."""
 
@@ -69,8 +75,7 @@ class Exact:
     """Answers workloads of one data set exactly and scores what a server returned."""
 
     def __init__(self, dataset: Dataset, k: int, *, metric: Metric = Metric.COSINE, cache: Path | None = None) -> None:
-        if metric is Metric.L1:
-            raise DataError("the benchmark does not measure the metric l1", "use cosine, l2 or ip")
+        check_metric(metric)
         self.dataset = dataset
         self.k = k
         self.metric = metric
