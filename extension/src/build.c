@@ -153,7 +153,7 @@ build_tree(WinnowTeam *team, WinnowMeta *meta)
 	int			level = 0;
 
 	nnodes = winnow_cluster_level(team, 0, 0);
-	winnow_calibration_finish(team, meta);
+	winnow_calibration_finish(team, (double) team->shared->nindexed, meta);
 	show_phase(PHASE_INNER);
 	while (nnodes > 1)
 		nnodes = winnow_cluster_level(team, ++level, nnodes);
@@ -208,8 +208,7 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
 		result->heap_tuples = team->shared->heap_tuples;
 		result->index_tuples = (double) team->shared->nindexed;
-		meta.calibrated_rows = (uint64) team->shared->nindexed;
-		meta.counted_rows = meta.calibrated_rows;
+		meta.counted_rows = (uint64) team->shared->nindexed;
 		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;
 	}
 	else

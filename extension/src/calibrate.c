@@ -49,6 +49,15 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Of one list there is nothing to calibrate */
 #define ENOUGH_LISTS 2
 
+/* So few do not tell which dimension is right: it stays as it is */
+#define FEW_LISTS 16
+
+/*
+ * A tolerance is at most so many times the share that may be missed.  Where there are few lists, any tolerance
+ * does, which says nothing of an index that has grown
+ */
+#define MOST_TOLERATED 6
+
 /*
  * Queries that are not rows of the table, and filters of real life, are harder; less so the more rows
  * are wanted, and whether one row is found is a matter of chance
@@ -482,7 +491,7 @@ least_tolerances(const Tolerances *found, double share, float *tolerance)
 
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
-		double		least = LARGEST;
+		double		least = Min(LARGEST, MOST_TOLERATED * (1 - winnow_calibration_targets[t]));
 
 		for (int f = 0; f < FILTERS; f++)
 			if (found->largest[f][t] > 0)
@@ -509,23 +518,27 @@ fill_many(const Tolerances *few, Tolerances *many)
 }
 
 /*
- * Set the effective dimension and the tolerances when all lists have been
+ * Set the effective dimension and the tolerances when all lists of nrows rows have been
  * written.  Where there is not enough to go by, they are left as they are.
  */
 void
-winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
+winnow_calibration_finish(WinnowTeam *team, double nrows, WinnowMeta *meta)
 {
 	Questions  *asked = palloc(sizeof(Questions));
 	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];
 	float		dim = Min(meta->dims, FIRST_DIM);
 	Tolerances	found[WINNOW_RECALL_KINDS];
 	int			nqueries;
+	int			nlists = winnow_calibration_lists(team, NULL);
 
 	BufFileClose(open_questions(team, asked));
 	nqueries = asked->nqueries;
 	pfree(asked);
-	if (winnow_calibration_lists(team, NULL) < ENOUGH_LISTS)
+	meta->calibrated_rows = 0;
+	if (nlists < ENOUGH_LISTS)
 		return;
+	if (nlists < FEW_LISTS)
+		dim = meta->effective_dim;
 	find_tolerances(team, nqueries, dim, 10, &found[WINNOW_FOR_10]);
 	if (!least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]))
 		return;
@@ -542,6 +555,7 @@ winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta)
 	find_tolerances(team, nqueries, dim, 100, &found[WINNOW_FOR_100]);
 	fill_many(&found[WINNOW_FOR_10], &found[WINNOW_FOR_100]);
 	least_tolerances(&found[WINNOW_FOR_100], safety[WINNOW_FOR_100], tolerance[WINNOW_FOR_100]);
+	meta->calibrated_rows = (uint64) nrows;
 	meta->effective_dim = dim;
 	memcpy(meta->tolerance, tolerance, sizeof(tolerance));
 }

@@ -37,6 +37,6 @@ extern void winnow_calibration_list(WinnowCalibration *calibration, uint64 key,
 extern void winnow_calibration_end_part(WinnowCalibration *calibration);
 extern void winnow_calibration_close(WinnowCalibration *calibration);
 extern void winnow_calibration_play(WinnowTeam *team);
-extern void winnow_calibration_finish(WinnowTeam *team, WinnowMeta *meta);
+extern void winnow_calibration_finish(WinnowTeam *team, double nrows, WinnowMeta *meta);
 
 #endif							/* WINNOW_CLUSTER_H */

@@ -149,6 +149,7 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	index->bits = meta->bits;
 	index->effective_dim = meta->effective_dim;
 	memcpy(index->tolerance, meta->tolerance, sizeof(index->tolerance));
+	index->calibrated_rows = (double) meta->calibrated_rows;
 	index->code_bytes = winnow_code_bytes(meta->dims);
 	index->schema = *schema;
 	pfree(schema);

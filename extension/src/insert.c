@@ -21,8 +21,8 @@
 #define MAX_DESCENTS 100
 
 /*
- * Times that a child's statistics are to be changed while as many rows come to it as it has; and from how
- * many times the mean squared distance on a row is an outlier, see core/mean.h
+ * Times that a child's statistics are to be changed while as many rows come to it as it has; and how many times
+ * the mean squared distance a row counts as away at most: one outlier is to change little, many of them are none
  */
 #define CHANGES 16
 #define OUTLIER 100
@@ -79,18 +79,19 @@ drawn_weight(const WinnowIndex *index, const WinnowChildStats *stats, float squa
 	double		far = stats->radius2 > 0 ? squared / stats->radius2 : 1;
 	double		chance = CHANGES * Max(far, 1) / Max(stats->rows, 1);
 
-	/* long vectors are what is looked for by inner products, elsewhere outliers are left out */
-	if (!(squared <= FLT_MAX) || (far > OUTLIER && index->metric != WINNOW_METRIC_IP) ||
-		pg_prng_double(&pg_global_prng_state) >= chance)
+	if (!(squared <= FLT_MAX) || pg_prng_double(&pg_global_prng_state) >= chance)
 		return 0;
 	return Max(1 / chance, 1);
 }
 
 static void
-count_row(WinnowChildStats *stats, double weight, float squared)
+count_row(const WinnowIndex *index, WinnowChildStats *stats, double weight, float squared)
 {
 	double		rows = stats->rows + weight;
 
+	/* long vectors are what is looked for by inner products */
+	if (index->metric != WINNOW_METRIC_IP && stats->radius2 > 0)
+		squared = Min(squared, OUTLIER * stats->radius2);
 	stats->radius2 = winnow_to_float((stats->radius2 * (double) stats->rows + squared * weight) / rows);
 	stats->rows = (uint32) Min(rint(rows), PG_UINT32_MAX);
 }
@@ -114,7 +115,7 @@ change_child(Relation rel, const WinnowIndex *index, const WinnowStep *step,
 	winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
 	memcpy(&stats, image, sizeof(stats));
 	if (weight > 0)
-		count_row(&stats, weight, squared);
+		count_row(index, &stats, weight, squared);
 	memcpy(image, &stats, sizeof(stats));
 	if (winnow_summary_add_row(&index->schema, summary, leaf_image) || weight > 0)
 	{

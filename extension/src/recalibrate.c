@@ -175,7 +175,7 @@ calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta
 	walk(state, nrows, LOOKED_AT, SALT_LOOKED_AT);
 	winnow_calibration_end_part(state->calibration);
 	winnow_calibration_close(state->calibration);
-	winnow_calibration_finish(team, meta);
+	winnow_calibration_finish(team, nrows, meta);
 }
 
 /* Set the meta page's counts of rows, and what the stopping rule needs */
@@ -232,7 +232,6 @@ recalibrate(Relation rel, Relation heap, const WinnowIndex *index, double nrows,
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(winnow_team_abort, PointerGetDatum(team));
 	winnow_fetch_end(state.fetch);
-	meta->calibrated_rows = (uint64) nrows;
 	meta->new_rows = 0;
 }
 

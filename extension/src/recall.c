@@ -98,6 +98,9 @@
 /* An error of so many standard deviations of the ball changes a share by a twentieth at most */
 #define LITTLE_ERROR 0.3f
 
+/* Tolerances fall with that power of the number of rows that there are for each at the calibration */
+#define GROWTH_POWER 0.8
+
 /* Steps per unit and range of the table of the normal distribution */
 #define PHI_STEPS	32
 #define PHI_RANGE	6
@@ -232,6 +235,17 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 	recall->error_share = Min(1, index->dims / ERROR_DIMS);
 	recall->epsilon = recall->exact ? INFINITY :
 		(float) normal_quantile(1 - target);
+}
+
+/* The root has been read: that many rows are in the index, which may have grown since the calibration */
+void
+winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows)
+{
+	recall->grown = true;
+	if (index->calibrated_rows == 0 || nrows <= index->calibrated_rows)
+		return;
+	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
+		recall->tolerance[i] *= pow(index->calibrated_rows / nrows, GROWTH_POWER);
 }
 
 /*

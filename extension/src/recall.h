@@ -13,6 +13,7 @@ typedef struct WinnowRecall
 	bool		exact;			/* target 1: nothing may be missed */
 	double		tolerance[WINNOW_RECALL_KINDS];	/* share of the k best that may be missed; see
 												 * winnow_recall_tolerance */
+	bool		grown;			/* they are those for as many rows as there are */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
@@ -38,6 +39,7 @@ extern double winnow_recall_tolerance(const double *tolerance, double k);
 extern double winnow_recall_usual_lists(double n, double k, double share);
 extern double winnow_recall_effort(double target);
 extern double winnow_recall_bearable(double tolerance, double nlists, double usual);
+extern void winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows);
 extern void winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 								   const WinnowChildStats *stats, float spread,
 								   WinnowQueueItem *item);

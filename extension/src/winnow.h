@@ -159,7 +159,7 @@ typedef struct WinnowMeta
 	uint32		retired_pages;	/* of replaced nodes, not freed yet, about */
 	uint32		kept_pages;		/* of those, that the last sweep had to keep ... */
 	uint64		kept_until;		/* ... the newest of which was retired then, an xid */
-	uint64		calibrated_rows;	/* that there were at the last calibration */
+	uint64		calibrated_rows;	/* that there were at the last calibration; 0: there was none */
 	uint64		counted_rows;	/* that VACUUM, or the build, counted last */
 	uint64		new_rows;		/* counted since the last calibration, about */
 	uint64		unsettled_rows; /* of those, not yet made up for by regrouping */
@@ -234,6 +234,7 @@ typedef struct WinnowIndex
 	int			bits;			/* of refinement codes; 1: there are none */
 	float		effective_dim;
 	float		tolerance[WINNOW_RECALL_KINDS][WINNOW_RECALL_TARGETS];
+	double		calibrated_rows;	/* rows that the tolerances are for; 0: any number */
 	int			code_bytes;
 	WinnowLayout leaf;
 	WinnowLayout inner;
@@ -498,6 +499,7 @@ typedef struct WinnowView
 	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */
 	WinnowChildStats *stats;	/* inner nodes: of the selected */
+	double		nbelow;			/* inner nodes: rows below all live children */
 } WinnowView;
 
 extern WinnowView *winnow_view_alloc(const WinnowIndex *index);
