@@ -66,11 +66,13 @@ static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 
 /*
  * The effective dimension that comes first is halved until this tolerance does for a recall of
- * .95.  Estimates that are far too small leave nothing to be tolerated.
+ * .95.  Estimates that are far too small leave nothing to be tolerated; nor do those that are far too large.  So
+ * if it never does, the dimension is the one with which searches for .95 to .99 read the fewest lists.
  */
 #define FIRST_DIM 96
 #define LEAST_TOLERANCE 0.005
 #define LEAST_TARGET 4
+#define HARD_TARGET 6
 #define LEAST_DIM 2
 
 /* Targets that tolerances are kept for; between them they are interpolated */
@@ -450,7 +452,49 @@ winnow_calibration_close(WinnowCalibration *calibration)
 typedef struct Tolerances
 {
 	double		largest[FILTERS][WINNOW_RECALL_TARGETS];
+	double		lists;			/* read with what does for all filters, as a geometric mean over these and the targets from
+								 * LEAST_TARGET to HARD_TARGET; infinite if nothing does */
 } Tolerances;
+
+/* The step of the largest tolerance that does for a target under a filter, STEPS if none does */
+static int
+find_step(const Outcome *outcome, int target)
+{
+	/* codes may cost some recall too */
+	double		recall = winnow_calibration_targets[target] +
+		winnow_recall_code_share(winnow_calibration_targets[target]);
+	int			step = 0;
+
+	while (step < STEPS && outcome->recall[target][step] < recall * outcome->count)
+		step++;
+	return step;
+}
+
+/* What "lists" of Tolerances is */
+static double
+mean_lists(const Outcome *outcomes)
+{
+	double		sum = 0;
+	int			n = 0;
+
+	for (int t = LEAST_TARGET; t <= HARD_TARGET; t++)
+	{
+		int			step = 0;
+
+		for (int f = 0; f < FILTERS; f++)
+			if (outcomes[f].count >= ENOUGH_QUERIES)
+				step = Max(step, find_step(&outcomes[f], t));
+		if (step == STEPS)
+			return INFINITY;
+		for (int f = 0; f < FILTERS; f++)
+			if (outcomes[f].count >= ENOUGH_QUERIES)
+			{
+				sum += log(outcomes[f].lists[t][step] / outcomes[f].count);
+				n++;
+			}
+	}
+	return exp(sum / Max(n, 1));
+}
 
 /* Those of searches for k rows, with an effective dimension */
 static void
@@ -463,23 +507,14 @@ find_tolerances(WinnowTeam *team, int nqueries, float effective_dim, int k, Tole
 	for (int f = 0; f < FILTERS; f++)
 		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		{
-			/* codes may cost some recall too */
-			double		target = winnow_calibration_targets[t] +
-				winnow_recall_code_share(winnow_calibration_targets[t]);
-			double		largest = LARGEST;
-			int			step = 0;
-
 			if (outcomes[f].count < ENOUGH_QUERIES)
 				continue;
-			while (step < STEPS && outcomes[f].recall[t][step] < target * outcomes[f].count)
-			{
-				largest *= STEP;
-				step++;
-			}
+			found->largest[f][t] = LARGEST * pow(STEP, find_step(&outcomes[f], t));
 			elog(DEBUG1, "winnow: dimension %g, %d rows, target %g, filter %d (%d queries): tolerance %g",
-				 effective_dim, k, winnow_calibration_targets[t], f, outcomes[f].count, largest);
-			found->largest[f][t] = largest;
+				 effective_dim, k, winnow_calibration_targets[t], f, outcomes[f].count, found->largest[f][t]);
 		}
+	found->lists = mean_lists(outcomes);
+	elog(DEBUG1, "winnow: dimension %g, %d rows: %g lists", effective_dim, k, found->lists);
 	pfree(outcomes);
 }
 
@@ -502,6 +537,31 @@ least_tolerances(const Tolerances *found, double share, float *tolerance)
 		tolerance[t] = (float) (least * share);
 	}
 	return known;
+}
+
+/* The effective dimension, from the first one down, and the tolerances of searches for ten rows with it */
+static float
+find_dimension(WinnowTeam *team, int nqueries, float first, Tolerances *best)
+{
+	float		best_dim = first;
+
+	for (float dim = first; dim == first || dim >= LEAST_DIM; dim /= 2)
+	{
+		float		tolerance[WINNOW_RECALL_TARGETS];
+		Tolerances	found;
+		bool		known;
+
+		find_tolerances(team, nqueries, dim, 10, &found);
+		known = least_tolerances(&found, safety[WINNOW_FOR_10], tolerance);
+		if (dim == first || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE || found.lists < best->lists)
+		{
+			best_dim = dim;
+			*best = found;
+		}
+		if (!known || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE)
+			break;
+	}
+	return best_dim;
 }
 
 /* Filters that pass too few rows to be played for many are taken to be as much harder as is usual */
@@ -539,15 +599,9 @@ winnow_calibration_finish(WinnowTeam *team, double nrows, WinnowMeta *meta)
 		return;
 	if (nlists < FEW_LISTS)
 		dim = meta->effective_dim;
-	find_tolerances(team, nqueries, dim, 10, &found[WINNOW_FOR_10]);
+	dim = find_dimension(team, nqueries, dim, &found[WINNOW_FOR_10]);
 	if (!least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]))
 		return;
-	while (tolerance[WINNOW_FOR_10][LEAST_TARGET] < LEAST_TOLERANCE && dim / 2 >= LEAST_DIM)
-	{
-		dim /= 2;
-		find_tolerances(team, nqueries, dim, 10, &found[WINNOW_FOR_10]);
-		least_tolerances(&found[WINNOW_FOR_10], safety[WINNOW_FOR_10], tolerance[WINNOW_FOR_10]);
-	}
 	find_tolerances(team, nqueries, dim, 1, &found[WINNOW_FOR_1]);
 	least_tolerances(&found[WINNOW_FOR_1], safety[WINNOW_FOR_1], tolerance[WINNOW_FOR_1]);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)

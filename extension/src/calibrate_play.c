@@ -226,6 +226,7 @@ stop_searches(const Play *play, const Best *best, int n, double found, Progress 
 		bearable = winnow_recall_bearable(1, n, usual * play->effort[t]);
 		while (progress->step[t] < STEPS && lacking <= progress->tolerance[t] * bearable)
 		{
+			outcome->lists[t][progress->step[t]] += n;
 			outcome->recall[t][progress->step[t]++] += found;
 			progress->tolerance[t] *= STEP;
 		}
@@ -273,7 +274,10 @@ play_search(Play *play, int k, const Neighbour *nearest, int nnearest, Outcome *
 	}
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 		while (progress.step[t] < STEPS)
+		{
+			outcome->lists[t][progress.step[t]] += play->nlists;
 			outcome->recall[t][progress.step[t]++] += 1;
+		}
 	outcome->count++;
 	pfree(at);
 	pfree(next);
@@ -515,7 +519,10 @@ winnow_calibration_run(WinnowTeam *team, int nqueries, float effective_dim, int 
 			outcomes[f].count += part[f].count;
 			for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 				for (int step = 0; step < STEPS; step++)
+				{
 					outcomes[f].recall[t][step] += part[f].recall[t][step];
+					outcomes[f].lists[t][step] += part[f].lists[t][step];
+				}
 		}
 	}
 	pfree(part);

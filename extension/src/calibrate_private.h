@@ -138,6 +138,7 @@ query_code(const WinnowCalibration *calibration, int i)
 typedef struct Outcome
 {
 	double		recall[WINNOW_RECALL_TARGETS][STEPS];
+	double		lists[WINNOW_RECALL_TARGETS][STEPS];	/* read */
 	int			count;
 } Outcome;
 

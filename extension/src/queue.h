@@ -17,12 +17,17 @@
 
 /*
  * The ratios of winnow_queue_learn: what is believed of them, as if one had been seen; how
- * many deviations above their mean another may be; from where on one says nothing.
+ * many deviations above their mean another may be, and how many more when one has been seen, half of that when two
+ * have, and so on; from where on one says nothing.
  */
 #define USUAL_RATIO			1.2
 #define USUAL_DEVIATION		0.35
 #define RATIO_DEVIATIONS	1.5
+#define FEW_DEVIATIONS		4
 #define MOST_RATIO			20
+
+/* Nothing is learned of nodes whose children are inner nodes: they are few, and may go so many times as far */
+#define UPPER_REACH			4
 
 /* Keys of inner nodes are made anew when they would be so much farther below the mean, or less far */
 #define REACH_CHANGE		0.02
@@ -87,7 +92,7 @@ winnow_queue_learned(const WinnowQueue *queue)
 	double		ratio = queue->ratio / queue->nlearned;
 	double		variance = queue->ratio2 / queue->nlearned - ratio * ratio;
 
-	return ratio + RATIO_DEVIATIONS * sqrt(Max(variance, 0));
+	return ratio + (RATIO_DEVIATIONS + FEW_DEVIATIONS / queue->nlearned) * sqrt(Max(variance, 0));
 }
 
 static inline void
@@ -142,7 +147,7 @@ winnow_queue_enter(WinnowQueue *queue)
 	item->unread = true;
 	if (item->level > 0)
 	{
-		winnow_queue_extend(item, (float) queue->reach);
+		winnow_queue_extend(item, (float) (item->level > 1 ? UPPER_REACH * queue->reach : queue->reach));
 		entry.key = item->key;
 		winnow_entries_push(&queue->inner, entry);
 	}
