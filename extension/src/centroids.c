@@ -361,6 +361,7 @@ sum_group(WinnowTeam *team, const WinnowCentroids *centroids, int g, WinnowSpool
 	{
 		int			list = winnow_centroids_assign(centroids, row->vector);
 
+		Assert(list < centroids->count);
 		if (n % 256 == 0)
 			CHECK_FOR_INTERRUPTS();
 		if (sums[list] == NULL)

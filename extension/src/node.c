@@ -554,8 +554,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			mask[w] &= (UINT64CONST(1) << (group->nrows % 64)) - 1;
 		view->nlive += pg_popcount64(mask[w]);
 	}
-	if (group->level > 0)
-		view->nbelow = rows_below(layout, page, mask, nwords);
+	view->nbelow = group->level > 0 ? rows_below(layout, page, mask, nwords) : 0;
 	if (filter != NULL)
 	{
 		WinnowColumns columns = {page, layout->page_offset + layout->schema_column, group->nrows};

@@ -98,8 +98,8 @@
 /* An error of so many standard deviations of the ball changes a share by a twentieth at most */
 #define LITTLE_ERROR 0.3f
 
-/* Tolerances fall with that power of the number of rows that there are for each at the calibration */
-#define GROWTH_POWER 0.8
+/* The effective dimension of inner products does not fall below that where the index has grown */
+#define GROWN_DIM_IP 4
 
 /* Steps per unit and range of the table of the normal distribution */
 #define PHI_STEPS	32
@@ -237,15 +237,23 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 		(float) normal_quantile(1 - target);
 }
 
-/* The root has been read: that many rows are in the index, which may have grown since the calibration */
+/*
+ * That many rows are in the index, which may have grown since the calibration.  Tolerances
+ * are less in larger indexes; and long vectors that came later are in lists that do not look like it, so that the
+ * best inner products may be farther from the mean.
+ */
 void
 winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows)
 {
-	recall->grown = true;
-	if (index->calibrated_rows == 0 || nrows <= index->calibrated_rows)
+	double		growth = index->calibrated_rows > 0 ? nrows / index->calibrated_rows : 1;
+
+	if (growth <= 1)
 		return;
 	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
-		recall->tolerance[i] *= pow(index->calibrated_rows / nrows, GROWTH_POWER);
+		recall->tolerance[i] /= growth;
+	if (recall->metric == WINNOW_METRIC_IP)
+		recall->effective_dim = Max(recall->effective_dim / sqrtf((float) growth),
+									Min(recall->effective_dim, GROWN_DIM_IP));
 }
 
 /*

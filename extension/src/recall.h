@@ -13,7 +13,6 @@ typedef struct WinnowRecall
 	bool		exact;			/* target 1: nothing may be missed */
 	double		tolerance[WINNOW_RECALL_KINDS];	/* share of the k best that may be missed; see
 												 * winnow_recall_tolerance */
-	bool		grown;			/* they are those for as many rows as there are */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;

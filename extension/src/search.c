@@ -525,6 +525,28 @@ reached(WinnowSearch *search)
 								 search->goal, (int64) search->best.count, hits);
 }
 
+/* Look at the root: its level, and how many rows are below.  Returns false if a page is gone. */
+static bool
+look_at_root(WinnowSearch *search, WinnowQueueItem *root)
+{
+	WinnowView *view = search->view;
+	BlockNumber block = root->block;
+	XLogRecPtr	asof = root->asof;
+	double		nrows = 0;
+
+	do
+	{
+		if (!winnow_view_read(search->rel, search->index, block, -1, asof, NULL, view))
+			return false;
+		nrows += view->nbelow;
+		block = view->next;
+		asof = view->asof;
+	} while (view->level > 0 && BlockNumberIsValid(block));
+	root->level = view->level;
+	winnow_recall_grown(&search->recall, search->index, nrows);
+	return true;
+}
+
 /* Start at the root, with nothing found but what has been returned */
 static void
 start(WinnowSearch *search)
@@ -552,12 +574,10 @@ start(WinnowSearch *search)
 	for (;;)
 	{
 		root.block = winnow_read_root(search->rel, &root.asof);
-		if (winnow_view_read(search->rel, search->index, root.block, -1, root.asof, NULL,
-							 search->view))
+		if (look_at_root(search, &root))
 			break;
 		winnow_page_gone(search->rel, search->replaying, &search->restarts);
 	}
-	root.level = search->view->level;
 	*winnow_queue_item(&search->queue) = root;
 	winnow_queue_enter(&search->queue);
 }

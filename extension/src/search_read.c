@@ -100,7 +100,6 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	XLogRecPtr	asof = node->asof;
 	bool		prepared = false;
 	bool		whole = true;
-	double		nrows = 0;
 
 	view->hold_first = true;
 	view->held = InvalidBuffer;
@@ -112,7 +111,6 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 								 search->filter, view);
 		if (whole && first)
 			keep_first_data(search);
-		nrows += view->nbelow;
 		whole = whole && queue_children(search, node, &prepared);
 		block = view->next;
 		asof = view->asof;
@@ -123,8 +121,6 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	/* keys of inner nodes are guesses themselves */
 	if (!search->recall.exact && node->level == 1)
 		winnow_queue_learn(&search->queue, node, search->least_key);
-	if (whole && !search->recall.grown)
-		winnow_recall_grown(&search->recall, search->index, nrows);
 	/* those of its children are queued now */
 	if (!search->gathering)
 		search->recall.unread -= node->rows;

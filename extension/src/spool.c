@@ -20,6 +20,9 @@
 /* Salts of draws are far apart */
 #define SALT UINT64CONST(0xD1B54A32D192ED03)
 
+/* Of so many rows drawn there are some, but for one time in ten million */
+#define LEAST_DRAWN 16
+
 struct WinnowSpool
 {
 	int			image_bytes;
@@ -357,8 +360,8 @@ grow_batch(WinnowBatch *batch, int capacity, int image_bytes, int dims)
 }
 
 /*
- * Rows of a spool, from the beginning, in memory: all of them, or about "most"
- * drawn by their keys.  Sorted by list and key.
+ * Rows of a spool, from the beginning, in memory: all of them, or about "most" (LEAST_DRAWN at least)
+ * drawn by their keys, and one if there are any.  Sorted by list and key.
  */
 WinnowBatch *
 winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
@@ -366,10 +369,12 @@ winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
 	WinnowBatch *batch = palloc0(sizeof(WinnowBatch));
 	WinnowRows *rows = &batch->rows;
 	WinnowSpoolRow *row = winnow_spool_row_alloc(spool->image_bytes, spool->dims);
-	double		rate = spool->count <= most ? 1 : (double) most / spool->count;
-	int			capacity = (int) Min(Max(Min(spool->count, most + most / 16), 64),
-									 PG_INT32_MAX / 4);
+	double		rate;
+	int			capacity;
 
+	most = Max(most, LEAST_DRAWN);
+	rate = spool->count <= most ? 1 : (double) most / spool->count;
+	capacity = (int) Min(Max(Min(spool->count, most + most / 16), 64), PG_INT32_MAX / 4);
 	grow_batch(batch, capacity, spool->image_bytes, spool->dims);
 	winnow_spool_rewind(spool);
 	for (int64 n = 0; winnow_spool_next(spool, row); n++)
@@ -378,7 +383,8 @@ winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
 
 		if (n % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
-		if (rate < 1 && winnow_key_draw(row->key, salt) >= rate)
+		if (rate < 1 && winnow_key_draw(row->key, salt) >= rate &&
+			(rows->count > 0 || n + 1 < spool->count))
 			continue;
 		if (i == capacity)
 		{
