@@ -49,7 +49,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Of one list there is nothing to calibrate */
 #define ENOUGH_LISTS 2
 
-/* So few do not tell which dimension is right: it stays as it is */
+/* So few do not tell which dimension is right: the first one is that of an index of which nothing is known */
 #define FEW_LISTS 16
 
 /*
@@ -67,7 +67,8 @@ static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 /*
  * The effective dimension that comes first is halved until this tolerance does for a recall of
  * .95.  Estimates that are far too small leave nothing to be tolerated; nor do those that are far too large.  So
- * if it never does, the dimension is the one with which searches for .95 to .99 read the fewest lists.
+ * if it never does, the dimension is the one with which searches for .95 to .99 read the fewest lists, or the least
+ * one if the recall cannot be had at all.
  */
 #define FIRST_DIM 96
 #define LEAST_TOLERANCE 0.005
@@ -90,7 +91,6 @@ const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
  * For inner products they are smaller still, as vectors may be of very different lengths.
  */
 #define EFFECTIVE_DIM 64
-#define EFFECTIVE_DIM_IP 4
 #define DEFAULT_SHARE_IP 0.2
 static const float defaults[WINNOW_RECALL_TARGETS] =
 	{0.4f, 0.2f, 0.1f, 0.035f, 0.01f, 0.0015f, 0.0005f, 0.00025f};
@@ -100,7 +100,7 @@ winnow_calibration_default(WinnowMeta *meta)
 {
 	bool		inner = meta->metric == WINNOW_METRIC_IP;
 
-	meta->effective_dim = Min(meta->dims, inner ? EFFECTIVE_DIM_IP : EFFECTIVE_DIM);
+	meta->effective_dim = Min(meta->dims, inner ? WINNOW_CAREFUL_DIM_IP : EFFECTIVE_DIM);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		double		tolerance = defaults[t] * (inner ? DEFAULT_SHARE_IP : 1);
@@ -526,7 +526,7 @@ least_tolerances(const Tolerances *found, double share, float *tolerance)
 
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
-		double		least = Min(LARGEST, MOST_TOLERATED * (1 - winnow_calibration_targets[t]));
+		double		least = MOST_TOLERATED * (1 - winnow_calibration_targets[t]);
 
 		for (int f = 0; f < FILTERS; f++)
 			if (found->largest[f][t] > 0)
@@ -553,7 +553,7 @@ find_dimension(WinnowTeam *team, int nqueries, float first, Tolerances *best)
 
 		find_tolerances(team, nqueries, dim, 10, &found);
 		known = least_tolerances(&found, safety[WINNOW_FOR_10], tolerance);
-		if (dim == first || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE || found.lists < best->lists)
+		if (dim == first || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE || found.lists <= best->lists)
 		{
 			best_dim = dim;
 			*best = found;

@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "common/pg_prng.h"
+#include "core/mean.h"
 #include "utils/memutils.h"
 
 /*
@@ -20,12 +21,8 @@
  */
 #define MAX_DESCENTS 100
 
-/*
- * Times that a child's statistics are to be changed while as many rows come to it as it has; and how many times
- * the mean squared distance a row counts as away at most: one outlier is to change little, many of them are none
- */
+/* Times that a child's statistics are to be changed while as many rows come to it as it has */
 #define CHANGES 16
-#define OUTLIER 100
 
 /* A list that should be split is tried again when it has got that part of list_size more */
 #define TRIES_IN_LIST 16
@@ -69,6 +66,19 @@ insert_state(Relation rel, IndexInfo *info)
 }
 
 /*
+ * How many times the mean squared distance of a child's rows a row counts as away.  Outliers among the rows are no
+ * more than WINNOW_OUTLIERS, so that they do not move the mean, even all together; if there are more, they are none.
+ * By inner products long vectors are what is looked for.
+ */
+static double
+counted_distance(const WinnowIndex *index, const WinnowChildStats *stats, float squared)
+{
+	double		far = stats->radius2 > 0 ? squared / stats->radius2 : 1;
+
+	return index->metric == WINNOW_METRIC_IP ? far : Min(far, 1 / WINNOW_OUTLIERS);
+}
+
+/*
  * How many rows a row at that squared distance is to stand for in its child's statistics, or 0: now and then one
  * is counted for all, and the sooner the farther away it is.  What comes out is right on average, for as
  * good as no WAL.
@@ -76,8 +86,7 @@ insert_state(Relation rel, IndexInfo *info)
 static double
 drawn_weight(const WinnowIndex *index, const WinnowChildStats *stats, float squared)
 {
-	double		far = stats->radius2 > 0 ? squared / stats->radius2 : 1;
-	double		chance = CHANGES * Max(far, 1) / Max(stats->rows, 1);
+	double		chance = CHANGES * Max(counted_distance(index, stats, squared), 1) / Max(stats->rows, 1);
 
 	if (!(squared <= FLT_MAX) || pg_prng_double(&pg_global_prng_state) >= chance)
 		return 0;
@@ -88,11 +97,9 @@ static void
 count_row(const WinnowIndex *index, WinnowChildStats *stats, double weight, float squared)
 {
 	double		rows = stats->rows + weight;
+	double		counted = stats->radius2 > 0 ? stats->radius2 * counted_distance(index, stats, squared) : squared;
 
-	/* long vectors are what is looked for by inner products */
-	if (index->metric != WINNOW_METRIC_IP && stats->radius2 > 0)
-		squared = Min(squared, OUTLIER * stats->radius2);
-	stats->radius2 = winnow_to_float((stats->radius2 * (double) stats->rows + squared * weight) / rows);
+	stats->radius2 = winnow_to_float((stats->radius2 * (double) stats->rows + counted * weight) / rows);
 	stats->rows = (uint32) Min(rint(rows), PG_UINT32_MAX);
 }
 

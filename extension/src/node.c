@@ -459,19 +459,6 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
 	}
 }
 
-/* Rows below the children whose bits are set */
-static double
-rows_below(const WinnowLayout *layout, Page page, const uint64 *mask, int nwords)
-{
-	const uint32 *rows = (uint32 *) ((char *) page + layout->page_offset[0]);
-	double		sum = 0;
-
-	for (int w = 0; w < nwords; w++)
-		for (uint64 bits = mask[w]; bits != 0; bits &= bits - 1)
-			sum += rows[w * 64 + pg_rightmost_one_pos64(bits)];
-	return sum;
-}
-
 /* The slots whose bits are set; returns their number */
 static int
 select_rows(const uint64 *mask, int nwords, uint16 *selected)
@@ -554,7 +541,6 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			mask[w] &= (UINT64CONST(1) << (group->nrows % 64)) - 1;
 		view->nlive += pg_popcount64(mask[w]);
 	}
-	view->nbelow = group->level > 0 ? rows_below(layout, page, mask, nwords) : 0;
 	if (filter != NULL)
 	{
 		WinnowColumns columns = {page, layout->page_offset + layout->schema_column, group->nrows};

@@ -98,8 +98,8 @@
 /* An error of so many standard deviations of the ball changes a share by a twentieth at most */
 #define LITTLE_ERROR 0.3f
 
-/* The effective dimension of inner products does not fall below that where the index has grown */
-#define GROWN_DIM_IP 4
+/* Beyond so many times the rows that there were at the calibration, growth changes nothing any more */
+#define MOST_GROWTH 16
 
 /* Steps per unit and range of the table of the normal distribution */
 #define PHI_STEPS	32
@@ -238,14 +238,14 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 }
 
 /*
- * That many rows are in the index, which may have grown since the calibration.  Tolerances
+ * About that many rows are in the index, which may have grown since the calibration.  Tolerances
  * are less in larger indexes; and long vectors that came later are in lists that do not look like it, so that the
  * best inner products may be farther from the mean.
  */
 void
 winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows)
 {
-	double		growth = index->calibrated_rows > 0 ? nrows / index->calibrated_rows : 1;
+	double		growth = index->calibrated_rows > 0 ? Min(nrows / index->calibrated_rows, MOST_GROWTH) : 1;
 
 	if (growth <= 1)
 		return;
@@ -253,7 +253,7 @@ winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows
 		recall->tolerance[i] /= growth;
 	if (recall->metric == WINNOW_METRIC_IP)
 		recall->effective_dim = Max(recall->effective_dim / sqrtf((float) growth),
-									Min(recall->effective_dim, GROWN_DIM_IP));
+									Min(recall->effective_dim, WINNOW_CAREFUL_DIM_IP));
 }
 
 /*

@@ -525,7 +525,7 @@ reached(WinnowSearch *search)
 								 search->goal, (int64) search->best.count, hits);
 }
 
-/* Look at the root: its level, and how many rows are below.  Returns false if a page is gone. */
+/* Look at the root: its level, and about how many rows are below.  Returns false if a page is gone. */
 static bool
 look_at_root(WinnowSearch *search, WinnowQueueItem *root)
 {
@@ -538,7 +538,8 @@ look_at_root(WinnowSearch *search, WinnowQueueItem *root)
 	{
 		if (!winnow_view_read(search->rel, search->index, block, -1, asof, NULL, view))
 			return false;
-		nrows += view->nbelow;
+		for (int i = 0; i < view->nselected && view->level > 0; i++)
+			nrows += view->stats[i].rows;
 		block = view->next;
 		asof = view->asof;
 	} while (view->level > 0 && BlockNumberIsValid(block));
@@ -562,8 +563,6 @@ start(WinnowSearch *search)
 	search->nleft_doubtful = 0;
 	search->results.count = 0;
 	search->nestimated = 0;
-	/* where a node was left when a page of it was gone: no way to get to the root */
-	search->view->next = InvalidBlockNumber;
 	search->nfound = search->nreturned;
 	search->nbefore = search->nreturned;
 	search->nrejected = 0;
@@ -574,6 +573,8 @@ start(WinnowSearch *search)
 	for (;;)
 	{
 		root.block = winnow_read_root(search->rel, &root.asof);
+		/* where a node was left when a page of it was gone: no way to get to the root */
+		search->view->next = InvalidBlockNumber;
 		if (look_at_root(search, &root))
 			break;
 		winnow_page_gone(search->rel, search->replaying, &search->restarts);

@@ -499,7 +499,6 @@ typedef struct WinnowView
 	uint16	   *selected;		/* slots of the selected */
 	uint64	   *ids;			/* and ids */
 	WinnowChildStats *stats;	/* inner nodes: of the selected */
-	double		nbelow;			/* rows below all live children of an inner node; 0 of a list */
 } WinnowView;
 
 extern WinnowView *winnow_view_alloc(const WinnowIndex *index);
