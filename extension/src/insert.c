@@ -97,6 +97,7 @@ static void
 count_row(const WinnowIndex *index, WinnowChildStats *stats, double weight, float squared)
 {
 	double		rows = stats->rows + weight;
+	/* where all rows were equal, the first other one tells how far apart they are now */
 	double		counted = stats->radius2 > 0 ? stats->radius2 * counted_distance(index, stats, squared) : squared;
 
 	stats->radius2 = winnow_to_float((stats->radius2 * (double) stats->rows + counted * weight) / rows);

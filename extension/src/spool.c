@@ -20,8 +20,8 @@
 /* Salts of draws are far apart */
 #define SALT UINT64CONST(0xD1B54A32D192ED03)
 
-/* Of so many rows drawn there are some, but for one time in ten million */
-#define LEAST_DRAWN 16
+/* There is room for so many rows at least; if that many are to be drawn, there are some (none: one time in e^64) */
+#define LEAST_ROWS 64
 
 struct WinnowSpool
 {
@@ -360,8 +360,8 @@ grow_batch(WinnowBatch *batch, int capacity, int image_bytes, int dims)
 }
 
 /*
- * Rows of a spool, from the beginning, in memory: all of them, or about "most" (LEAST_DRAWN at least)
- * drawn by their keys, and one if there are any.  Sorted by list and key.
+ * Rows of a spool, from the beginning, in memory: all of them, or about "most" (LEAST_ROWS at least)
+ * drawn by their keys.  Sorted by list and key.
  */
 WinnowBatch *
 winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
@@ -372,9 +372,9 @@ winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
 	double		rate;
 	int			capacity;
 
-	most = Max(most, LEAST_DRAWN);
+	most = Max(most, LEAST_ROWS);
 	rate = spool->count <= most ? 1 : (double) most / spool->count;
-	capacity = (int) Min(Max(Min(spool->count, most + most / 16), 64), PG_INT32_MAX / 4);
+	capacity = (int) Min(Max(Min(spool->count, most + most / 16), LEAST_ROWS), PG_INT32_MAX / 4);
 	grow_batch(batch, capacity, spool->image_bytes, spool->dims);
 	winnow_spool_rewind(spool);
 	for (int64 n = 0; winnow_spool_next(spool, row); n++)
@@ -383,8 +383,7 @@ winnow_spool_load(WinnowSpool *spool, int64 most, int salt)
 
 		if (n % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
-		if (rate < 1 && winnow_key_draw(row->key, salt) >= rate &&
-			(rows->count > 0 || n + 1 < spool->count))
+		if (rate < 1 && winnow_key_draw(row->key, salt) >= rate)
 			continue;
 		if (i == capacity)
 		{

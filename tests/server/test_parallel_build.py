@@ -373,11 +373,13 @@ def test_few_long_vectors_in_little_memory(building: Connection) -> None:
         "CREATE TABLE items (id integer, e vector(16000)) WITH (parallel_workers = 2, autovacuum_enabled = off)"
     )
     building.execute("SET maintenance_work_mem = '1MB'")
-    building.execute("CREATE INDEX ON items USING winnow (e vector_l2_ops) WITH (list_size = 20)")
-    for _ in range(50):
+    building.execute("CREATE INDEX ON items USING winnow (e vector_l2_ops) WITH (list_size = 128)")
+    for _ in range(30):
         building.execute("DELETE FROM items")
-        building.execute("INSERT INTO items SELECT n, array_fill(n, ARRAY[16000])::vector FROM generate_series(1, 5) n")
+        building.execute(
+            "INSERT INTO items SELECT n, array_fill(n, ARRAY[16000])::vector FROM generate_series(1, 80) n"
+        )
         building.execute("REINDEX INDEX items_e_idx")
         found = building.execute("SELECT rows FROM winnow_index_info('items_e_idx')").fetchone()
-        assert found == (5,)
+        assert found == (80,)
     check_indexes(building)

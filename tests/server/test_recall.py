@@ -80,7 +80,7 @@ def one_outlier(random: Generator, n: int) -> Floats:
 
 MOST_LISTS: dict[Callable[[Generator, int], Floats], float] = {
     uniform: 0.75,
-    heavy_tail: 0.9,
+    heavy_tail: 0.75,
     outliers: 0.1,
     one_outlier: 0.1,
 }
