@@ -48,8 +48,11 @@ build: env ## compile the extension for the embedded server of PG_VERSION (18, 1
 demo: env-embed ## start an embedded server and show what winnow does
 	.venv/bin/pgwinnow demo $(ARGS)
 
+# As many processes as there are cores, but four, each with a server of its own; WORKERS= for one
+WORKERS := --numprocesses=logical --maxprocesses=4 --dist=worksteal
+
 test: env ## run the tests on the embedded server of PG_VERSION
-	WINNOW_PG_VERSION=$(PG_VERSION) $(PY) -m pytest $(ARGS)
+	WINNOW_PG_VERSION=$(PG_VERSION) $(PY) -m pytest $(WORKERS) $(ARGS)
 
 # What hardly depends on the server's version is tested on the newest; 16 is between the two others.
 NOT_ON_15 := tests/kernels tests/fuzz tests/server/test_wait_points.py $(wildcard tests/python/test_bench*.py)
@@ -58,10 +61,9 @@ NOT_ON_16 := $(NOT_ON_15) tests/python $(patsubst %,tests/server/test_%.py,crash
 test-all: env-embed ## run the tests on PostgreSQL 15, 16 and 18
 	@.ci/need postgresql-15:/usr/lib/postgresql/15/bin/postgres \
 		postgresql-server-dev-15:/usr/include/postgresql/15/server/postgres.h
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-15 test-16
+	$(MAKE) --no-print-directory test-15 test-16
 	$(MAKE) --no-print-directory test PG_VERSION=18
 
-# Side by side: a test run keeps one core busy.
 test-15 test-16: test-%: env
 	$(MAKE) --no-print-directory test PG_VERSION=$* ARGS="$(NOT_ON_$*:%=--ignore=%) $(ARGS)"
 
@@ -87,7 +89,8 @@ format: env ## format all sources
 	$(PY) -m ruff format
 
 asan: env ## run the SQL and the differential tests with AddressSanitizer and UndefinedBehaviorSanitizer
-	WINNOW_SANITIZE=1 WINNOW_PG_VERSION=18 $(PY) -m pytest tests/server -k 'regress or differential' $(ARGS)
+	WINNOW_SANITIZE=1 WINNOW_PG_VERSION=18 $(PY) -m pytest $(WORKERS) tests/server \
+		-k 'regress or differential' $(ARGS)
 
 fuzz: ## let libFuzzer look for inputs that break the code that needs no server, for a minute
 	@.ci/need clang:clang

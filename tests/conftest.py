@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections.abc import Sequence
+from typing import Any
 
 import hypothesis
 import psycopg
@@ -17,12 +17,12 @@ import pytest
 from pytest_postgresql import factories
 
 from cluster import Cluster, temporary_server
-from pgwinnow.server import ServerError
 
 SEED = int(os.environ.get("WINNOW_SEED") or random.SystemRandom().randrange(2**32))
 
 CLUSTER = pytest.StashKey[Cluster]()
 RESOURCES = pytest.StashKey[contextlib.ExitStack]()
+SERVERS = pytest.StashKey[set[str]]()
 
 hypothesis.settings.register_profile("winnow", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("winnow")
@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--hypothesis-seed", None) is None:
         config.option.hypothesis_seed = str(SEED)
     config.stash[RESOURCES] = contextlib.ExitStack()
+    config.stash[SERVERS] = set()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -43,21 +44,30 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: WINNOW_SEED={SEED}"
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> str | None:
-    """Show the server when a test asks for it."""
-    wanted = any("cluster" in getattr(item, "fixturenames", ()) for item in items)
-    if not wanted or config.option.collectonly:
-        return None
-    try:
-        return f"server: {_session_cluster(config).description()}"
-    except (ServerError, psycopg.Error) as error:
-        pytest.exit(f"no server to test: {error}", returncode=1)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker tells of its server."""
+    servers = session.config.stash[SERVERS]
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = list(servers)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[SERVERS].update(getattr(node, "workeroutput", {}).get("servers", ()))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show which server was tested, if any was."""
+    for server in config.stash[SERVERS]:
+        terminalreporter.write_line(f"server: {server}")
 
 
 def _session_cluster(config: pytest.Config) -> Cluster:
     if CLUSTER not in config.stash:
         server = config.stash[RESOURCES].enter_context(temporary_server())
         config.stash[CLUSTER] = Cluster.of(server)
+        config.stash[SERVERS].add(config.stash[CLUSTER].description())
     return config.stash[CLUSTER]
 
 
