@@ -114,6 +114,8 @@ typedef struct WinnowAttr
 	bool		prefix;			/* hashed: has a prefix column too */
 	int			leaf_col;		/* first value column in the leaf list */
 	int			summary_col;	/* flags column in the inner list */
+	int			imprint;		/* first byte in an imprint; -1: it has nothing of it */
+	uint8		shift;			/* ordered: last bits of a code that its cell ignores */
 
 	/*
 	 * Hashed and signature: the extended hash function of the values or of
@@ -154,6 +156,9 @@ typedef struct WinnowSchema
 	uint16		inner_width[WINNOW_MAX_COLUMNS];
 	uint16		inner_offset[WINNOW_MAX_COLUMNS];
 	uint16		inner_bytes;
+
+	int			imprint_words;	/* of one attribute, a power of 2 */
+	int			imprint_bytes;	/* of all */
 } WinnowSchema;
 
 /*
@@ -181,6 +186,19 @@ extern bool winnow_summary_covers_row(const WinnowSchema *schema, const uint8 *s
 									  const uint8 *leaf_image);
 extern bool winnow_summary_covers_summary(const WinnowSchema *schema, const uint8 *summary,
 										  const uint8 *other);
+
+/* imprint.c: the values below a child, more finely than its summary says */
+extern void winnow_imprint_init(WinnowSchema *schema, int list_size, const uint8 *shifts);
+extern bool winnow_imprint_add_row(const WinnowSchema *schema, uint8 *imprint,
+								   const uint8 *leaf_image);
+extern bool winnow_imprint_add(const WinnowSchema *schema, uint8 *imprint, const uint8 *other);
+extern bool winnow_imprint_covers(const WinnowSchema *schema, const uint8 *imprint,
+								  const uint8 *other);
+extern uint8 winnow_imprint_shift(const WinnowSchema *schema, int64 *codes, int ncodes);
+extern int	winnow_imprint_hash(const WinnowSchema *schema, uint64 hash, uint64 *mask);
+
+/* The cell of a code of an ordered column, not yet modulo the number of cells */
+#define winnow_imprint_cell(attr, code) ((uint64) ((code) >> (attr)->shift))
 
 /* Shared with the filter, which encodes constants as rows were encoded */
 extern uint64 winnow_attr_hash(const WinnowAttr *attr, Datum value);

@@ -209,6 +209,8 @@ build_pages(Relation heap, Relation rel, IndexInfo *info, ForkNumber fork,
 		result->heap_tuples = team->shared->heap_tuples;
 		result->index_tuples = (double) team->shared->nindexed;
 		meta.counted_rows = (uint64) team->shared->nindexed;
+		for (int i = 0; i < meta.nattrs; i++)
+			meta.attrs[i].shift = index->schema.attrs[i].shift;
 		info->ii_BrokenHotChain |= team->shared->broken_hot_chain;
 	}
 	else

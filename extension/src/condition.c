@@ -565,14 +565,14 @@ compile(Compiler *compiler, Node *expression, int wanted)
 
 /* All tests are as they will be */
 static void
-finish(Condition *condition)
+finish(const WinnowSchema *schema, Condition *condition)
 {
 	ListCell   *cell;
 
 	if (condition->kind == CONDITION_TEST)
-		winnow_test_finish(&condition->test);
+		winnow_test_finish(schema, &condition->test);
 	foreach(cell, condition->parts)
-		finish(lfirst(cell));
+		finish(schema, lfirst(cell));
 }
 
 /*
@@ -633,6 +633,6 @@ winnow_filter_narrow(WinnowFilter *filter, Relation index, IndexScanState *node,
 	if (is_never(filter->condition))
 		filter->never = true;
 	if (filter->condition != NULL)
-		finish(filter->condition);
+		finish(filter->schema, filter->condition);
 	MemoryContextSwitchTo(old);
 }

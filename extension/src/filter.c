@@ -457,13 +457,14 @@ compile_hash_bloom(AttrTest *test)
 
 /* What is made of a test when all its keys are known */
 void
-winnow_test_finish(AttrTest *test)
+winnow_test_finish(const WinnowSchema *schema, AttrTest *test)
 {
 	if (test->codes != NULL && test->codes->count > MAX_PASSES)
 		test->codes->lookup = winnow_codes_lookup(test->codes);
 	if (test->hashes != NULL && test->hashes->count > MAX_PASSES)
 		test->hashes->lookup = winnow_codes_lookup(test->hashes);
 	compile_hash_bloom(test);
+	winnow_test_imprint(schema, test);
 }
 
 /*
@@ -535,7 +536,7 @@ winnow_filter_compile(const WinnowSchema *schema, ScanKey keys, int nkeys,
 			filter->never = !compile_key(filter, test, &keys[i]);
 	}
 	for (int i = 0; i < filter->ntests && !filter->never; i++)
-		winnow_test_finish(&filter->tests[i]);
+		winnow_test_finish(schema, &filter->tests[i]);
 
 	MemoryContextSwitchTo(old);
 	return filter;

@@ -38,6 +38,16 @@ extern void winnow_filter_rows(const WinnowFilter *filter, const WinnowColumns *
 extern void winnow_filter_children(const WinnowFilter *filter, const WinnowColumns *inner,
 								   uint64 *mask);
 
+/*
+ * Does the filter ask anything of imprints (imprint.c), and may a row below the
+ * child in a slot of an inner group, whose imprint is given, match?  The last one
+ * asks the processor for what that looks at first.
+ */
+extern bool winnow_filter_asks_imprints(const WinnowFilter *filter);
+extern bool winnow_filter_imprint(const WinnowFilter *filter, const WinnowColumns *inner, int slot,
+								  const uint8 *imprint);
+extern void winnow_filter_imprint_ahead(const WinnowFilter *filter, const uint8 *imprint);
+
 /* The column of leaf rows that winnow_filter_rows looks at first; -1: at none */
 extern int	winnow_filter_first_column(const WinnowFilter *filter);
 

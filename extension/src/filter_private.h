@@ -67,6 +67,24 @@ typedef struct BloomTest
 	uint64		(*needs)[2];
 } BloomTest;
 
+/*
+ * Passes an imprint of which one of some words has any of the bits asked for, or all;
+ * or any cell of those that a range of codes has between the child's bounds
+ */
+typedef struct ImprintNeed
+{
+	uint16		word;			/* of the attribute's */
+	bool		all;
+	uint64		mask;
+} ImprintNeed;
+
+typedef struct ImprintTest
+{
+	const CodeRange *range;		/* NULL: words are asked for */
+	int			count;
+	ImprintNeed needs[FLEXIBLE_ARRAY_MEMBER];
+} ImprintTest;
+
 /* Sets of more intervals than this get a lookup, instead of one pass over the column for each interval */
 #define MAX_PASSES	8
 
@@ -95,6 +113,8 @@ typedef struct AttrTest
 	/* signature: one test for each key */
 	int			nsignatures;
 	BloomTest  *signatures;
+	/* of imprints; NULL if there is none */
+	ImprintTest *imprint;
 } AttrTest;
 
 /* An element of an IN list, with its code or hash */
@@ -161,6 +181,9 @@ extern bool winnow_test_compile(AttrTest *test, ScanKey key, const CodedElement 
 								int count, bool *decided);
 extern bool winnow_test_exclude(AttrTest *test, ScanKey key, const CodedElement *elements,
 								int count);
-extern void winnow_test_finish(AttrTest *test);
+extern void winnow_test_finish(const WinnowSchema *schema, AttrTest *test);
+
+/* filter_imprint.c */
+extern void winnow_test_imprint(const WinnowSchema *schema, AttrTest *test);
 
 #endif							/* WINNOW_FILTER_PRIVATE_H */

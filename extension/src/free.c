@@ -169,7 +169,7 @@ keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen
 		if (PageIsNew(page) || winnow_page_kind(page) != WINNOW_PAGE_HEAD ||
 			group->first != node || group->level >= WINNOW_MAX_LEVELS ||
 			group->ndata > winnow_layout(index, group->level)->max_data ||
-			group->nrefinement > winnow_layout(index, group->level)->max_refinement)
+			group->nrecord_pages > winnow_layout(index, group->level)->max_record_pages)
 		{
 			UnlockReleaseBuffer(buffer);
 			break;

@@ -107,6 +107,8 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 	{
 		const WinnowAttr *attr = &schema->attrs[i];
 
+		if (meta->attrs[i].shift > 63)
+			winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 		if (meta->attrs[i].kind != attr->type->kind ||
 			meta->attrs[i].width != attr->type->width ||
 			meta->attrs[i].prefix != attr->prefix ||
@@ -140,6 +142,7 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 {
 	WinnowSchema *schema = winnow_schema_create(rel, CurrentMemoryContext);
 	WinnowIndex *index;
+	uint8		shifts[INDEX_MAX_KEYS];
 
 	check_meta(rel, meta, schema);
 	index = MemoryContextAllocZero(context, index_bytes(meta->dims));
@@ -153,6 +156,9 @@ winnow_index_create(Relation rel, const WinnowMeta *meta, MemoryContext context)
 	index->code_bytes = winnow_code_bytes(meta->dims);
 	index->schema = *schema;
 	pfree(schema);
+	for (int i = 0; i < index->schema.nattrs; i++)
+		shifts[i] = meta->attrs[i].shift;
+	winnow_imprint_init(&index->schema, index->list_size, shifts);
 	winnow_layout_init(&index->leaf, &index->schema, index->dims, index->list_size,
 					   index->bits, true);
 	winnow_layout_init(&index->inner, &index->schema, index->dims,

@@ -56,7 +56,7 @@ insert_state(Relation rel, IndexInfo *info)
 		state->centroid = palloc(sizeof(float) * state->index->dims);
 		state->image = palloc0(Max(state->index->leaf.image_bytes, 1));
 		state->code = palloc(state->index->code_bytes);
-		state->record = palloc(Max(state->index->leaf.refinement_bytes, 1));
+		state->record = palloc(Max(state->index->leaf.record_bytes, 1));
 		state->row_context = AllocSetContextCreate(info->ii_Context, "winnow insert",
 												   ALLOCSET_DEFAULT_SIZES);
 		MemoryContextSwitchTo(old);
@@ -177,6 +177,8 @@ lock_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
 			covered = weight == 0 &&
 				winnow_summary_covers_row(&index->schema, image + sizeof(WinnowChildStats),
 										  leaf_image);
+			if (covered)
+				winnow_imprint_cover(rel, index, group, step->slot, leaf_image);
 			if (group != held[i])
 				UnlockReleaseBuffer(group);
 			if (covered)
@@ -211,11 +213,11 @@ append_to_leaf(Relation rel, WinnowInsertState *state, BlockNumber leaf, ItemPoi
 						 state->centroid);
 	winnow_encode(state->vector, state->centroid, index->dims, state->code);
 	if (index->bits > 1)
-		winnow_refinement_fill(index, state->vector, state->centroid, state->record);
+		winnow_record_refine(index, state->vector, state->centroid, state->record);
 
 	winnow_room_find(rel, index, first, InvalidBuffer, &room);
 	if (index->bits > 1)
-		winnow_refinement_add(rel, &room, state->record);
+		winnow_record_add(rel, &room, state->record);
 	xlog = GenericXLogStart(rel);
 	winnow_room_fill_row(xlog, &room, winnow_tid_pack(tid), state->image);
 	winnow_room_fill_code(rel, index, xlog, &room, state->code);

@@ -242,8 +242,9 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 {
 	int			level = WinnowPageGetGroup(BufferGetPage(first))->level;
 	const WinnowLayout *layout = winnow_layout(index, level);
-	uint8		row[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	uint8		row[WINNOW_MAX_CHILD_IMAGE];
 	uint8	   *summary = image + sizeof(WinnowChildStats);
+	uint8	   *imprint = image + index->inner.imprint_offset;
 	float	   *norm2 = palloc(sizeof(float) * layout->capacity);
 	WinnowChildStats stats = {0, 0};
 	Distances	distances = {0};
@@ -252,6 +253,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	BlockNumber next;
 
 	winnow_summary_reset(&index->schema, summary);
+	memset(imprint, 0, index->schema.imprint_bytes);
 	winnow_chain_start(&chain, BufferGetBlockNumber(first));
 	for (;;)
 	{
@@ -267,11 +269,16 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 				continue;
 			winnow_row_image(layout, page, slot, row);
 			if (level == 0)
+			{
 				winnow_summary_add_row(&index->schema, summary, row);
+				winnow_imprint_add_row(&index->schema, imprint, row);
+			}
 			else
 			{
+				winnow_imprint_read(rel, index, page, BufferGetBlockNumber(buffer), slot, row);
 				memcpy(&below, row, sizeof(below));
 				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
+				winnow_imprint_add(&index->schema, imprint, row + layout->imprint_offset);
 			}
 			stats.rows += below.rows;
 			if (!isinf(norm2[slot]))
@@ -304,6 +311,8 @@ warm_up(Relation rel, const WinnowIndex *index, BlockNumber node)
 			PrefetchBuffer(rel, MAIN_FORKNUM, view->data[d]);
 		for (int d = 0; d < view->ndata; d++)
 			ReleaseBuffer(ReadBuffer(rel, view->data[d]));
+		for (int r = 0; view->level > 0 && r < view->nrecord_pages; r++)
+			ReleaseBuffer(ReadBuffer(rel, view->records[r]));
 	}
 	winnow_view_free(view);
 }
@@ -318,8 +327,8 @@ warm_up(Relation rel, const WinnowIndex *index, BlockNumber node)
 bool
 winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 {
-	uint8		old[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
-	uint8		new[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
+	uint8		old[WINNOW_MAX_CHILD_IMAGE];
+	uint8		new[WINNOW_MAX_CHILD_IMAGE];
 	bool		same = step->group == step->node;
 	Buffer		first;
 	Buffer		group;
@@ -334,6 +343,7 @@ winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 	if (!winnow_step_holds(index, step, first, group))
 		winnow_corrupted(rel, step->group, "A child has left it during VACUUM.");
 	winnow_row_image(&index->inner, BufferGetPage(group), step->slot, old);
+	winnow_imprint_read(rel, index, BufferGetPage(group), step->group, step->slot, old);
 	memcpy(new, old, index->inner.image_bytes);
 	describe_child(rel, index, child, new);
 	changed = memcmp(new, old, index->inner.image_bytes) != 0;
@@ -344,6 +354,7 @@ winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step)
 		winnow_row_set_image(&index->inner, GenericXLogRegisterBuffer(xlog, group, 0),
 							 step->slot, new);
 		GenericXLogFinish(xlog);
+		winnow_imprint_replace(rel, index, group, step->slot, new);
 	}
 	UnlockReleaseBuffer(child);
 	winnow_step_unlock(first, group);

@@ -55,6 +55,7 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	int			nknown = rows->nknown;
+	uint8	   *imprint = node->image + index->inner.imprint_offset;
 	WinnowChildStats stats = {0, 0};
 	uint8	   *summary = node->image + sizeof(WinnowChildStats);
 	double	   *squared = palloc_extended(sizeof(double) * (5 * (Size) nknown + index->dims), MCXT_ALLOC_HUGE);
@@ -63,18 +64,23 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 	double		far = INFINITY;
 
 	winnow_summary_reset(&index->schema, summary);
+	memset(imprint, 0, index->schema.imprint_bytes);
 	for (int i = 0; i < rows->count; i++)
 	{
 		const uint8 *image = rows->images + (Size) i * layout->image_bytes;
 		WinnowChildStats child = {1, 0};
 
 		if (level == 0)
+		{
 			winnow_summary_add_row(&index->schema, summary, image);
+			winnow_imprint_add_row(&index->schema, imprint, image);
+		}
 		else
 		{
 			memcpy(&child, image, sizeof(child));
 			winnow_summary_add_summary(&index->schema, summary,
 									   image + sizeof(WinnowChildStats));
+			winnow_imprint_add(&index->schema, imprint, image + layout->imprint_offset);
 		}
 		stats.rows += child.rows;
 		if (i >= nknown)
@@ -157,7 +163,7 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 static void
 write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
 				 const WinnowRows *rows, const BlockNumber *heads, int ngroups,
-				 const BlockNumber *data, const BlockNumber *refinement, XLogRecPtr born,
+				 const BlockNumber *data, const BlockNumber *records, XLogRecPtr born,
 				 bool logged)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
@@ -177,10 +183,10 @@ write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 			data--;
 		memcpy(group->data, data, sizeof(BlockNumber) * group->ndata);
 		data += group->ndata;
-		group->nrefinement = winnow_refinement_count(layout, nrows);
-		memcpy(winnow_refinement_blocks(layout, group), refinement,
-			   sizeof(BlockNumber) * group->nrefinement);
-		refinement += group->nrefinement;
+		group->nrecord_pages = winnow_record_page_count(layout, nrows);
+		memcpy(winnow_record_blocks(layout, group), records,
+			   sizeof(BlockNumber) * group->nrecord_pages);
+		records += group->nrecord_pages;
 		for (int i = 0; i < nrows; i++)
 			winnow_row_store(layout, image.data, i, rows->ids[start + i],
 							 rows->images + (Size) (start + i) * layout->image_bytes);
@@ -211,27 +217,27 @@ winnow_node_pages(const WinnowIndex *index, int level, int nrows)
 	int			full = nrows / layout->capacity;
 
 	return winnow_scanned_pages(index, level, nrows) +
-		full * winnow_refinement_count(layout, layout->capacity) +
-		winnow_refinement_count(layout, nrows - full * layout->capacity);
+		full * winnow_record_page_count(layout, layout->capacity) +
+		winnow_record_page_count(layout, nrows - full * layout->capacity);
 }
 
-/* The pages with the refinement codes of a node, group by group */
+/* The pages with the records of a node, group by group */
 static void
-write_refinement_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
+write_record_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
 					   const float *centroid, const WinnowRows *rows,
 					   const BlockNumber *blocks, XLogRecPtr born, bool logged)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 
-	if (layout->refinement_bytes == 0)
+	if (layout->record_bytes == 0)
 		return;
 	for (int start = 0; start < rows->count; start += layout->capacity)
 	{
 		int			nrows = Min(rows->count - start, layout->capacity);
 
-		winnow_refinement_write(rel, fork, index, centroid, rows, start, nrows, blocks, born,
-								logged);
-		blocks += winnow_refinement_count(layout, nrows);
+		winnow_records_write(rel, fork, index, level, centroid, rows, start, nrows, blocks, born,
+							 logged);
+		blocks += winnow_record_page_count(layout, nrows);
 	}
 }
 
@@ -270,7 +276,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	write_data_pages(rel, fork, index, level, node->centroid, rows, blocks + ngroups,
 					 nscanned - ngroups, born, logged);
 	CHECK_FOR_INTERRUPTS();
-	write_refinement_pages(rel, fork, index, level, node->centroid, rows, blocks + nscanned,
+	write_record_pages(rel, fork, index, level, node->centroid, rows, blocks + nscanned,
 						   born, logged);
 	pfree(blocks);
 }
@@ -400,7 +406,9 @@ winnow_view_alloc(const WinnowIndex *index)
 
 	view->data = palloc(sizeof(BlockNumber) *
 						Max(index->leaf.max_data, index->inner.max_data));
-	view->refinement = palloc(sizeof(BlockNumber) * Max(index->leaf.max_refinement, 1));
+	view->records = palloc(sizeof(BlockNumber) * Max(Max(index->leaf.max_record_pages,
+														 index->inner.max_record_pages),
+													 1));
 	view->map = palloc(sizeof(uint64) * Max(winnow_map_words(&index->leaf),
 											winnow_map_words(&index->inner)));
 	view->selected = palloc(sizeof(uint16) * capacity);
@@ -413,7 +421,7 @@ void
 winnow_view_free(WinnowView *view)
 {
 	pfree(view->data);
-	pfree(view->refinement);
+	pfree(view->records);
 	pfree(view->map);
 	pfree(view->selected);
 	pfree(view->ids);
@@ -427,7 +435,7 @@ winnow_view_note(const WinnowView *view, uint64 *seen, BlockNumber nblocks)
 {
 	winnow_note_blocks(&view->block, 1, seen, nblocks);
 	winnow_note_blocks(view->data, view->ndata, seen, nblocks);
-	winnow_note_blocks(view->refinement, view->nrefinement, seen, nblocks);
+	winnow_note_blocks(view->records, view->nrecord_pages, seen, nblocks);
 }
 
 /* Copy the TIDs of the selected rows, and of those in doubt */
@@ -478,6 +486,49 @@ select_rows(const uint64 *mask, int nwords, uint16 *selected)
 }
 
 /*
+ * Clear the bits of lists whose imprints say that no row passes the filter.  Returns false
+ * if a page is gone.
+ */
+static bool
+test_imprints(Relation rel, const WinnowLayout *layout, const WinnowFilter *filter,
+			  const WinnowColumns *columns, WinnowView *view, uint64 *mask)
+{
+	int			per_page = layout->records_per_page;
+
+	if (view->nrecord_pages < winnow_record_page_count(layout, view->nrows))
+		winnow_corrupted(rel, view->block, "A row has no record.");
+	for (int p = 0; p < view->nrecord_pages; p++)
+	{
+		int			end = Min((p + 1) * per_page, view->nrows);
+		Buffer		buffer = winnow_try_read_page(rel, view->records[p], WINNOW_PAGE_DATA,
+												  view->asof, BUFFER_LOCK_SHARE);
+		const uint8 *imprints;
+
+		if (BufferIsInvalid(buffer))
+			return false;
+		imprints = (const uint8 *) PageGetContents(BufferGetPage(buffer));
+		for (int slot = p * per_page; slot < end; slot++)
+			if (winnow_bit_get(mask, slot))
+				winnow_filter_imprint_ahead(filter, imprints + slot % per_page * layout->record_bytes);
+		if (p + 1 < view->nrecord_pages)
+			winnow_prefetch(rel, view->records[p + 1], 0, 0);
+		for (int slot = p * per_page; slot < end; slot++)
+		{
+			if (!winnow_bit_get(mask, slot))
+				continue;
+			view->nasked++;
+			if (winnow_filter_imprint(filter, columns, slot,
+									  imprints + slot % per_page * layout->record_bytes))
+				continue;
+			view->nruled_out++;
+			winnow_bit_clear(mask, slot);
+		}
+		UnlockReleaseBuffer(buffer);
+	}
+	return true;
+}
+
+/*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs, if they are read (view->without_ids), and
  * columns are read under one lock, so that they belong together.  The page is the first of a node, or the
@@ -520,9 +571,9 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	view->nrows = group->nrows;
 	view->ndata = group->ndata;
 	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
-	view->nrefinement = group->nrefinement;
-	memcpy(view->refinement, winnow_refinement_blocks(layout, group),
-		   sizeof(BlockNumber) * group->nrefinement);
+	view->nrecord_pages = group->nrecord_pages;
+	memcpy(view->records, winnow_record_blocks(layout, group),
+		   sizeof(BlockNumber) * group->nrecord_pages);
 
 	if (group->number == 0)
 	{
@@ -553,6 +604,12 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 			in_doubt = winnow_filter_doubtful(filter, &columns, mask, doubtful);
 		for (int w = 0; w < nwords && in_doubt; w++)
 			mask[w] &= ~doubtful[w];
+		if (view->asks_imprints && group->level == 1 &&
+			!test_imprints(rel, layout, filter, &columns, view, mask))
+		{
+			UnlockReleaseBuffer(buffer);
+			return false;
+		}
 	}
 
 	view->nselected = select_rows(mask, nwords, view->selected);

@@ -123,7 +123,7 @@ int
 winnow_group_pages(const WinnowLayout *layout, const WinnowGroup *group)
 {
 	return 1 + group->ndata - (winnow_data_shared(layout, group->number) ? 1 : 0) +
-		group->nrefinement;
+		group->nrecord_pages;
 }
 
 /* Among the bits of nblocks blocks, set those of a group's pages */
@@ -133,7 +133,7 @@ winnow_group_note(const WinnowLayout *layout, BlockNumber block, const WinnowGro
 {
 	winnow_note_blocks(&block, 1, seen, nblocks);
 	winnow_note_blocks(group->data, group->ndata, seen, nblocks);
-	winnow_note_blocks(winnow_refinement_blocks(layout, group), group->nrefinement, seen,
+	winnow_note_blocks(winnow_record_blocks(layout, group), group->nrecord_pages, seen,
 					   nblocks);
 }
 
@@ -155,9 +155,9 @@ place_columns(WinnowLayout *layout)
 	int			offset = MAXALIGN(SizeOfPageHeaderData);
 
 	layout->max_data = most_data_pages(layout);
-	layout->max_refinement = winnow_refinement_count(layout, layout->capacity);
+	layout->max_record_pages = winnow_record_page_count(layout, layout->capacity);
 	offset += MAXALIGN(offsetof(WinnowGroup, data) +
-					   sizeof(BlockNumber) * (layout->max_data + layout->max_refinement));
+					   sizeof(BlockNumber) * (layout->max_data + layout->max_record_pages));
 	layout->group_words = WINNOW_MASK_WORDS(layout->capacity);
 	layout->mapped_groups = Min(MAPPED_GROUPS,
 								1 + (layout->size + layout->capacity - 1) / layout->capacity);
@@ -194,7 +194,6 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	memset(layout, 0, sizeof(*layout));
 	layout->dims = dims;
 	layout->size = size;
-	layout->refinement_bytes = leaf && bits > 1 ? winnow_refinement_bytes(dims, bits) : 0;
 	layout->id_width = leaf ? sizeof(ItemPointerData) : sizeof(BlockNumber);
 	if (!leaf)
 	{
@@ -206,6 +205,15 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 		add_column(layout, leaf ? schema->leaf_width[i] : schema->inner_width[i]);
 
 	layout->capacity = Min(size, WINNOW_PAGE_USABLE / (layout->id_width + layout->image_bytes));
+	if (leaf)
+		layout->record_bytes = bits > 1 ? winnow_refinement_bytes(dims, bits) : 0;
+	else
+	{
+		layout->record_bytes = schema->imprint_bytes;
+		layout->records_per_page = WINNOW_PAGE_USABLE / Max(schema->imprint_bytes, 1);
+		layout->imprint_offset = layout->image_bytes;
+		layout->image_bytes += schema->imprint_bytes;
+	}
 	while (place_columns(layout) > (int) (BLCKSZ - MAXALIGN(sizeof(WinnowPageOpaque))))
 		layout->capacity--;
 	Assert(layout->capacity > 0);
@@ -475,7 +483,7 @@ winnow_try_read_head(const WinnowIndex *index, Relation rel, BlockNumber block, 
 	if (group->level >= WINNOW_MAX_LEVELS || (level >= 0 && group->level != level))
 		winnow_corrupted(rel, block, "Its level is not the one expected.");
 	if (group->nrows > layout->capacity || group->ndata > layout->max_data ||
-		group->nrefinement > layout->max_refinement)
+		group->nrecord_pages > layout->max_record_pages)
 		winnow_corrupted(rel, block, "It claims more rows than fit.");
 	if (header->pd_lower != header->pd_upper)
 		winnow_corrupted(rel, block, "It has a hole, which loses its columns.");

@@ -410,6 +410,7 @@ write_inner(void *arg, Buffer first, uint32 *npages)
 			memcpy(rows.vectors + rows.count * dims,
 				   state->centroids + state->lists[place].centroid * dims, sizeof(float) * dims);
 			winnow_row_image(layout, page, slot, image);
+			winnow_imprint_read(state->rel, index, page, copy.blocks[g], slot, image);
 			winnow_rows_add(index, 1, &rows, block, image);
 		}
 	}

@@ -127,6 +127,8 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 				else
 					known = vectors && winnow_fetch_vector(fetch, rel, index, id, vector);
 				winnow_row_image(layout, page, slot, image);
+				if (level > 0)
+					winnow_imprint_read(rel, index, page, copies[n].blocks[g], slot, image);
 				winnow_rows_add(index, level, known ? rows : &unknown, id, image);
 			}
 		}
@@ -309,6 +311,22 @@ code_page(Attempt *attempt, int n, Buffer locked, int *offset)
 							BUFFER_LOCK_EXCLUSIVE);
 }
 
+/* Make the imprint of an old node hold for what replaces it too */
+static void
+widen_imprint(Attempt *attempt, int n)
+{
+	WinnowReplacement *wanted = attempt->wanted;
+	const WinnowLayout *layout = &wanted->index->inner;
+	uint8		image[WINNOW_MAX_CHILD_IMAGE];
+
+	winnow_imprint_read(wanted->rel, wanted->index, BufferGetPage(attempt->groups[n]),
+						wanted->steps[n].group, wanted->steps[n].slot, image);
+	winnow_imprint_add(&wanted->index->schema, image + layout->imprint_offset,
+					   attempt->nodes[n]->image + layout->imprint_offset);
+	winnow_imprint_replace(wanted->rel, wanted->index, attempt->groups[n], wanted->steps[n].slot,
+						   image);
+}
+
 /*
  * In the parent, the rows of the old nodes become those of the new ones, in one
  * record: the row of the first old node that of the first new one, what new
@@ -336,9 +354,18 @@ switch_children(Attempt *attempt)
 	if (attempt->nnew > 0)
 		data = code_page(attempt, 0, grows ? room.data : InvalidBuffer, &offset);
 
-	/* five pages are one too many: the new row's code is written first */
+	/*
+	 * Imprints have pages of their own.  Before the new nodes are there, those that take a row over hold for both.
+	 */
+	for (int n = 0; n < Min(wanted->nold, attempt->nnew); n++)
+		widen_imprint(attempt, n);
+
+	/* five pages are one too many: the new row's code and imprint are written first */
 	if (grows)
 	{
+		if (index->inner.record_bytes > 0)
+			winnow_record_add(wanted->rel, &room,
+							  attempt->nodes[1]->image + index->inner.imprint_offset);
 		xlog = GenericXLogStart(wanted->rel);
 		winnow_room_fill_code(wanted->rel, index, xlog, &room, codes[1]);
 		GenericXLogFinish(xlog);
@@ -366,6 +393,9 @@ switch_children(Attempt *attempt)
 	if (grows)
 		winnow_room_fill_row(xlog, &room, attempt->nodes[1]->block, attempt->nodes[1]->image);
 	GenericXLogFinish(xlog);
+	for (int n = 0; n < Min(wanted->nold, attempt->nnew); n++)
+		winnow_imprint_replace(wanted->rel, index, attempt->groups[n], wanted->steps[n].slot,
+							   attempt->nodes[n]->image);
 
 	if (grows)
 	{
@@ -376,6 +406,32 @@ switch_children(Attempt *attempt)
 	}
 	if (BufferIsValid(data))
 		UnlockReleaseBuffer(data);
+}
+
+/*
+ * Insertions change imprints without a trace on head pages: read them again, now that the old
+ * nodes are locked.
+ */
+static void
+refresh_imprints(Attempt *attempt)
+{
+	const WinnowReplacement *wanted = attempt->wanted;
+	const WinnowLayout *layout = &wanted->index->inner;
+
+	for (int n = 0; n < wanted->nold; n++)
+		for (int g = 0; g < attempt->copies[n].ngroups; g++)
+		{
+			Page		page = attempt->copies[n].pages[g].data;
+
+			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
+				for (int p = 0; p < attempt->nnew; p++)
+					for (int i = 0; i < attempt->parts[p].count; i++)
+						if (attempt->parts[p].ids[i] == winnow_row_id(layout, page, slot))
+							winnow_imprint_read(wanted->rel, wanted->index, page,
+												attempt->copies[n].blocks[g], slot,
+												attempt->parts[p].images +
+													(Size) i * layout->image_bytes);
+		}
 }
 
 /*
@@ -399,6 +455,8 @@ write_new(Attempt *attempt, uint32 *npages)
 	}
 	for (int n = 0; n < wanted->nold; n++)
 		*npages += winnow_heads_pages(wanted->index, &attempt->copies[n]);
+	if (attempt->level > 0)
+		refresh_imprints(attempt);
 	for (int p = 0; p < attempt->nnew; p++)
 	{
 		attempt->nodes[p] = winnow_node_alloc(wanted->index);

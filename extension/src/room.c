@@ -194,8 +194,8 @@ winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room, uint64 id,
 		winnow_bit_clear(winnow_removed_bits(room->layout, first, page), room->slot);
 	if (room->new_data)
 		group->data[group->ndata++] = BufferGetBlockNumber(room->data);
-	for (int i = 0; i < room->nrefinement; i++)
-		winnow_refinement_blocks(room->layout, group)[group->nrefinement++] = room->refinement[i];
+	for (int i = 0; i < room->nrecord_pages; i++)
+		winnow_record_blocks(room->layout, group)[group->nrecord_pages++] = room->records[i];
 	winnow_row_store(room->layout, page, room->slot, id, image);
 }
 

@@ -23,6 +23,10 @@
 /* Rows of a block that are taken where there is a choice: neighbours are alike */
 #define ROWS_OF_BLOCK 8
 
+/* Codes of each ordered attribute by which it is judged where its values are dense, and of a block */
+#define MOST_CODES 4096
+#define CODES_OF_BLOCK (MOST_CODES / COUNTED_BLOCKS)
+
 /* Stretches of the table that are worth a task, and tasks at most */
 #define STRETCHES 32
 #define MOST_TASKS 64
@@ -34,17 +38,24 @@ typedef struct SampleState
 {
 	const WinnowIndex *index;
 	int64		count;			/* rows that the index will have */
-	WinnowSpool *spool;			/* NULL: only count */
+	WinnowSpool *spool;			/* NULL: only count, and keep codes */
 	double		rate;			/* rows that are taken */
 	WinnowSpoolRow *row;
 	MemoryContext context;
+
+	/* when counting */
+	int64	   *codes[INDEX_MAX_KEYS];	/* of the ordered attributes' values; NULL: of another's */
+	int			ncodes[INDEX_MAX_KEYS];
+	BlockNumber block;			/* of the row before, and rows of it up to that */
+	int			nof_block;
 } SampleState;
 
 static void
 begin_sample(const WinnowTeam *team, WinnowSpool *spool, double rate, SampleState *state)
 {
+	memset(state, 0, sizeof(*state));
 	state->index = team->index;
-	state->count = 0;
+	state->block = InvalidBlockNumber;
 	state->spool = spool;
 	state->rate = rate;
 	state->row = winnow_spool_row_alloc(0, team->index->dims);
@@ -59,6 +70,24 @@ end_sample(SampleState *state)
 	MemoryContextDelete(state->context);
 }
 
+/* Keep the codes of a row's values, if not too many rows of its block have been met */
+static void
+keep_codes(SampleState *state, ItemPointer tid, const Datum *values, const bool *isnull)
+{
+	const WinnowSchema *schema = &state->index->schema;
+	bool		same = state->block == ItemPointerGetBlockNumber(tid);
+
+	state->block = ItemPointerGetBlockNumber(tid);
+	state->nof_block = same ? state->nof_block + 1 : 1;
+	for (int i = 0; i < schema->nattrs && state->nof_block <= CODES_OF_BLOCK; i++)
+	{
+		const WinnowAttr *attr = &schema->attrs[i];
+
+		if (state->codes[i] != NULL && !isnull[attr->index_attno] && state->ncodes[i] < MOST_CODES)
+			state->codes[i][state->ncodes[i]++] = attr->type->code(values[attr->index_attno]);
+	}
+}
+
 static void
 sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *arg)
 {
@@ -70,6 +99,8 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	if (isnull[attno])
 		return;
 	state->count++;
+	if (state->spool == NULL)
+		keep_codes(state, tid, values, isnull);
 	state->row->key = winnow_tid_pack(tid);
 	if (state->spool == NULL || winnow_key_draw(state->row->key, SALT_SAMPLE) >= state->rate)
 		return;
@@ -149,6 +180,32 @@ winnow_sample_delete(const WinnowTeam *team)
 		winnow_file_delete(&team->files, "sample", task);
 }
 
+/* Count the rows of some blocks; by them also choose the attributes' shifts */
+static int64
+count_rows(WinnowTeam *team, BlockNumber nblocks, BlockNumber ncounted)
+{
+	WinnowSchema *schema = unconstify(WinnowSchema *, &team->index->schema);
+	uint8	   *shifts = team->shared->shifts;
+	SampleState state;
+
+	begin_sample(team, NULL, 0, &state);
+	for (int i = 0; i < schema->nattrs; i++)
+		if (schema->attrs[i].type->kind == WINNOW_COLUMN_ORDERED)
+			state.codes[i] = palloc(sizeof(int64) * MOST_CODES);
+	scan_stretches(team, 0, ncounted, nblocks, ncounted, &state);
+	for (int i = 0; i < schema->nattrs; i++)
+	{
+		shifts[i] = 0;
+		if (state.codes[i] == NULL)
+			continue;
+		shifts[i] = winnow_imprint_shift(schema, state.codes[i], state.ncodes[i]);
+		pfree(state.codes[i]);
+	}
+	winnow_imprint_init(schema, team->index->list_size, shifts);
+	end_sample(&state);
+	return state.count;
+}
+
 /*
  * Put a sample of the table's rows into the spool "sample".  Returns their
  * number, an estimate of the number of rows, and how many lists to make.
@@ -159,16 +216,12 @@ winnow_sample_table(WinnowTeam *team, double *nrows, int *nlists)
 	WinnowTeamShared *shared = team->shared;
 	BlockNumber nblocks = RelationGetNumberOfBlocks(team->heap);
 	BlockNumber ncounted = Min(nblocks, COUNTED_BLOCKS);
-	SampleState state;
 	WinnowSpool *sample;
 	int64		nsample;
 	double		wanted;
 	double		per_block;
 
-	begin_sample(team, NULL, 0, &state);
-	scan_stretches(team, 0, ncounted, nblocks, ncounted, &state);
-	end_sample(&state);
-	per_block = ncounted > 0 ? (double) state.count / ncounted : 0;
+	per_block = ncounted > 0 ? (double) count_rows(team, nblocks, ncounted) / ncounted : 0;
 	*nrows = per_block * nblocks;
 	*nlists = winnow_cluster_lists(team, 0, *nrows);
 

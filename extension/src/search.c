@@ -232,8 +232,8 @@ refine(WinnowSearch *search, Candidate *candidate)
 	if (!search->prepared)
 		winnow_refinement_prepare(search->refined, search->code);
 	search->prepared = true;
-	if (!winnow_refinement_read(search->rel, layout, view->block, view->refinement,
-								view->nrefinement, candidate->place % layout->capacity,
+	if (!winnow_record_read(search->rel, layout, view->block, view->records,
+								view->nrecord_pages, candidate->place % layout->capacity,
 								view->asof, search->record))
 		return false;
 	candidate->lower = Min(winnow_refine(search->refined, search->record, search->index->bits,
@@ -667,7 +667,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	if (index->bits > 1)
 	{
 		search->refined = palloc(winnow_refinement_query_bytes(index->dims));
-		search->record = palloc(index->leaf.refinement_bytes);
+		search->record = palloc(index->leaf.record_bytes);
 	}
 	search->centroid = palloc(sizeof(float) * index->dims);
 	search->estimate = palloc(sizeof(float) * capacity);
@@ -675,6 +675,7 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->error = palloc(sizeof(float) * capacity);
 	search->norm = palloc(sizeof(float) * capacity);
 	search->view = winnow_view_alloc(index);
+	search->view->asks_imprints = winnow_filter_asks_imprints(filter);
 	search->allocated = 4;
 	search->groups = palloc(sizeof(WinnowView *) * search->allocated);
 	for (int i = 0; i < search->allocated; i++)

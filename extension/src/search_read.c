@@ -19,6 +19,10 @@
 #define COLUMN_AHEAD 256
 #define CODES_AHEAD 64
 
+/* Lists whose imprints are asked before it is judged whether that pays, and the share of them it must rule out */
+#define ASKED_BEFORE 64
+#define RULED_OUT_SHARE 0.25
+
 /* Prepare the query for the node whose centroid has been read */
 void
 winnow_search_prepare(WinnowSearch *search)
@@ -118,6 +122,8 @@ winnow_search_expand(WinnowSearch *search, const WinnowQueueItem *node)
 	if (BufferIsValid(view->held))
 		UnlockReleaseBuffer(view->held);
 	view->hold_first = false;
+	if (view->nasked >= ASKED_BEFORE && view->nruled_out < RULED_OUT_SHARE * view->nasked)
+		view->asks_imprints = false;
 	/* keys of inner nodes are guesses themselves */
 	if (!search->recall.exact && node->level == 1)
 		winnow_queue_learn(&search->queue, node, search->least_key);

@@ -266,6 +266,8 @@ winnow_build_worker(dsm_segment *seg, shm_toc *toc)
 	team.info = BuildIndexInfo(team.rel);
 	team.info->ii_Concurrent = shared->concurrent;
 	winnow_meta_fill(team.rel, &meta);
+	for (int i = 0; i < meta.nattrs; i++)
+		meta.attrs[i].shift = shared->shifts[i];
 	team.index = winnow_index_create(team.rel, &meta, CurrentMemoryContext);
 	team.files.set = &shared->set;
 	team.files.writer = ParallelWorkerNumber + 1;

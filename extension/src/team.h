@@ -43,6 +43,7 @@ typedef struct WinnowTeamShared
 	BlockNumber nstretches;		/* of it, from each of which a block is sampled */
 	double		sample_rate;	/* of such a block's rows */
 	int			nsamples;		/* files of the sample, in the order of the table */
+	uint8		shifts[INDEX_MAX_KEYS]; /* of the attributes, see WinnowAttr */
 	float		play_dim;		/* effective dimension, and rows wanted, of the searches played */
 	int			play_k;
 

@@ -48,6 +48,7 @@ typedef struct NodeCheck
 	float	   *centroid;
 	uint8	   *image;			/* of a row */
 	uint8	   *below;			/* summary of the rows met */
+	uint8	   *imprint;		/* and imprint */
 } NodeCheck;
 
 /*
@@ -249,23 +250,21 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 }
 
 /*
- * The pages with the group's refinement codes, likewise.  The records of the rows
- * lie one behind the other.
+ * The pages with the group's records, likewise, which lie one behind the other.
  */
 static bool
-check_refinement_pages(WinnowCheck *check, NodeCheck *node)
+check_record_pages(WinnowCheck *check, NodeCheck *node)
 {
 	const WinnowGroup *group = WinnowPageGetGroup(node->head);
 	const WinnowLayout *layout = winnow_layout(check->index, node->level);
-	const BlockNumber *blocks = winnow_refinement_blocks(layout, group);
-	int			end = group->nrows * layout->refinement_bytes;
+	const BlockNumber *blocks = winnow_record_blocks(layout, group);
 
-	if (group->nrefinement != winnow_refinement_count(layout, group->nrows))
+	if (group->nrecord_pages != winnow_record_page_count(layout, group->nrows))
 		winnow_corrupted(check->rel, node->block,
-						 psprintf("It has %d pages with refinement codes, and its %d rows need %d.",
-								  group->nrefinement, group->nrows,
-								  winnow_refinement_count(layout, group->nrows)));
-	for (int p = 0; p < group->nrefinement; p++)
+						 psprintf("It has %d pages with records, and its %d rows need %d.",
+								  group->nrecord_pages, group->nrows,
+								  winnow_record_page_count(layout, group->nrows)));
+	for (int p = 0; p < group->nrecord_pages; p++)
 	{
 		Buffer		buffer = winnow_try_read_page(check->rel, blocks[p], WINNOW_PAGE_DATA,
 												  node->asof, BUFFER_LOCK_SHARE);
@@ -277,9 +276,9 @@ check_refinement_pages(WinnowCheck *check, NodeCheck *node)
 		UnlockReleaseBuffer(buffer);
 		note_new_block(check, blocks[p]);
 		if (lower < (int) MAXALIGN(SizeOfPageHeaderData) +
-			Min(end - p * WINNOW_PAGE_USABLE, WINNOW_PAGE_USABLE))
+			winnow_record_page_end(layout, p, group->nrows))
 			winnow_corrupted(check->rel, blocks[p],
-							 "It ends before the codes that are on it do.");
+							 "It ends before the records that are on it do.");
 	}
 	return true;
 }
@@ -335,6 +334,8 @@ check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 									 (BlockNumber) row->id));
 	winnow_summary_add_summary(&check->index->schema, node->below,
 							   row->image + sizeof(WinnowChildStats));
+	if (row->imprint != NULL)
+		winnow_imprint_add(&check->index->schema, node->imprint, row->imprint);
 	return check_node(check, (BlockNumber) row->id, node->level - 1, row->asof, row);
 }
 
@@ -365,17 +366,23 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 		if (row.code == NULL)
 			return false;
 		row.refinement = NULL;
-		if (layout->refinement_bytes > 0)
+		row.imprint = NULL;
+		if (layout->record_bytes > 0)
 		{
-			if (!winnow_refinement_read(check->rel, layout, node->block,
-										winnow_refinement_blocks(layout, group),
-										group->nrefinement, slot, node->asof, check->record))
+			if (!winnow_record_read(check->rel, layout, node->block,
+										winnow_record_blocks(layout, group),
+										group->nrecord_pages, slot, node->asof, check->record))
 				return false;
-			row.refinement = check->record;
+			if (node->level == 0)
+				row.refinement = check->record;
+			else
+				row.imprint = memcpy(node->image + layout->imprint_offset, check->record,
+									 layout->record_bytes);
 		}
 		if (node->level == 0)
 		{
 			winnow_summary_add_row(&check->index->schema, node->below, node->image);
+			winnow_imprint_add_row(&check->index->schema, node->imprint, node->image);
 			winnow_check_heap_row(check, &row);
 		}
 		else if (!check_child(check, node, &row))
@@ -417,9 +424,11 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 	Buffer		buffer;
 	Page		page;
 	bool		current;
+	bool		gone;
 
 	if (right_code &&
-		winnow_summary_covers_summary(schema, row->image + sizeof(WinnowChildStats), node->below))
+		winnow_summary_covers_summary(schema, row->image + sizeof(WinnowChildStats), node->below) &&
+		(row->imprint == NULL || winnow_imprint_covers(schema, row->imprint, node->imprint)))
 		return;
 
 	first = winnow_try_read_head(check->index, check->rel, row->node, node->level + 1, row->asof,
@@ -439,7 +448,14 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 	current = winnow_is_live(layout, BufferGetPage(first), page, row->slot) &&
 		winnow_row_id(layout, page, row->slot) == row->id;
 	winnow_row_image(layout, page, row->slot, node->image);
+	gone = layout->record_bytes > 0 &&
+		!winnow_record_read(check->rel, layout, row->block,
+							winnow_record_blocks(layout, WinnowPageGetGroup(page)),
+							WinnowPageGetGroup(page)->nrecord_pages, row->slot,
+							winnow_page_asof(page), node->image + layout->imprint_offset);
 	winnow_step_unlock(first, buffer);
+	if (gone)
+		return;
 	if (winnow_check_replayed(check) && (!current || is_retired(check, row)))
 		return;
 	if (!right_code)
@@ -449,6 +465,10 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 									   node->below))
 		winnow_check_failed(check, row,
 							psprintf("has a summary that does not hold for its child, block %u",
+									 node->node));
+	if (!winnow_imprint_covers(schema, node->image + layout->imprint_offset, node->imprint))
+		winnow_check_failed(check, row,
+							psprintf("has an imprint that does not hold for its child, block %u",
 									 node->node));
 }
 
@@ -468,11 +488,13 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 		node->centroid = palloc(sizeof(float) * index->dims);
 		node->image = palloc(Max(index->inner.image_bytes, Max(index->leaf.image_bytes, 1)));
 		node->below = palloc(Max(index->schema.inner_bytes, 1));
+		node->imprint = palloc(Max(index->schema.imprint_bytes, 1));
 	}
 	node->node = block;
 	node->nrows = 0;
 	node->parent = parent;
 	winnow_summary_reset(&index->schema, node->below);
+	memset(node->imprint, 0, index->schema.imprint_bytes);
 	if (!winnow_heads_copy(check->rel, index, block, level, asof, InvalidBuffer, &node->heads))
 		return false;
 	for (int g = 0; g < node->heads.ngroups; g++)
@@ -488,7 +510,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 		}
 		check_head(check, node);
 		group = WinnowPageGetGroup(node->head);
-		if (!check_data_pages(check, node) || !check_refinement_pages(check, node) ||
+		if (!check_data_pages(check, node) || !check_record_pages(check, node) ||
 			(g == 0 &&
 			 !winnow_centroid_read(check->rel, index, group->data, group->ndata, node->asof,
 								   node->centroid)) ||
@@ -542,7 +564,9 @@ check_tree(WinnowCheck *check)
 	}
 	check->index = check_meta_page(check->rel, &root, &asof);
 	check->code = palloc(check->index->code_bytes);
-	check->record = palloc(Max(check->index->leaf.refinement_bytes, 1));
+	check->record = palloc(Max(Max(check->index->leaf.record_bytes,
+								   check->index->inner.record_bytes),
+							   1));
 	check->nseen = ((uint64) RelationGetNumberOfBlocks(check->rel) / 64 + 1) * 64;
 	check->seen = palloc_extended(check->nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	memset(check->nodes, 0, sizeof(check->nodes));

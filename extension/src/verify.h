@@ -55,6 +55,7 @@ typedef struct WinnowCheckedRow
 	const uint8 *image;
 	const uint8 *code;
 	const uint8 *refinement;	/* code; NULL: there is none */
+	const uint8 *imprint;		/* of a child; likewise */
 	const float *centroid;		/* of its node */
 } WinnowCheckedRow;
 

@@ -24,7 +24,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		11
+#define WINNOW_VERSION		12
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -139,7 +139,7 @@ typedef struct WinnowStoredAttr
 	uint8		kind;
 	uint8		width;
 	uint8		prefix;
-	uint8		unused;
+	uint8		shift;			/* see WinnowAttr */
 	Oid			opcintype;
 } WinnowStoredAttr;
 
@@ -182,9 +182,9 @@ typedef struct WinnowGroup
 	BlockNumber next;			/* next group of the node */
 	uint64		retired_at;		/* next transaction id then (first group) */
 	uint16		number;			/* groups of the node in front of this one */
-	uint16		nrefinement;	/* pages with its rows' refinement codes */
+	uint16		nrecord_pages;	/* pages with its rows' records */
 	BlockNumber data[FLEXIBLE_ARRAY_MEMBER];	/* data pages with its rows' codes; from
-												 * max_data on those with refinement codes */
+												 * max_data on those with records */
 } WinnowGroup;
 
 #define WinnowPageGetGroup(page) ((WinnowGroup *) PageGetContents(page))
@@ -195,6 +195,10 @@ typedef struct WinnowChildStats
 	uint32		rows;			/* heap rows below, when it was written */
 	float		radius2;		/* their mean squared distance to its centroid */
 } WinnowChildStats;
+
+/* Most bytes that the image of an inner row can have, with its imprint */
+#define WINNOW_MAX_CHILD_IMAGE \
+	(sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE + WINNOW_PAGE_USABLE)
 
 /*
  * Where things are on the head pages of a level.  Columns are those of the
@@ -210,8 +214,9 @@ typedef struct WinnowLayout
 	int			size;			/* rows that a build puts into a node at most */
 	int			capacity;		/* rows per group */
 	int			max_data;		/* data pages that the codes of a group can lie on */
-	int			refinement_bytes;	/* of a row's refinement code; 0: there are none */
-	int			max_refinement; /* pages that those of a group can lie on */
+	int			record_bytes;	/* of a row's record, see record.c; 0: there are none */
+	int			records_per_page;	/* 0: they go on from one page to the next */
+	int			max_record_pages;	/* pages that those of a group can lie on */
 	int			mapped_groups;	/* groups whose removed bits are on the node's first page */
 	int			group_words;	/* words of a group's removed bits */
 	uint16		removed_offset; /* removed bits, from the start of the page */
@@ -222,6 +227,7 @@ typedef struct WinnowLayout
 	uint16		width[WINNOW_LAYOUT_COLUMNS];	/* bytes per row */
 	uint16		image_offset[WINNOW_LAYOUT_COLUMNS];
 	uint16		page_offset[WINNOW_LAYOUT_COLUMNS];
+	int			imprint_offset; /* inner rows: of the imprint, which follows the columns, in the image */
 	int			image_bytes;
 } WinnowLayout;
 
@@ -406,8 +412,8 @@ winnow_note_blocks(const BlockNumber *blocks, int n, uint64 *seen, BlockNumber n
 			winnow_bit_set(seen, blocks[i]);
 }
 
-/* The blocks of the pages with a group's refinement codes */
-#define winnow_refinement_blocks(layout, group) ((group)->data + (layout)->max_data)
+/* The blocks of the pages with a group's records */
+#define winnow_record_blocks(layout, group) ((group)->data + (layout)->max_data)
 
 /* recent.c */
 extern Buffer winnow_read_buffer(Relation rel, BlockNumber block);
@@ -442,7 +448,7 @@ typedef struct WinnowNode
 {
 	BlockNumber block;			/* first head page */
 	float	   *centroid;		/* dims */
-	uint8	   *image;			/* its row in the parent: stats and summary */
+	uint8	   *image;			/* its row in the parent: stats, summary, imprint */
 } WinnowNode;
 
 extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
@@ -489,11 +495,14 @@ typedef struct WinnowView
 	int			nrows;			/* slots ever used */
 	int			ndata;
 	BlockNumber *data;			/* room for max_data of either layout */
-	int			nrefinement;
-	BlockNumber *refinement;	/* pages with refinement codes */
+	int			nrecord_pages;
+	BlockNumber *records;		/* pages with records */
 	int			nselected;		/* live rows that the filter lets pass */
 	bool		sets_apart;		/* but for those in doubt, see winnow_filter_doubtful ... */
 	int			ndoubtful;		/* ... which come behind them in "selected" and "ids" */
+	bool		asks_imprints;	/* of lists, and how many have been asked for, and did not pass */
+	int			nasked;
+	int			nruled_out;
 	bool		without_ids;	/* do not read ids of rows: winnow_view_name does, of those selected */
 	uint64	   *map;			/* removed bits, if the page is the first of its node */
 	uint16	   *selected;		/* slots of the selected */
@@ -603,7 +612,7 @@ typedef struct WinnowDescent WinnowDescent;
 extern WinnowDescent *winnow_descent_begin(Relation rel, const WinnowIndex *index);
 extern void winnow_descend(WinnowDescent *descent, const float *vector, WinnowPath *path);
 
-/* Pages that the refinement code of one row can lie on */
+/* Pages that the record of one row can lie on */
 #define WINNOW_MAX_RECORD_PAGES \
 	(2 + (WINNOW_REFINEMENT_HEAD + WINNOW_MAX_DIM * WINNOW_MAX_REFINEMENT_BITS / 8) / \
 		 WINNOW_PAGE_USABLE)
@@ -620,8 +629,8 @@ typedef struct WinnowRoom
 	Buffer		data;			/* data page for its code */
 	bool		new_data;
 	int			offset;			/* of the code, in the page's contents */
-	int			nrefinement;	/* new pages with refinement codes */
-	BlockNumber refinement[WINNOW_MAX_RECORD_PAGES];
+	int			nrecord_pages;	/* new pages with records */
+	BlockNumber records[WINNOW_MAX_RECORD_PAGES];
 	int			nlive;			/* live rows of the node */
 } WinnowRoom;
 
@@ -639,18 +648,25 @@ extern void winnow_room_fill_row(GenericXLogState *xlog, const WinnowRoom *room,
 								 const uint8 *image);
 extern void winnow_room_release(WinnowRoom *room);
 
-/* refinement.c: pages with refinement codes */
-extern int	winnow_refinement_count(const WinnowLayout *layout, int nrows);
-extern void winnow_refinement_fill(const WinnowIndex *index, const float *vector,
+/* record.c: pages with records */
+extern int	winnow_record_page_count(const WinnowLayout *layout, int nrows);
+extern int	winnow_record_page_end(const WinnowLayout *layout, int page, int nrows);
+extern void winnow_record_refine(const WinnowIndex *index, const float *vector,
 								   const float *centroid, uint8 *record);
-extern void winnow_refinement_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
-									const float *centroid, const WinnowRows *rows, int start,
-									int nrows, const BlockNumber *blocks, XLogRecPtr born,
-									bool logged);
-extern void winnow_refinement_add(Relation rel, WinnowRoom *room, const uint8 *record);
-extern bool winnow_refinement_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
+extern void winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
+								 int level, const float *centroid, const WinnowRows *rows,
+								 int start, int nrows, const BlockNumber *blocks, XLogRecPtr born,
+								 bool logged);
+extern void winnow_record_add(Relation rel, WinnowRoom *room, const uint8 *record);
+extern bool winnow_record_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
 								   const BlockNumber *blocks, int nblocks, int slot,
 								   XLogRecPtr asof, uint8 *record);
+extern void winnow_imprint_read(Relation rel, const WinnowIndex *index, Page head,
+								BlockNumber block, int slot, uint8 *image);
+extern void winnow_imprint_cover(Relation rel, const WinnowIndex *index, Buffer head, int slot,
+								 const uint8 *leaf_image);
+extern void winnow_imprint_replace(Relation rel, const WinnowIndex *index, Buffer head, int slot,
+								   const uint8 *image);
 
 /* free.c: pages that nothing refers to */
 extern Buffer winnow_allocate(Relation rel);

@@ -15,7 +15,7 @@ LEVEL, FLAGS, NROWS, NDATA, FIRST, NEXT, RETIRED_AT, NUMBER, DATA = 24, 26, 28, 
 BORN, KIND, PAGE_ID = 8176, 8188, 8190
 HEAD_PAGE, DATA_PAGE, FREE_PAGE = 2, 3, 4
 RETIRED = 1
-# Groups of at most 64 rows whose codes are on two pages at most, and those for refinement on one: three block numbers,
+# Groups of at most 64 rows whose codes are on two pages at most, and whose records on one: three block numbers,
 # a word of removed bits for each of the first groups of a node (on its first page), ids, columns.
 REMOVED = 64
 CHILD, TID = 4, 6
@@ -30,7 +30,8 @@ LEAF_IDS, INNER_IDS = (REMOVED + 8 * (1 + -(-64 // rows)) for rows in (LEAF_ROWS
 CODE = 8 + 8 * ((DIMS + 63) // 64)
 # Refinement codes of two bits, on pages that are named behind the data pages.
 RECORD = 12 + 2 * 8 * ((DIMS + 63) // 64)
-REFINEMENT, NREFINEMENT, META_BITS = DATA + 4 * 2, 50, 200
+RECORDS, NRECORD_PAGES, META_BITS = DATA + 4 * 2, 50, 200
+META_SHIFT = META_BITS + 4 + 3
 NOWHERE = 0xFFFFFFFF
 
 

@@ -45,17 +45,18 @@ from server.index_file import (
     MAGIC,
     META_BITS,
     META_DIMS,
+    META_SHIFT,
     METRIC,
     NDATA,
     NEXT,
     NOWHERE,
-    NREFINEMENT,
+    NRECORD_PAGES,
     NROWS,
     NUMBER,
     PAGE,
     PAGE_ID,
     RECORD,
-    REFINEMENT,
+    RECORDS,
     REMOVED,
     RETIRED,
     ROOT,
@@ -385,6 +386,7 @@ def no_data_pages(index: IndexFile) -> None:
 def inner_without_rows(index: IndexFile) -> None:
     inner = index.nodes(1)[-1]
     index.put(inner, NROWS, 0, "H")
+    index.put(inner, NRECORD_PAGES, 0, "H")
     index.put(inner, NEXT, NOWHERE)
 
 
@@ -471,45 +473,72 @@ def code_bit(index: IndexFile) -> None:
 
 @fault("has a code that is not of")
 def refinement_bit(index: IndexFile) -> None:
-    index.flip(index.get(index.nodes(0)[0], REFINEMENT), CONTENTS + 12 + 1)
+    index.flip(index.get(index.nodes(0)[0], RECORDS), CONTENTS + 12 + 1)
 
 
 @fault("has a code that is not of")
 def refinement_not_a_number(index: IndexFile) -> None:
     for node in index.nodes(0):
-        index.put(index.get(node, REFINEMENT), CONTENTS + 4, float("nan"), "f")
+        index.put(index.get(node, RECORDS), CONTENTS + 4, float("nan"), "f")
 
 
-@fault("0 pages with refinement codes, and its")
+@fault("0 pages with records, and its")
 def no_refinement(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], NREFINEMENT, 0, "H")
+    index.put(index.nodes(0)[0], NRECORD_PAGES, 0, "H")
 
 
 @fault("more rows than fit")
 def too_much_refinement(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], NREFINEMENT, 2, "H")
+    index.put(index.nodes(0)[0], NRECORD_PAGES, 2, "H")
 
 
 @fault("names a block that does not exist")
 def refinement_beyond_end(index: IndexFile) -> None:
-    index.put(index.nodes(0)[0], REFINEMENT, index.blocks)
+    index.put(index.nodes(0)[0], RECORDS, index.blocks)
 
 
 @fault("kind is not the one expected")
 def refinement_is_head(index: IndexFile) -> None:
     leaf = index.nodes(0)[0]
-    index.put(leaf, REFINEMENT, index.nodes(0)[1])
+    index.put(leaf, RECORDS, index.nodes(0)[1])
 
 
 @fault("in two places of the tree")
 def refinement_twice(index: IndexFile) -> None:
     leaf, *_, other = sorted(index.nodes(0), key=lambda node: index.get(node, BORN, "Q"))
-    index.put(other, REFINEMENT, index.get(leaf, REFINEMENT))
+    index.put(other, RECORDS, index.get(leaf, RECORDS))
 
 
-@fault("ends before the codes that are on it do")
+@fault("ends before the records that are on it do")
 def refinement_cut(index: IndexFile) -> None:
-    index.put(index.get(index.nodes(0)[0], REFINEMENT), LOWER, CONTENTS + RECORD, "H")
+    index.put(index.get(index.nodes(0)[0], RECORDS), LOWER, CONTENTS + RECORD, "H")
+
+
+@fault("has an imprint that does not hold for its child")
+def imprint_empty(index: IndexFile) -> None:
+    page = index.get(index.nodes(1)[0], RECORDS)
+    for word in range(CONTENTS, index.get(page, LOWER, "H"), 8):
+        index.put(page, word, 0, "Q")
+
+
+@fault("0 pages with records, and its")
+def no_imprints(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], NRECORD_PAGES, 0, "H")
+
+
+@fault("ends before the records that are on it do")
+def imprints_cut(index: IndexFile) -> None:
+    index.put(index.get(index.nodes(1)[0], RECORDS), LOWER, CONTENTS + 16, "H")
+
+
+@fault("kind is not the one expected")
+def imprints_are_head(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], RECORDS, index.nodes(0)[1])
+
+
+@fault("values out of range")
+def meta_shift(index: IndexFile) -> None:
+    index.put(0, META_SHIFT, 64, "B")
 
 
 @fault("values out of range")
@@ -546,7 +575,7 @@ def tid_twice(index: IndexFile) -> None:
         index.copy(leaf, start, start + width, width)
     start = CONTENTS + 4 * DIMS
     index.copy(index.get(leaf, DATA), start, start + CODE, CODE)
-    index.copy(index.get(leaf, REFINEMENT), CONTENTS, CONTENTS + RECORD, RECORD)
+    index.copy(index.get(leaf, RECORDS), CONTENTS, CONTENTS + RECORD, RECORD)
 
 
 @fault("which is not in the table")

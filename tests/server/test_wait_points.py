@@ -561,3 +561,51 @@ def test_progress_after_statistics(server: Server, connection: Connection, sessi
         gate.open()
         created.result(PATIENCE)
     assert connection.execute("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'fresh'").fetchone() == (True,)
+
+
+def add_spread(connection: Connection, first: int, count: int, bucket: str = "g %% 2 * 100000") -> None:
+    """Rows all over the place, whose buckets are as far apart as they get in every list, if none is given."""
+    coordinates = f"SELECT array_agg(sin(g * 1.7 * i)) FROM generate_series(1, {DIMS}) i"
+    connection.execute(
+        f"INSERT INTO items SELECT g, {bucket}, 'label', ({coordinates})::real[]::vector"
+        " FROM generate_series(%s::bigint, %s) g",
+        [first, first + count - 1],
+    )
+
+
+@pytest.mark.parametrize("trial", range(4))
+def test_value_comes_while_an_inner_node_is_copied(
+    server: Server, connection: Connection, sessions: Sessions, trial: int
+) -> None:
+    """A new value between the bounds of a child's others is in the child's imprint alone, on no head page.
+
+    Now and then a row is counted on the head page for others, which makes the split copy the node again.
+    """
+    connection.execute("DROP TABLE items")
+    create_table(connection, list_size=64)
+    connection.execute("DROP INDEX items_index")
+    add_spread(connection, 1, 1500)
+    connection.execute(
+        "CREATE INDEX items_index ON items USING winnow (bucket, e vector_l2_ops, label) WITH (list_size = 64)"
+    )
+    with closed_gate(server, "replace-copied") as gate:
+
+        def grow(inserting: Connection) -> None:
+            inserting.execute(gate.setting())
+            add_spread(inserting, 10_000, 4000)
+
+        paused = sessions().start(grow)
+        for _ in steps(gate, paused):
+            record = connection.execute("SELECT levels, lists FROM winnow_index_info('items_index')").fetchone()
+            if record is not None and record[0] == 2 and int(str(record[1])) > 64:
+                add_spread(connection, 5000 + trial, 1, bucket=f"{50_000 + trial}")
+                break
+        else:
+            raise AssertionError("the root was never split")
+        gate.open()
+        paused.result(PATIENCE)
+    check_indexes(connection)
+    connection.execute(f"{INDEX_ONLY}; SET winnow.recall = 1")
+    sql = f"SELECT id FROM items WHERE bucket = {50_000 + trial} ORDER BY {NEAREST} LIMIT 10"
+    assert connection.execute(sql).fetchall() == [(5000 + trial,)]
+    connection.execute(NO_INDEX)
