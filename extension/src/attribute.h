@@ -189,6 +189,7 @@ extern bool winnow_summary_covers_summary(const WinnowSchema *schema, const uint
 
 /* imprint.c: the values below a child, more finely than its summary says */
 extern void winnow_imprint_init(WinnowSchema *schema, int list_size, const uint8 *shifts);
+extern void winnow_imprint_reset(const WinnowSchema *schema, uint8 *imprint, int level);
 extern bool winnow_imprint_add_row(const WinnowSchema *schema, uint8 *imprint,
 								   const uint8 *leaf_image);
 extern bool winnow_imprint_add(const WinnowSchema *schema, uint8 *imprint, const uint8 *other);

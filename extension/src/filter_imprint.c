@@ -6,10 +6,9 @@
 
 #include "filter_private.h"
 #include "miscadmin.h"
-#include "port/pg_bitutils.h"
 
-/* A test that this share of the cells would pass is of no use */
-#define MOST_CELLS_PASSING 4
+/* To ask for one of every so many cells, or more, is of no use */
+#define USEFUL_PART 4
 
 /* Hashes that are looked for, at most */
 #define MOST_HASHES 16
@@ -25,21 +24,28 @@ static ImprintTest *
 cells_test(const WinnowSchema *schema, const WinnowAttr *attr, const CodeSet *codes)
 {
 	int			ncells = schema->imprint_words * 64;
-	int			most = ncells / MOST_CELLS_PASSING;
+	int			most = ncells / USEFUL_PART;
 	uint64	   *bits = palloc0(ncells / 8);
 	ImprintTest *test = NULL;
-	uint64		ntaken = 0;
+	int			ntaken = 0;
 
 	for (int i = 0; i < codes->count; i++)
 	{
 		uint64		first = winnow_imprint_cell(attr, codes->items[i].low);
 		uint64		last = winnow_imprint_cell(attr, codes->items[i].high);
 
-		if (last - first >= (uint64) most - ntaken)
+		if (last - first >= (uint64) most)
 			return NULL;
-		ntaken += last - first + 1;
 		for (uint64 cell = first; cell != last + 1; cell++)
-			bits[cell / 64 & (schema->imprint_words - 1)] |= UINT64CONST(1) << (cell % 64);
+		{
+			uint64	   *word = &bits[cell / 64 & (schema->imprint_words - 1)];
+			uint64		bit = UINT64CONST(1) << (cell % 64);
+
+			ntaken += (*word & bit) == 0;
+			*word |= bit;
+		}
+		if (ntaken > most)
+			return NULL;
 	}
 	test = palloc0(offsetof(ImprintTest, needs) + sizeof(ImprintNeed) * schema->imprint_words);
 	for (int word = 0; word < schema->imprint_words; word++)
@@ -139,11 +145,21 @@ range_passes(const WinnowSchema *schema, const AttrTest *test, const WinnowColum
 	int			width = attr->type->width;
 	int64		low = winnow_load_code(inner->base + bounds[0] + slot * width, width);
 	int64		high = winnow_load_code(inner->base + bounds[1] + slot * width, width);
-	uint64		first = winnow_imprint_cell(attr, Max(low, test->imprint->range->low));
-	uint64		last = winnow_imprint_cell(attr, Min(high, test->imprint->range->high));
+	uint64		ncells = (uint64) schema->imprint_words * 64;
+	uint64		span;
+	uint64		first;
+	uint64		last;
 
-	if (last - first >= (uint64) schema->imprint_words * 64 / MOST_CELLS_PASSING)
+	low = Max(low, test->imprint->range->low);
+	high = Min(high, test->imprint->range->high);
+	if (low > high)
+		return false;
+	span = winnow_imprint_cell(attr, high) - winnow_imprint_cell(attr, low);
+	if (span >= ncells / USEFUL_PART)
 		return true;
+	/* the cells of codes below 0 have the largest numbers */
+	first = winnow_imprint_cell(attr, low) % ncells;
+	last = first + span;
 	for (uint64 word = first / 64; word <= last / 64; word++)
 	{
 		uint64		mask = ~UINT64CONST(0);
@@ -221,7 +237,6 @@ winnow_filter_imprint_ahead(const WinnowFilter *filter, const uint8 *imprint)
 	for (int i = 0; i < filter->ntests; i++)
 	{
 		const AttrTest *test = &filter->tests[i];
-
 		int			word = 0;
 
 		if (test->imprint == NULL)

@@ -47,6 +47,9 @@ winnow_imprint_init(WinnowSchema *schema, int list_size, const uint8 *shifts)
 {
 	int			ncells = Min(pg_nextpower2_32(Max(CELLS_PER_ROW * list_size, 64)), MOST_CELLS);
 
+	/* record.c has whole imprints on a page, beside its header and special space */
+	StaticAssertStmt((INDEX_MAX_KEYS - 1) * MOST_CELLS / 8 <= BLCKSZ - 64,
+					 "an imprint must fit on a page");
 	schema->imprint_words = ncells / 64;
 	schema->imprint_bytes = 0;
 	for (int i = 0; i < schema->nattrs; i++)
@@ -61,6 +64,16 @@ winnow_imprint_init(WinnowSchema *schema, int list_size, const uint8 *shifts)
 			schema->imprint_bytes += ncells / 8;
 		}
 	}
+}
+
+/*
+ * An imprint to begin with, of a child on the given level.  Searches ask those of lists only: below an inner
+ * node there are so many rows that it would be full soon, so it is from the start.
+ */
+void
+winnow_imprint_reset(const WinnowSchema *schema, uint8 *imprint, int level)
+{
+	memset(imprint, level == 0 ? 0 : 0xFF, schema->imprint_bytes);
 }
 
 /* The word that a hash chooses, and the bits of it */

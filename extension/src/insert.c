@@ -177,7 +177,8 @@ lock_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
 			covered = weight == 0 &&
 				winnow_summary_covers_row(&index->schema, image + sizeof(WinnowChildStats),
 										  leaf_image);
-			if (covered)
+			/* those of inner nodes are full */
+			if (covered && i == path->nsteps - 1)
 				winnow_imprint_cover(rel, index, group, step->slot, leaf_image);
 			if (group != held[i])
 				UnlockReleaseBuffer(group);

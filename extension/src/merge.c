@@ -253,7 +253,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	BlockNumber next;
 
 	winnow_summary_reset(&index->schema, summary);
-	memset(imprint, 0, index->schema.imprint_bytes);
+	winnow_imprint_reset(&index->schema, imprint, level);
 	winnow_chain_start(&chain, BufferGetBlockNumber(first));
 	for (;;)
 	{
@@ -275,10 +275,8 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 			}
 			else
 			{
-				winnow_imprint_read(rel, index, page, BufferGetBlockNumber(buffer), slot, row);
 				memcpy(&below, row, sizeof(below));
 				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
-				winnow_imprint_add(&index->schema, imprint, row + layout->imprint_offset);
 			}
 			stats.rows += below.rows;
 			if (!isinf(norm2[slot]))
@@ -311,8 +309,6 @@ warm_up(Relation rel, const WinnowIndex *index, BlockNumber node)
 			PrefetchBuffer(rel, MAIN_FORKNUM, view->data[d]);
 		for (int d = 0; d < view->ndata; d++)
 			ReleaseBuffer(ReadBuffer(rel, view->data[d]));
-		for (int r = 0; view->level > 0 && r < view->nrecord_pages; r++)
-			ReleaseBuffer(ReadBuffer(rel, view->records[r]));
 	}
 	winnow_view_free(view);
 }

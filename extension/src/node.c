@@ -64,7 +64,7 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 	double		far = INFINITY;
 
 	winnow_summary_reset(&index->schema, summary);
-	memset(imprint, 0, index->schema.imprint_bytes);
+	winnow_imprint_reset(&index->schema, imprint, level);
 	for (int i = 0; i < rows->count; i++)
 	{
 		const uint8 *image = rows->images + (Size) i * layout->image_bytes;
@@ -80,7 +80,6 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 			memcpy(&child, image, sizeof(child));
 			winnow_summary_add_summary(&index->schema, summary,
 									   image + sizeof(WinnowChildStats));
-			winnow_imprint_add(&index->schema, imprint, image + layout->imprint_offset);
 		}
 		stats.rows += child.rows;
 		if (i >= nknown)
@@ -528,6 +527,16 @@ test_imprints(Relation rel, const WinnowLayout *layout, const WinnowFilter *filt
 	return true;
 }
 
+/* Clear the bits of children that cannot have a row that passes.  Returns false if a page is gone. */
+static bool
+test_children(Relation rel, const WinnowLayout *layout, const WinnowFilter *filter,
+			  const WinnowColumns *columns, WinnowView *view, uint64 *mask)
+{
+	winnow_filter_children(filter, columns, mask);
+	return view->level != 1 || !view->asks_imprints ||
+		test_imprints(rel, layout, filter, columns, view, mask);
+}
+
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs, if they are read (view->without_ids), and
@@ -598,18 +607,15 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 
 		if (group->level == 0)
 			winnow_filter_rows(filter, &columns, mask);
-		else
-			winnow_filter_children(filter, &columns, mask);
-		if (view->sets_apart && group->level == 0)
-			in_doubt = winnow_filter_doubtful(filter, &columns, mask, doubtful);
-		for (int w = 0; w < nwords && in_doubt; w++)
-			mask[w] &= ~doubtful[w];
-		if (view->asks_imprints && group->level == 1 &&
-			!test_imprints(rel, layout, filter, &columns, view, mask))
+		else if (!test_children(rel, layout, filter, &columns, view, mask))
 		{
 			UnlockReleaseBuffer(buffer);
 			return false;
 		}
+		if (view->sets_apart && group->level == 0)
+			in_doubt = winnow_filter_doubtful(filter, &columns, mask, doubtful);
+		for (int w = 0; w < nwords && in_doubt; w++)
+			mask[w] &= ~doubtful[w];
 	}
 
 	view->nselected = select_rows(mask, nwords, view->selected);

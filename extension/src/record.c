@@ -1,11 +1,12 @@
 /*
  * record.c
- *		The pages with what is longer than a column and is looked at of few rows.
+ *		The pages with what is longer than a column and is not looked at of all rows.
  *
  * Of a leaf's rows that is their refinement codes (core/refine.h), if the index
  * has them, of an inner node's the imprints of the children (imprint.c).  Each
  * group has pages of its own for these records, which no other group shares:
- * searches read few of them, so that it does not matter how many pages there are.
+ * searches do without most of them, so that it matters little how many pages there
+ * are.
  * The records of the group's slots lie there one behind the other.  Refinement
  * codes go on from the end of one page to the next; imprints do not, as a search
  * looks at many of a page.
@@ -262,6 +263,7 @@ winnow_imprint_cover(Relation rel, const WinnowIndex *index, Buffer head, int sl
 		xlog = GenericXLogStart(rel);
 		page = GenericXLogRegisterBuffer(xlog, buffer, 0);
 		winnow_imprint_add_row(&index->schema, (uint8 *) PageGetContents(page) + offset, leaf_image);
+		winnow_data_set_end(page, offset + layout->record_bytes);
 		GenericXLogFinish(xlog);
 	}
 	UnlockReleaseBuffer(buffer);
@@ -290,6 +292,7 @@ winnow_imprint_replace(Relation rel, const WinnowIndex *index, Buffer head, int 
 		Page		page = GenericXLogRegisterBuffer(xlog, buffer, 0);
 
 		memcpy(PageGetContents(page) + offset, imprint, layout->record_bytes);
+		winnow_data_set_end(page, offset + layout->record_bytes);
 		GenericXLogFinish(xlog);
 	}
 	UnlockReleaseBuffer(buffer);

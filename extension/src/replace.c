@@ -393,9 +393,6 @@ switch_children(Attempt *attempt)
 	if (grows)
 		winnow_room_fill_row(xlog, &room, attempt->nodes[1]->block, attempt->nodes[1]->image);
 	GenericXLogFinish(xlog);
-	for (int n = 0; n < Min(wanted->nold, attempt->nnew); n++)
-		winnow_imprint_replace(wanted->rel, index, attempt->groups[n], wanted->steps[n].slot,
-							   attempt->nodes[n]->image);
 
 	if (grows)
 	{
@@ -424,6 +421,10 @@ refresh_imprints(Attempt *attempt)
 			Page		page = attempt->copies[n].pages[g].data;
 
 			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
+			{
+				/* a slot that has lost its row may name a block that is another child's now */
+				if (!winnow_is_live(layout, attempt->copies[n].pages[0].data, page, slot))
+					continue;
 				for (int p = 0; p < attempt->nnew; p++)
 					for (int i = 0; i < attempt->parts[p].count; i++)
 						if (attempt->parts[p].ids[i] == winnow_row_id(layout, page, slot))
@@ -431,6 +432,7 @@ refresh_imprints(Attempt *attempt)
 												attempt->copies[n].blocks[g], slot,
 												attempt->parts[p].images +
 													(Size) i * layout->image_bytes);
+			}
 		}
 }
 
@@ -506,6 +508,9 @@ carry_out(Attempt *attempt)
 	for (int n = 0; n < wanted->nold; n++)
 		retired[n]->retired_at = U64FromFullTransactionId(now);
 	GenericXLogFinish(retire);
+	for (int n = 0; !wanted->is_root && n < Min(wanted->nold, attempt->nnew); n++)
+		winnow_imprint_replace(wanted->rel, wanted->index, attempt->groups[n],
+							   wanted->steps[n].slot, attempt->nodes[n]->image);
 	unlock(attempt);
 	WINNOW_WAIT_POINT("replace-retired");
 	winnow_count_retired(wanted->rel, npages);

@@ -99,8 +99,11 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	if (isnull[attno])
 		return;
 	state->count++;
+	old = MemoryContextSwitchTo(state->context);
 	if (state->spool == NULL)
 		keep_codes(state, tid, values, isnull);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->context);
 	state->row->key = winnow_tid_pack(tid);
 	if (state->spool == NULL || winnow_key_draw(state->row->key, SALT_SAMPLE) >= state->rate)
 		return;

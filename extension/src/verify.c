@@ -145,11 +145,15 @@ note_block(WinnowCheck *check, BlockNumber block)
 	return true;
 }
 
-static void
+/* A block that the tree has once; false if replay may have made another page of it meanwhile */
+static bool
 note_new_block(WinnowCheck *check, BlockNumber block)
 {
-	if (!note_block(check, block))
+	if (note_block(check, block))
+		return true;
+	if (!winnow_check_replayed(check))
 		winnow_corrupted(check->rel, block, "It is in two places of the tree.");
+	return false;
 }
 
 /* Turn to one of the groups */
@@ -237,7 +241,10 @@ check_data_pages(WinnowCheck *check, NodeCheck *node)
 		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
 		UnlockReleaseBuffer(buffer);
 		if (p > 0 || !shares)
-			note_new_block(check, group->data[p]);
+		{
+			if (!note_new_block(check, group->data[p]))
+				return false;
+		}
 		else if (group->data[p] != node->last_data)
 			winnow_corrupted(check->rel, node->block,
 							 "Its codes do not go on where those of the group before it end.");
@@ -274,7 +281,8 @@ check_record_pages(WinnowCheck *check, NodeCheck *node)
 			return false;
 		lower = ((PageHeader) BufferGetPage(buffer))->pd_lower;
 		UnlockReleaseBuffer(buffer);
-		note_new_block(check, blocks[p]);
+		if (!note_new_block(check, blocks[p]))
+			return false;
 		if (lower < (int) MAXALIGN(SizeOfPageHeaderData) +
 			winnow_record_page_end(layout, p, group->nrows))
 			winnow_corrupted(check->rel, blocks[p],
@@ -334,8 +342,6 @@ check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 									 (BlockNumber) row->id));
 	winnow_summary_add_summary(&check->index->schema, node->below,
 							   row->image + sizeof(WinnowChildStats));
-	if (row->imprint != NULL)
-		winnow_imprint_add(&check->index->schema, node->imprint, row->imprint);
 	return check_node(check, (BlockNumber) row->id, node->level - 1, row->asof, row);
 }
 
@@ -456,6 +462,9 @@ check_parent(WinnowCheck *check, NodeCheck *node)
 	winnow_step_unlock(first, buffer);
 	if (gone)
 		return;
+	/* on a standby that may have lost bits meanwhile, which the rows met before VACUUM had */
+	if (row->imprint != NULL)
+		winnow_imprint_add(schema, node->image + layout->imprint_offset, row->imprint);
 	if (winnow_check_replayed(check) && (!current || is_retired(check, row)))
 		return;
 	if (!right_code)
@@ -494,14 +503,17 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 	node->nrows = 0;
 	node->parent = parent;
 	winnow_summary_reset(&index->schema, node->below);
-	memset(node->imprint, 0, index->schema.imprint_bytes);
+	winnow_imprint_reset(&index->schema, node->imprint, level);
 	if (!winnow_heads_copy(check->rel, index, block, level, asof, InvalidBuffer, &node->heads))
 		return false;
 	for (int g = 0; g < node->heads.ngroups; g++)
 	{
 		use_group(check, node, g);
 		if (g > 0)
-			note_new_block(check, node->block);
+		{
+			if (!note_new_block(check, node->block))
+				return false;
+		}
 		else if (!note_block(check, block))
 		{
 			if (winnow_check_replayed(check))
@@ -572,7 +584,7 @@ check_tree(WinnowCheck *check)
 	memset(check->nodes, 0, sizeof(check->nodes));
 	winnow_check_heap_begin(check);
 
-	note_new_block(check, WINNOW_META_BLOCK);
+	(void) note_new_block(check, WINNOW_META_BLOCK);
 	buffer = winnow_try_read_head(check->index, check->rel, root, -1, asof, BUFFER_LOCK_SHARE);
 	if (BufferIsInvalid(buffer))
 		return false;

@@ -21,6 +21,11 @@ CONDITIONS = {
     "uuid": "key = md5('1234')::uuid",
     "range": "price BETWEEN 2000 AND 2004",
     "float": "ratio >= 0.3 AND ratio < 0.3005",
+    "negative": "signed BETWEEN -3 AND -1",
+    "across-zero": "signed BETWEEN -1 AND 1",
+    "not-above": "signed <= -5000",
+    "date": "day = '1999-12-31' OR day = '2000-01-02'",
+    "dates": "day BETWEEN '1999-12-31' AND '2000-01-02'",
     "timestamp": "at >= '2024-05-05 10:00+00' AND at < '2024-05-05 12:00+00'",
     "above": "number > 10000",
     "below": "small < 2",
@@ -31,6 +36,7 @@ CONDITIONS = {
 ROWS = """
 SELECT i, i * 7919 % 10007, i * 31 % 997, 'word ' || i * 613 % 5003, md5((i * 613 % 5003)::text)::uuid,
     (i * 4049 % 10007) / 2.0, (i * 2503 % 10007) / 10007.0,
+    i * 4723 % 10007 - 5003, '2000-01-01'::date + i * 6007 % 10007 - 5003,
     '2024-01-01 00:00+00'::timestamptz + (i * 877 % 10007) * interval '50 minutes',
     (SELECT array_agg(sin(i * 1.7 * (d + 1)) + cos(i * 0.3 * d)) FROM generate_series(1, 6) d)::real[]::vector
 FROM generate_series({}, {}) AS i
@@ -41,7 +47,7 @@ FROM generate_series({}, {}) AS i
 def items(connection: Connection) -> Connection:
     connection.execute(
         "CREATE TABLE items (id bigint, number integer, small smallint, word text, key uuid, price numeric,"
-        f" ratio double precision, at timestamptz, e vector({DIMS}))"
+        f" ratio double precision, signed integer, day date, at timestamptz, e vector({DIMS}))"
     )
     connection.execute("INSERT INTO items " + ROWS.format(1, 10_000))
     connection.commit()
@@ -50,10 +56,10 @@ def items(connection: Connection) -> Connection:
     return connection
 
 
-def create_index(connection: Connection) -> None:
+def create_index(connection: Connection, list_size: int = 64) -> None:
     connection.execute(
-        "CREATE INDEX items_index ON items USING winnow (e vector_l2_ops, number, small, word, key, price, ratio, at)"
-        " WITH (list_size = 64)"
+        "CREATE INDEX items_index ON items USING winnow"
+        f" (e vector_l2_ops, number, small, word, key, price, ratio, signed, day, at) WITH (list_size = {list_size})"
     )
 
 
@@ -92,7 +98,7 @@ def test_rows_that_come_and_go(items: Connection) -> None:
     # The index was empty, so nothing was known of where values are dense: each has a cell of its own.
     for name in ("range", "float", "timestamp", "recent"):
         del shares[name]
-    assert max(shares.values()) < 0.7, shares
+    assert max(shares.values()) < 0.9, shares
     items.execute("UPDATE items SET number = number + 1, word = word || '0' WHERE id % 3 = 0")
     for condition in CONDITIONS.values():
         lists_read(items, condition)
@@ -105,6 +111,15 @@ def test_rows_that_come_and_go(items: Connection) -> None:
     for condition in CONDITIONS.values():
         lists_read(items, condition)
     check_indexes(items)
+
+
+def test_tree_shrinks_while_its_pages_are_used_again(items: Connection) -> None:
+    """A slot that has lost its child may name the block of another child by now."""
+    create_index(items, list_size=8)
+    for percent in range(5, 100, 5):
+        items.execute("DELETE FROM items WHERE id * 7919 %% 10007 %% 100 < %s", [percent])
+        items.execute("VACUUM (INDEX_CLEANUP ON) items")
+        check_indexes(items)
 
 
 def test_values_that_grow_for_ever(items: Connection) -> None:

@@ -21,7 +21,7 @@ WORKERS = (0, 1, 2, 4)
 
 # Offsets in a page, see WinnowGroup and WinnowMeta
 CONTENTS = 24
-LEVEL, NROWS, NDATA, FIRST, NREFINEMENT, DATA = 0, 4, 6, 8, 26, 28
+LEVEL, NROWS, NDATA, FIRST, NRECORD_PAGES, DATA = 0, 4, 6, 8, 26, 28
 META_ROOT = 92
 
 
@@ -70,7 +70,7 @@ def content(cluster: Cluster, connection: Connection, index: str) -> Counter[byt
             level = number(page, CONTENTS + LEVEL, 2)
             data = CONTENTS + DATA
             refined = data + 4 * most_data_pages(int(str(record[0])), int(str(record[1])))
-            page[refined : refined + 4 * number(page, CONTENTS + NREFINEMENT, 2)] = b""
+            page[refined : refined + 4 * number(page, CONTENTS + NRECORD_PAGES, 2)] = b""
             page[CONTENTS + FIRST : data + 4 * number(page, CONTENTS + NDATA, 2)] = b""
             if level > 0:
                 # Blocks of children are among its columns; their codes are in data pages
