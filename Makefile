@@ -88,9 +88,9 @@ format: env ## format all sources
 	$(PY) -m ruff check --fix --exit-zero
 	$(PY) -m ruff format
 
-asan: env ## run the SQL and the differential tests with AddressSanitizer and UndefinedBehaviorSanitizer
+asan: env ## run the SQL, the differential and a few other tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	WINNOW_SANITIZE=1 WINNOW_PG_VERSION=18 $(PY) -m pytest $(WORKERS) tests/server \
-		-k 'regress or differential' $(ARGS)
+		-k 'regress or differential or imprints' $(ARGS)
 
 fuzz: ## let libFuzzer look for inputs that break the code that needs no server, for a minute
 	@.ci/need clang:clang

@@ -223,8 +223,8 @@ winnow_node_pages(const WinnowIndex *index, int level, int nrows)
 /* The pages with the records of a node, group by group */
 static void
 write_record_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-					   const float *centroid, const WinnowRows *rows,
-					   const BlockNumber *blocks, XLogRecPtr born, bool logged)
+				   const float *centroid, const WinnowRows *rows,
+				   const BlockNumber *blocks, XLogRecPtr born, bool logged)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 
@@ -276,7 +276,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 					 nscanned - ngroups, born, logged);
 	CHECK_FOR_INTERRUPTS();
 	write_record_pages(rel, fork, index, level, node->centroid, rows, blocks + nscanned,
-						   born, logged);
+					   born, logged);
 	pfree(blocks);
 }
 

@@ -60,7 +60,7 @@ piece(const WinnowLayout *layout, int slot, int done, int *page, int *offset)
 /* The refinement code of a row; of one whose vector is not known (NULL), one that claims nothing */
 void
 winnow_record_refine(const WinnowIndex *index, const float *vector, const float *centroid,
-					   uint8 *record)
+					 uint8 *record)
 {
 	const float unknown = INFINITY;
 
@@ -79,8 +79,8 @@ winnow_record_refine(const WinnowIndex *index, const float *vector, const float 
  */
 void
 winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
-					  int level, const float *centroid, const WinnowRows *rows, int start,
-					  int nrows, const BlockNumber *blocks, XLogRecPtr born, bool logged)
+					 int level, const float *centroid, const WinnowRows *rows, int start,
+					 int nrows, const BlockNumber *blocks, XLogRecPtr born, bool logged)
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8	   *code = palloc(layout->record_bytes);
@@ -175,8 +175,8 @@ winnow_record_add(Relation rel, WinnowRoom *room, const uint8 *record)
  */
 bool
 winnow_record_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
-					   const BlockNumber *blocks, int nblocks, int slot, XLogRecPtr asof,
-					   uint8 *record)
+				   const BlockNumber *blocks, int nblocks, int slot, XLogRecPtr asof,
+				   uint8 *record)
 {
 	for (int done = 0; done < layout->record_bytes;)
 	{

@@ -233,8 +233,8 @@ refine(WinnowSearch *search, Candidate *candidate)
 		winnow_refinement_prepare(search->refined, search->code);
 	search->prepared = true;
 	if (!winnow_record_read(search->rel, layout, view->block, view->records,
-								view->nrecord_pages, candidate->place % layout->capacity,
-								view->asof, search->record))
+							view->nrecord_pages, candidate->place % layout->capacity,
+							view->asof, search->record))
 		return false;
 	candidate->lower = Min(winnow_refine(search->refined, search->record, search->index->bits,
 										 Max(search->recall.epsilon, REFINED_EPSILON), NULL),

@@ -376,8 +376,8 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 		if (layout->record_bytes > 0)
 		{
 			if (!winnow_record_read(check->rel, layout, node->block,
-										winnow_record_blocks(layout, group),
-										group->nrecord_pages, slot, node->asof, check->record))
+									winnow_record_blocks(layout, group),
+									group->nrecord_pages, slot, node->asof, check->record))
 				return false;
 			if (node->level == 0)
 				row.refinement = check->record;

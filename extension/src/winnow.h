@@ -652,15 +652,15 @@ extern void winnow_room_release(WinnowRoom *room);
 extern int	winnow_record_page_count(const WinnowLayout *layout, int nrows);
 extern int	winnow_record_page_end(const WinnowLayout *layout, int page, int nrows);
 extern void winnow_record_refine(const WinnowIndex *index, const float *vector,
-								   const float *centroid, uint8 *record);
+								 const float *centroid, uint8 *record);
 extern void winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 								 int level, const float *centroid, const WinnowRows *rows,
 								 int start, int nrows, const BlockNumber *blocks, XLogRecPtr born,
 								 bool logged);
 extern void winnow_record_add(Relation rel, WinnowRoom *room, const uint8 *record);
 extern bool winnow_record_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
-								   const BlockNumber *blocks, int nblocks, int slot,
-								   XLogRecPtr asof, uint8 *record);
+							   const BlockNumber *blocks, int nblocks, int slot,
+							   XLogRecPtr asof, uint8 *record);
 extern void winnow_imprint_read(Relation rel, const WinnowIndex *index, Page head,
 								BlockNumber block, int slot, uint8 *image);
 extern void winnow_imprint_cover(Relation rel, const WinnowIndex *index, Buffer head, int slot,

@@ -43,6 +43,16 @@ def integer(bits: int) -> Sample:
     return sample
 
 
+def small_integer(rng: Random) -> str:
+    """Without extremes, which make everything else look near to one another."""
+    return str(rng.randint(-40, 40))
+
+
+def recent_day(rng: Random) -> str:
+    """Around the day that dates are counted from."""
+    return rng.choice([f"1999-12-{rng.randint(1, 31):02}", f"2000-01-{rng.randint(1, 31):02}"])
+
+
 def object_id(rng: Random) -> str:
     return str(rng.choice([rng.randint(0, 9), rng.randint(0, 2**32 - 1), 0, 2**31 - 1, 2**31, 2**32 - 1]))
 
@@ -153,6 +163,8 @@ KINDS = (
     Kind("smallint", integer(16), others=INTEGERS),
     Kind("integer", integer(32), others=INTEGERS),
     Kind("bigint", integer(64), others=INTEGERS),
+    Kind("integer", small_integer, others=INTEGERS),
+    Kind("bigint", small_integer),
     Kind("real", single, others=(("double precision", double),)),
     Kind("double precision", double, others=(("real", single),)),
     Kind("numeric", numeric),
@@ -164,6 +176,7 @@ KINDS = (
     Kind("bytea", octets),
     Kind("uuid", identifier),
     Kind("date", day, others=DAYS),
+    Kind("date", recent_day, others=DAYS),
     Kind("time", clock),
     Kind("timestamp", moment, others=DAYS),
     Kind("timestamptz", zoned, others=DAYS),

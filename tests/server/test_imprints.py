@@ -33,6 +33,9 @@ CONDITIONS = {
     "or": "number = 4321 OR word = 'word 1234'",
     "and": "number < 9000 AND word = 'word 1234' AND at > '2024-01-01'",
 }
+WIDE = {"range", "float", "timestamp", "recent", "negative", "across-zero", "dates"}
+"""Conditions that three values and more satisfy."""
+
 ROWS = """
 SELECT i, i * 7919 % 10007, i * 31 % 997, 'word ' || i * 613 % 5003, md5((i * 613 % 5003)::text)::uuid,
     (i * 4049 % 10007) / 2.0, (i * 2503 % 10007) / 10007.0,
@@ -95,10 +98,10 @@ def test_rows_that_come_and_go(items: Connection) -> None:
     create_index(items)
     items.execute("INSERT INTO items SELECT * FROM old")
     shares = {name: lists_read(items, condition) for name, condition in CONDITIONS.items()}
-    # The index was empty, so nothing was known of where values are dense: each has a cell of its own.
-    for name in ("range", "float", "timestamp", "recent"):
-        del shares[name]
-    assert max(shares.values()) < 0.9, shares
+    # The index was empty, so nothing was known of where values are dense: each has a cell of its own.  In a full list
+    # nearly half of the cells are taken.
+    few = {name: share for name, share in shares.items() if name not in WIDE}
+    assert max(few.values()) < 0.85, few
     items.execute("UPDATE items SET number = number + 1, word = word || '0' WHERE id % 3 = 0")
     for condition in CONDITIONS.values():
         lists_read(items, condition)
@@ -127,8 +130,8 @@ def test_values_that_grow_for_ever(items: Connection) -> None:
     create_index(items)
     items.execute("UPDATE items SET at = at + interval '3 years', number = number + 1000000")
     items.execute("VACUUM (INDEX_CLEANUP ON) items")
-    assert lists_read(items, "at >= '2027-05-05 10:00+00' AND at < '2027-05-05 12:00+00'") < 0.6
-    assert lists_read(items, "number = 1004321") < 0.6
+    assert lists_read(items, "at >= '2027-05-05 10:00+00' AND at < '2027-05-05 12:00+00'") < 0.85
+    assert lists_read(items, "number = 1004321") < 0.85
     check_indexes(items)
 
 
