@@ -78,6 +78,7 @@ typedef struct WinnowColumnType
 	const char *name;			/* for reports */
 	WinnowColumnKind kind;
 	uint8		width;			/* of an ordered code: 1, 2, 4 or 8; else 0 */
+	uint8		shift;			/* ordered: of its cells (WinnowAttr), unless the build knows better */
 
 	/*
 	 * Equal codes mean equal values.  Keys on exact columns need no recheck.
@@ -195,7 +196,8 @@ extern bool winnow_imprint_add_row(const WinnowSchema *schema, uint8 *imprint,
 extern bool winnow_imprint_add(const WinnowSchema *schema, uint8 *imprint, const uint8 *other);
 extern bool winnow_imprint_covers(const WinnowSchema *schema, const uint8 *imprint,
 								  const uint8 *other);
-extern uint8 winnow_imprint_shift(const WinnowSchema *schema, int64 *codes, int ncodes);
+extern uint8 winnow_imprint_shift(const WinnowSchema *schema, const WinnowAttr *attr,
+								  int64 *codes, int ncodes);
 extern int	winnow_imprint_hash(const WinnowSchema *schema, uint64 hash, uint64 *mask);
 
 /* The cell of a code of an ordered column, not yet modulo the number of cells */

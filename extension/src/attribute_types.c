@@ -44,6 +44,13 @@ place_after(int64 code)
 	return (WinnowPlace){.low = code + 1, .high = code, .exact = true};
 }
 
+/*
+ * Cells of imprints where nothing is known of the values: floats that agree in their first 8 bits, times of about
+ * half an hour
+ */
+#define MANTISSA_SHIFT(bits) ((bits) -8)
+#define TIME_SHIFT				31
+
 /* ----------
  * Booleans, integers, oid and enums
  * ----------
@@ -390,24 +397,30 @@ COLUMN_FUNCTION(winnow_enum_column,
 				.exact = true, .enumerated = true, .code = oid_code);
 COLUMN_FUNCTION(winnow_float4_column,
 				.name = "float4", .kind = WINNOW_COLUMN_ORDERED, .width = 4,
+				.shift = MANTISSA_SHIFT(23),
 				.exact = true, .code = float4_code, .place = float4_place);
 COLUMN_FUNCTION(winnow_float8_column,
 				.name = "float8", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
+				.shift = MANTISSA_SHIFT(52),
 				.exact = true, .code = float8_code, .place = float8_place);
 COLUMN_FUNCTION(winnow_numeric_column,
 				.name = "numeric", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
+				.shift = MANTISSA_SHIFT(52),
 				.code = numeric_code);
 COLUMN_FUNCTION(winnow_date_column,
 				.name = "date", .kind = WINNOW_COLUMN_ORDERED, .width = 4,
 				.exact = true, .code = date_code, .place = date_place);
 COLUMN_FUNCTION(winnow_time_column,
 				.name = "time", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
+				.shift = TIME_SHIFT,
 				.exact = true, .code = time_code);
 COLUMN_FUNCTION(winnow_timestamp_column,
 				.name = "timestamp", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
+				.shift = TIME_SHIFT,
 				.exact = true, .code = timestamp_code, .place = timestamp_place);
 COLUMN_FUNCTION(winnow_timestamptz_column,
 				.name = "timestamptz", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
+				.shift = TIME_SHIFT,
 				.exact = true, .code = timestamp_code, .place = timestamptz_place);
 COLUMN_FUNCTION(winnow_uuid_column,
 				.name = "uuid", .kind = WINNOW_COLUMN_ORDERED, .width = 8,

@@ -174,17 +174,17 @@ compare_spans(const void *a, const void *b)
 
 /*
  * The shift with which all values go through the cells once or twice, if they are as dense everywhere as in the
- * middle one of some parts of them.  (If they left cells unused, others would have more.)  Sorts the codes.
+ * middle one of some parts of them.  (If they left cells unused, others would have more.)  Where there are few values, that of the type.  Sorts the codes.
  */
 uint8
-winnow_imprint_shift(const WinnowSchema *schema, int64 *codes, int ncodes)
+winnow_imprint_shift(const WinnowSchema *schema, const WinnowAttr *attr, int64 *codes, int ncodes)
 {
 	int			ncells = schema->imprint_words * 64;
 	uint64		spans[PARTS];
 	uint8		shift = 0;
 
 	if (ncodes < PARTS * LEAST_IN_PART)
-		return 0;
+		return attr->type->shift;
 	qsort(codes, ncodes, sizeof(int64), compare_codes);
 	for (int p = 0; p < PARTS; p++)
 		spans[p] = (uint64) codes[(int64) (p + 1) * (ncodes - 1) / PARTS] -

@@ -75,6 +75,7 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	{
 		meta->attrs[i].kind = schema->attrs[i].type->kind;
 		meta->attrs[i].width = schema->attrs[i].type->width;
+		meta->attrs[i].shift = schema->attrs[i].type->shift;
 		meta->attrs[i].prefix = schema->attrs[i].prefix;
 		meta->attrs[i].opcintype = schema->attrs[i].opcintype;
 	}

@@ -201,7 +201,7 @@ count_rows(WinnowTeam *team, BlockNumber nblocks, BlockNumber ncounted)
 		shifts[i] = 0;
 		if (state.codes[i] == NULL)
 			continue;
-		shifts[i] = winnow_imprint_shift(schema, state.codes[i], state.ncodes[i]);
+		shifts[i] = winnow_imprint_shift(schema, &schema->attrs[i], state.codes[i], state.ncodes[i]);
 		pfree(state.codes[i]);
 	}
 	winnow_imprint_init(schema, team->index->list_size, shifts);
