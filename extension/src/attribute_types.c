@@ -48,7 +48,8 @@ place_after(int64 code)
  * Cells of imprints where nothing is known of the values: floats that agree in their first 8 bits, times of about
  * half an hour
  */
-#define MANTISSA_SHIFT(bits) ((bits) -8)
+#define FLOAT4_SHIFT			(23 - 8)
+#define FLOAT8_SHIFT			(52 - 8)
 #define TIME_SHIFT				31
 
 /* ----------
@@ -397,15 +398,15 @@ COLUMN_FUNCTION(winnow_enum_column,
 				.exact = true, .enumerated = true, .code = oid_code);
 COLUMN_FUNCTION(winnow_float4_column,
 				.name = "float4", .kind = WINNOW_COLUMN_ORDERED, .width = 4,
-				.shift = MANTISSA_SHIFT(23),
+				.shift = FLOAT4_SHIFT,
 				.exact = true, .code = float4_code, .place = float4_place);
 COLUMN_FUNCTION(winnow_float8_column,
 				.name = "float8", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
-				.shift = MANTISSA_SHIFT(52),
+				.shift = FLOAT8_SHIFT,
 				.exact = true, .code = float8_code, .place = float8_place);
 COLUMN_FUNCTION(winnow_numeric_column,
 				.name = "numeric", .kind = WINNOW_COLUMN_ORDERED, .width = 8,
-				.shift = MANTISSA_SHIFT(52),
+				.shift = FLOAT8_SHIFT,
 				.code = numeric_code);
 COLUMN_FUNCTION(winnow_date_column,
 				.name = "date", .kind = WINNOW_COLUMN_ORDERED, .width = 4,

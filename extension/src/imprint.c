@@ -163,34 +163,30 @@ compare_codes(const void *a, const void *b)
 	return first < second ? -1 : first > second;
 }
 
-static int
-compare_spans(const void *a, const void *b)
-{
-	uint64		first = *(const uint64 *) a;
-	uint64		second = *(const uint64 *) b;
-
-	return first < second ? -1 : first > second;
-}
-
 /*
  * The shift with which all values go through the cells once or twice, if they are as dense everywhere as in the
- * middle one of some parts of them.  (If they left cells unused, others would have more.)  Where there are few values, that of the type.  Sorts the codes.
+ * middle one of some parts of them.  (If they left cells unused, others would have more.)  Where there are few values,
+ * that of the type.  Sorts the codes.
  */
 uint8
 winnow_imprint_shift(const WinnowSchema *schema, const WinnowAttr *attr, int64 *codes, int ncodes)
 {
 	int			ncells = schema->imprint_words * 64;
-	uint64		spans[PARTS];
+	int64		spans[PARTS];
 	uint8		shift = 0;
 
 	if (ncodes < PARTS * LEAST_IN_PART)
 		return attr->type->shift;
 	qsort(codes, ncodes, sizeof(int64), compare_codes);
 	for (int p = 0; p < PARTS; p++)
-		spans[p] = (uint64) codes[(int64) (p + 1) * (ncodes - 1) / PARTS] -
+	{
+		uint64		span = (uint64) codes[(int64) (p + 1) * (ncodes - 1) / PARTS] -
 			(uint64) codes[(int64) p * (ncodes - 1) / PARTS];
-	qsort(spans, PARTS, sizeof(uint64), compare_spans);
-	while (shift < 63 && (spans[PARTS / 2] >> shift) > 2 * (uint64) ncells / PARTS)
+
+		spans[p] = (int64) Min(span, PG_INT64_MAX);
+	}
+	qsort(spans, PARTS, sizeof(int64), compare_codes);
+	while ((spans[PARTS / 2] >> shift) > 2 * ncells / PARTS)
 		shift++;
 	return shift;
 }

@@ -405,9 +405,21 @@ switch_children(Attempt *attempt)
 		UnlockReleaseBuffer(data);
 }
 
+/* The image of a row among those of the new nodes */
+static uint8 *
+new_image(Attempt *attempt, uint64 id)
+{
+	for (int p = 0; p < attempt->nnew; p++)
+		for (int i = 0; i < attempt->parts[p].count; i++)
+			if (attempt->parts[p].ids[i] == id)
+				return attempt->parts[p].images +
+					(Size) i * attempt->wanted->index->inner.image_bytes;
+	winnow_corrupted(attempt->wanted->rel, (BlockNumber) id, "It is not among the children that it was.");
+}
+
 /*
  * Insertions change imprints without a trace on head pages: read them again, now that the old
- * nodes are locked.
+ * nodes are locked.  A slot that has lost its row may name a block that is another child's now.
  */
 static void
 refresh_imprints(Attempt *attempt)
@@ -418,21 +430,14 @@ refresh_imprints(Attempt *attempt)
 	for (int n = 0; n < wanted->nold; n++)
 		for (int g = 0; g < attempt->copies[n].ngroups; g++)
 		{
+			Page		first = attempt->copies[n].pages[0].data;
 			Page		page = attempt->copies[n].pages[g].data;
 
 			for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
-			{
-				/* a slot that has lost its row may name a block that is another child's now */
-				if (!winnow_is_live(layout, attempt->copies[n].pages[0].data, page, slot))
-					continue;
-				for (int p = 0; p < attempt->nnew; p++)
-					for (int i = 0; i < attempt->parts[p].count; i++)
-						if (attempt->parts[p].ids[i] == winnow_row_id(layout, page, slot))
-							winnow_imprint_read(wanted->rel, wanted->index, page,
-												attempt->copies[n].blocks[g], slot,
-												attempt->parts[p].images +
-													(Size) i * layout->image_bytes);
-			}
+				if (winnow_is_live(layout, first, page, slot))
+					winnow_imprint_read(wanted->rel, wanted->index, page,
+										attempt->copies[n].blocks[g], slot,
+										new_image(attempt, winnow_row_id(layout, page, slot)));
 		}
 }
 

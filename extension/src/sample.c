@@ -99,13 +99,16 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 	if (isnull[attno])
 		return;
 	state->count++;
-	old = MemoryContextSwitchTo(state->context);
 	if (state->spool == NULL)
+	{
+		old = MemoryContextSwitchTo(state->context);
 		keep_codes(state, tid, values, isnull);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(state->context);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(state->context);
+		return;
+	}
 	state->row->key = winnow_tid_pack(tid);
-	if (state->spool == NULL || winnow_key_draw(state->row->key, SALT_SAMPLE) >= state->rate)
+	if (winnow_key_draw(state->row->key, SALT_SAMPLE) >= state->rate)
 		return;
 	old = MemoryContextSwitchTo(state->context);
 	winnow_index_vector(state->index, values[attno], state->row->vector);

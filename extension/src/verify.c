@@ -375,15 +375,16 @@ check_rows(WinnowCheck *check, NodeCheck *node)
 		row.imprint = NULL;
 		if (layout->record_bytes > 0)
 		{
+			uint8	   *record = node->level == 0 ? check->record : node->image + layout->imprint_offset;
+
 			if (!winnow_record_read(check->rel, layout, node->block,
 									winnow_record_blocks(layout, group),
-									group->nrecord_pages, slot, node->asof, check->record))
+									group->nrecord_pages, slot, node->asof, record))
 				return false;
 			if (node->level == 0)
-				row.refinement = check->record;
+				row.refinement = record;
 			else
-				row.imprint = memcpy(node->image + layout->imprint_offset, check->record,
-									 layout->record_bytes);
+				row.imprint = record;
 		}
 		if (node->level == 0)
 		{
@@ -576,9 +577,7 @@ check_tree(WinnowCheck *check)
 	}
 	check->index = check_meta_page(check->rel, &root, &asof);
 	check->code = palloc(check->index->code_bytes);
-	check->record = palloc(Max(Max(check->index->leaf.record_bytes,
-								   check->index->inner.record_bytes),
-							   1));
+	check->record = palloc(Max(check->index->leaf.record_bytes, 1));
 	check->nseen = ((uint64) RelationGetNumberOfBlocks(check->rel) / 64 + 1) * 64;
 	check->seen = palloc_extended(check->nseen / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	memset(check->nodes, 0, sizeof(check->nodes));

@@ -98,10 +98,10 @@ def test_rows_that_come_and_go(items: Connection) -> None:
     create_index(items)
     items.execute("INSERT INTO items SELECT * FROM old")
     shares = {name: lists_read(items, condition) for name, condition in CONDITIONS.items()}
-    # The index was empty, so nothing was known of where values are dense.  In a full list nearly half of the cells are
-    # taken.
+    # The index was empty, so nothing was known of where values are dense.  The fullest lists have 80 rows in 128 cells:
+    # .47 of them have another value in a cell, .72 in one of two.
     few = {name: share for name, share in shares.items() if name not in WIDE}
-    assert max(few.values()) < 0.85, few
+    assert max(few.values()) < 0.8, few
     items.execute("UPDATE items SET number = number + 1, word = word || '0' WHERE id % 3 = 0")
     for condition in CONDITIONS.values():
         lists_read(items, condition)
@@ -130,8 +130,8 @@ def test_values_that_grow_for_ever(items: Connection) -> None:
     create_index(items)
     items.execute("UPDATE items SET at = at + interval '3 years', number = number + 1000000")
     items.execute("VACUUM (INDEX_CLEANUP ON) items")
-    assert lists_read(items, "at >= '2027-05-05 10:00+00' AND at < '2027-05-05 12:00+00'") < 0.85
-    assert lists_read(items, "number = 1004321") < 0.85
+    assert lists_read(items, "at >= '2027-05-05 10:00+00' AND at < '2027-05-05 12:00+00'") < 0.75
+    assert lists_read(items, "number = 1004321") < 0.6
     check_indexes(items)
 
 
