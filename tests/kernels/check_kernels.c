@@ -235,8 +235,7 @@ check_code_bounds(const WinnowKernels *k, int dim)
 	};
 	uint32_t	dots[ROWS];
 	uint32_t	ones[ROWS];
-	float		r[ROWS];
-	float		t[ROWS];
+	float		heads[ROWS][2];
 	float		got[2][ROWS + 1];
 	float		want[2][ROWS + 1];
 	bool		inner = winnow_random(&state) % 2;
@@ -251,22 +250,41 @@ check_code_bounds(const WinnowKernels *k, int dim)
 	{
 		const float strange[] = {NAN, INFINITY, -1, 2, 0};
 		uint64_t	kind = winnow_random(&state) % 32;
+		float		t = kind >= 5 && kind < 10 ? strange[kind - 5] : 0.5f + random_unit() / 2;
 
 		ones[i] = (uint32_t) (winnow_random(&state) % (dim + 1));
 		dots[i] = (uint32_t) (winnow_random(&state) % (15 * (uint64_t) dim + 1));
-		r[i] = kind < 5 ? strange[kind] : random_unit();
-		t[i] = kind >= 5 && kind < 10 ? strange[kind - 5] : 0.5f + random_unit() / 2;
+		heads[i][0] = kind < 5 ? strange[kind] : random_unit();
+		heads[i][1] = t;
 	}
 	for (int n = 0; n <= ROWS; n += n < 20 ? 1 : 47)
 	{
 		got[0][n] = got[1][n] = 12345;
-		k->code_bounds(dots, ones, r, t, n, &terms, got[0], got[1]);
-		scalar->code_bounds(dots, ones, r, t, n, &terms, want[0], want[1]);
+		CHECK(k->code_bounds(dots, ones, heads[0], n, &terms, got[0], got[1]), "%s code_bounds", k->name);
+		CHECK(scalar->code_bounds(dots, ones, heads[0], n, &terms, want[0], want[1]), "scalar code_bounds");
 		CHECK(got[0][n] == 12345 && got[1][n] == 12345, "%s code_bounds wrote behind row %d", k->name, n);
 		for (int i = 0; i < n; i++)
 			for (int j = 0; j < 2; j++)
 				CHECK(got[j][i] == want[j][i] || fabsf(got[j][i] - want[j][i]) <= 1e-3f,
-					  "%s code_bounds: %g is not %g, r %g t %g", k->name, got[j][i], want[j][i], r[i], t[i]);
+					  "%s code_bounds: %g is not %g, r %g t %g", k->name, got[j][i], want[j][i], heads[i][0],
+					  heads[i][1]);
+	}
+
+	/* a row that is too long, wherever it is, and one that is too long but not valid */
+	for (int i = 0; i < ROWS; i++)
+	{
+		float		r = heads[i][0];
+		float		t = heads[i][1];
+
+		heads[i][0] = 2 * WINNOW_LARGE_LENGTH;
+		heads[i][1] = 0.8f;
+		CHECK(!k->code_bounds(dots, ones, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, long row %d",
+			  k->name, i);
+		CHECK(k->code_bounds(dots, ones, heads[0], i, &terms, got[0], got[1]), "%s code_bounds, %d rows", k->name, i);
+		heads[i][1] = NAN;
+		CHECK(k->code_bounds(dots, ones, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, row %d", k->name, i);
+		heads[i][0] = r;
+		heads[i][1] = t;
 	}
 }
 

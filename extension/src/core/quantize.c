@@ -52,9 +52,6 @@
 /* Rows per call of the code_dots kernel; sizes two arrays on the stack. */
 #define CHUNK 256
 
-/* The float kernel takes lengths up to this; beyond it squares overflow. */
-#define LARGE_LENGTH 1e15f
-
 /*
  * Lengths below this are lost in the denormal numbers of float; times a
  * relative error, it is an absolute one that covers them.
@@ -439,9 +436,10 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 {
 	uint32_t	dots[CHUNK];
 	uint32_t	ones[CHUNK];
-	float		norms[CHUNK];
-	float		aligns[CHUNK];
+	float		heads[2 * CHUNK];
 	WinnowBoundTerms terms;
+	bool		approximate = !isinf(epsilon) && q->span <= WINNOW_LARGE_LENGTH &&
+		q->centroid_norm <= WINNOW_LARGE_LENGTH;
 
 	if (!(q->span <= FLT_MAX))
 	{
@@ -453,32 +451,24 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 		return;
 	}
 
-	if (!isinf(epsilon))
+	if (approximate)
 		fill_terms(q, epsilon, &terms);
 	for (int start = 0; start < nrows; start += CHUNK)
 	{
 		int			count = nrows - start < CHUNK ? nrows - start : CHUNK;
-		bool		small = q->span <= LARGE_LENGTH && q->centroid_norm <= LARGE_LENGTH;
 
 		winnow_kernels->code_dots(codes + WINNOW_CODE_HEAD, stride,
 								  rows + start, count, q->planes, q->nwords,
 								  dots, ones);
 		for (int i = 0; i < count; i++)
-		{
-			const uint8_t *code = codes + (size_t) rows[start + i] * stride;
-
-			memcpy(&norms[i], code, sizeof(float));
-			memcpy(&aligns[i], code + sizeof(float), sizeof(float));
-			small &= norms[i] <= LARGE_LENGTH || isinf(norms[i]);
-		}
-		if (small && !isinf(epsilon))
-			winnow_kernels->code_bounds(dots, ones, norms, aligns, count, &terms,
-										estimate + start, lower + start);
-		else
-			for (int i = 0; i < count; i++)
-				estimate_row(q, epsilon, norms[i], aligns[i],
-							 q->dots_factor * dots[i] + q->ones_factor * ones[i] + q->offset,
-							 &estimate[start + i], &lower[start + i]);
+			memcpy(&heads[2 * i], codes + (size_t) rows[start + i] * stride, WINNOW_CODE_HEAD);
+		if (approximate && winnow_kernels->code_bounds(dots, ones, heads, count, &terms,
+													   estimate + start, lower + start))
+			continue;
+		for (int i = 0; i < count; i++)
+			estimate_row(q, epsilon, heads[2 * i], heads[2 * i + 1],
+						 q->dots_factor * dots[i] + q->ones_factor * ones[i] + q->offset,
+						 &estimate[start + i], &lower[start + i]);
 	}
 }
 

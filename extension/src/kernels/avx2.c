@@ -287,15 +287,24 @@ avx2_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
-AVX2_INLINE void
-avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *r,
-			 const float *t, const WinnowBoundTerms *terms,
-			 float *estimate, float *lower)
+/* What _mm256_shuffle_ps has taken from eight pairs */
+AVX2_INLINE __m256
+avx2_in_order(__m256 v)
 {
+	return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+/* Returns whether lengths are within the range */
+AVX2_INLINE bool
+avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *heads,
+			 const WinnowBoundTerms *terms, float *estimate, float *lower)
+{
+	__m256		four = _mm256_loadu_ps(heads);	/* of rows 0 to 3 */
+	__m256		more = _mm256_loadu_ps(heads + 8);
 	__m256		one = _mm256_set1_ps(1);
 	__m256		floor = _mm256_set1_ps(terms->floor);
-	__m256		norm = _mm256_loadu_ps(r);
-	__m256		align = _mm256_loadu_ps(t);
+	__m256		norm = avx2_in_order(_mm256_shuffle_ps(four, more, _MM_SHUFFLE(2, 0, 2, 0)));
+	__m256		align = avx2_in_order(_mm256_shuffle_ps(four, more, _MM_SHUFFLE(3, 1, 3, 1)));
 
 	/* counts are far below 2^31 */
 	__m256		dot = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) dots));
@@ -328,35 +337,35 @@ avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *r,
 
 	_mm256_storeu_ps(estimate, _mm256_blendv_ps(_mm256_set1_ps(terms->unknown), score, valid));
 	_mm256_storeu_ps(lower, _mm256_blendv_ps(floor, least, valid));
+	return _mm256_testz_ps(valid, _mm256_cmp_ps(norm, _mm256_set1_ps(WINNOW_LARGE_LENGTH), _CMP_GT_OQ));
 }
 
-AVX2 static void
-avx2_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
-				 const float *t, int n, const WinnowBoundTerms *terms,
-				 float *estimate, float *lower)
+AVX2 static bool
+avx2_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
+				 int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
+	bool		within = true;
 	int			i = 0;
 
 	for (; i + 8 <= n; i += 8)
-		avx2_bounds8(dots + i, ones + i, r + i, t + i, terms, estimate + i, lower + i);
+		within &= avx2_bounds8(dots + i, ones + i, heads + 2 * i, terms, estimate + i, lower + i);
 	if (i < n)
 	{
 		size_t		bytes = (size_t) (n - i) * 4;
 		uint32_t	dot[8] = {0};
 		uint32_t	one[8] = {0};
-		float		norm[8] = {0};
-		float		align[8] = {0};
+		float		head[16] = {0};
 		float		score[8];
 		float		least[8];
 
 		memcpy(dot, dots + i, bytes);
 		memcpy(one, ones + i, bytes);
-		memcpy(norm, r + i, bytes);
-		memcpy(align, t + i, bytes);
-		avx2_bounds8(dot, one, norm, align, terms, score, least);
+		memcpy(head, heads + 2 * i, 2 * bytes);
+		within &= avx2_bounds8(dot, one, head, terms, score, least);
 		memcpy(estimate + i, score, bytes);
 		memcpy(lower + i, least, bytes);
 	}
+	return within;
 }
 
 AVX2_INLINE void

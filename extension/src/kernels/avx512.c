@@ -235,7 +235,7 @@ avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
-/* Weighted bits of eight words of a code: the dot in the low half of each lane, ones in the high */
+/* Weighted bits of eight words of codes: the dot in the low half of each lane, ones in the high */
 AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
 avx512_vpopcnt_words(__m512i word, const __m512i plane[4])
 {
@@ -246,78 +246,126 @@ avx512_vpopcnt_words(__m512i word, const __m512i plane[4])
 	return sum;
 }
 
-/* The planes of eight words from w on, and which of them there are */
-AVX512_VPOPCNT static inline __attribute__((always_inline)) __mmask8
-avx512_load_planes(const uint64_t *planes, int nwords, int w, __m512i plane[4])
+/*
+ * Codes lie in slots of 2, 4 or 8 words, so a vector has 8 / slot of eight rows, in the order that
+ * avx512_vpopcnt_sums needs: the row in a part of a vector.
+ */
+AVX512_VPOPCNT static inline __attribute__((always_inline)) int
+avx512_row_in(int vector, int part, int slot)
 {
-	__mmask8	some = avx512_first8(nwords - w);
-
-	for (int p = 0; p < 4; p++)
-		plane[p] = _mm512_maskz_loadu_epi64(some, planes + (size_t) p * nwords + w);
-	return some;
+	return slot == 8 ? vector : slot == 4 ? vector / 2 * 4 + vector % 2 + part * 2 :
+											part * 2 + vector;
 }
 
-/* The sums of the lanes of eight vectors, in their order */
+/* The sums of the slots of eight rows, in the rows' order */
 AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
-avx512_vpopcnt_sums(const __m512i v[8])
+avx512_vpopcnt_sums(const __m512i v[8], int slot)
 {
 	__m512i		pairs[4];		/* in each 128 bits, sums for two of the vectors */
 	__m512i		halves[2];
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < slot / 2; i++)
 		pairs[i] = _mm512_add_epi64(_mm512_unpacklo_epi64(v[2 * i], v[2 * i + 1]),
 									_mm512_unpackhi_epi64(v[2 * i], v[2 * i + 1]));
-	for (int i = 0; i < 2; i++)
+	if (slot == 2)
+		return pairs[0];
+	for (int i = 0; i < slot / 4; i++)
 		halves[i] = _mm512_add_epi64(_mm512_shuffle_i64x2(pairs[2 * i], pairs[2 * i + 1], 0x88),
 									 _mm512_shuffle_i64x2(pairs[2 * i], pairs[2 * i + 1], 0xDD));
+	if (slot == 4)
+		return halves[0];
 	return _mm512_add_epi64(_mm512_shuffle_i64x2(halves[0], halves[1], 0x88),
 							_mm512_shuffle_i64x2(halves[0], halves[1], 0xDD));
 }
 
-/* Eight rows at a time: their sums over the lanes take as long as that of one or two */
-AVX512_VPOPCNT static void
-avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
-						 const uint16_t *rows, int nrows,
-						 const uint64_t *planes, int nwords,
-						 uint32_t *dots, uint32_t *ones)
+/* The dots and ones of eight rows; if codes are longer than a slot, that has eight words */
+AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
+avx512_vpopcnt_eight(const uint8_t *const code[8], const uint64_t *planes, int nwords,
+					 const __m512i first[4], int slot)
 {
-	__m512i		plane[4];
-	__mmask8	some = avx512_load_planes(planes, nwords, 0, plane);
+	__mmask8	some = avx512_first8(nwords);
+	__m512i		sum[8];
 
+	for (int v = 0; v < slot; v++)
+	{
+		__m512i		word = _mm512_setzero_si512();
+
+		/* what is in front of a code is masked out */
+		for (int part = 0; part < 8 / slot; part++)
+			word = _mm512_mask_loadu_epi64(word, (__mmask8) (some << part * slot),
+										   code[avx512_row_in(v, part, slot)] - part * slot * 8);
+		sum[v] = avx512_vpopcnt_words(word, first);
+	}
+	for (int w = 8; w < nwords; w += 8)
+	{
+		__mmask8	rest = avx512_first8(nwords - w);
+		__m512i		plane[4];
+
+		for (int p = 0; p < 4; p++)
+			plane[p] = _mm512_maskz_loadu_epi64(rest, planes + (size_t) p * nwords + w);
+		for (int v = 0; v < 8; v++)
+			sum[v] = _mm512_add_epi64(sum[v], avx512_vpopcnt_words(
+										  _mm512_maskz_loadu_epi64(rest, code[v] + (size_t) w * 8), plane));
+	}
+	return avx512_vpopcnt_sums(sum, slot);
+}
+
+AVX512_VPOPCNT static inline __attribute__((always_inline)) void
+avx512_vpopcnt_slots(const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
+					 const uint64_t *planes, int nwords, uint32_t *dots, uint32_t *ones, int slot)
+{
+	__mmask8	some = avx512_first8(nwords);
+	__m512i		plane[4];		/* the first eight words, or all of them for each part */
+
+	for (int p = 0; p < 4; p++)
+	{
+		plane[p] = _mm512_maskz_loadu_epi64(some, planes + (size_t) p * nwords);
+		if (slot == 4)
+			plane[p] = _mm512_shuffle_i64x2(plane[p], plane[p], 0x44);
+		else if (slot == 2)
+			plane[p] = _mm512_shuffle_i64x2(plane[p], plane[p], 0);
+	}
 	for (int i = 0; i < nrows; i += 8)
 	{
 		int			n = nrows - i < 8 ? nrows - i : 8;
-		__m512i		sum[8];
+		const uint8_t *code[8];
 		__m512i		total;
 
 		for (int j = 0; j < 8; j++)
 		{
 			/* the last row once more where there are no eight */
-			const uint8_t *code = codes + (size_t) rows[i + (j < n ? j : n - 1)] * stride;
-
+			code[j] = codes + (size_t) rows[i + (j < n ? j : n - 1)] * stride;
 			WINNOW_PREFETCH_CODE(codes, stride, rows, i + j, nrows);
-			sum[j] = avx512_vpopcnt_words(_mm512_maskz_loadu_epi64(some, code), plane);
-			for (int w = 8; w < nwords && j < n; w += 8)
-			{
-				__m512i		more[4];
-				__mmask8	rest = avx512_load_planes(planes, nwords, w, more);
-
-				sum[j] = _mm512_add_epi64(sum[j], avx512_vpopcnt_words(
-											  _mm512_maskz_loadu_epi64(rest, code + (size_t) w * 8), more));
-			}
 		}
-		total = avx512_vpopcnt_sums(sum);
+		total = avx512_vpopcnt_eight(code, planes, nwords, plane, slot);
 		_mm256_mask_storeu_epi32(dots + i, avx512_first8(n), _mm512_cvtepi64_epi32(total));
 		_mm256_mask_storeu_epi32(ones + i, avx512_first8(n),
 								 _mm512_cvtepi64_epi32(_mm512_srli_epi64(total, 32)));
 	}
 }
 
-AVX512 static void
-avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
-				   const float *t, int n, const WinnowBoundTerms *terms,
-				   float *estimate, float *lower)
+/* Short codes share a vector */
+AVX512_VPOPCNT static void
+avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
+						 const uint16_t *rows, int nrows,
+						 const uint64_t *planes, int nwords,
+						 uint32_t *dots, uint32_t *ones)
 {
+	if (nwords <= 2)
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 2);
+	else if (nwords <= 4)
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 4);
+	else
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 8);
+}
+
+AVX512 static bool
+avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
+				   int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
+{
+	__m512i		even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+	__m512i		odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+	__mmask16	beyond = 0;
 	__m512		one = _mm512_set1_ps(1);
 	__m512		twice = _mm512_set1_ps(terms->twice);
 	__m512		floor = _mm512_set1_ps(terms->floor);
@@ -325,8 +373,10 @@ avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
 	for (int i = 0; i < n; i += 16)
 	{
 		__mmask16	some = avx512_first16(n - i);
-		__m512		norm = _mm512_maskz_loadu_ps(some, r + i);
-		__m512		align = _mm512_maskz_loadu_ps(some, t + i);
+		__m512		eight = _mm512_maskz_loadu_ps(avx512_first16(2 * (n - i)), heads + 2 * i);
+		__m512		more = _mm512_maskz_loadu_ps(avx512_first16(2 * (n - i) - 16), heads + 2 * i + 16);
+		__m512		norm = _mm512_permutex2var_ps(eight, even, more);
+		__m512		align = _mm512_permutex2var_ps(eight, odd, more);
 		__m512		dot = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, dots + i));
 		__m512		bits = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, ones + i));
 		__mmask16	valid = _mm512_cmp_ps_mask(norm, _mm512_setzero_ps(), _CMP_GE_OQ) &
@@ -358,7 +408,9 @@ avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
 		least = _mm512_mask_blend_ps(valid, floor, _mm512_max_ps(least, floor));
 		_mm512_mask_storeu_ps(estimate + i, some, score);
 		_mm512_mask_storeu_ps(lower + i, some, least);
+		beyond |= _mm512_mask_cmp_ps_mask(valid, norm, _mm512_set1_ps(WINNOW_LARGE_LENGTH), _CMP_GT_OQ);
 	}
+	return beyond == 0;
 }
 
 AVX512_INLINE void

@@ -37,6 +37,9 @@ typedef enum WinnowSimd
  */
 #define WINNOW_SUM_ERROR(dim)	(((dim) / 16 + 80) * 5.9604644775390625e-8)
 
+/* Lengths whose squares, and what is made of them, are far from the end of float's range */
+#define WINNOW_LARGE_LENGTH 1e15f
+
 /*
  * What code_bounds needs to know of a query and a list; quantize.c fills it in.
  * With a the estimate of <o, q'> from the bits of a code, r its norm and t its
@@ -113,12 +116,13 @@ typedef struct WinnowKernels
 							  uint32_t *dots, uint32_t *ones);
 
 	/*
-	 * Estimates and lower bounds of n scores, see WinnowBoundTerms; r and t are
-	 * valid if 0 <= r < infinity and 0 < t <= 1.  In float: the terms must be
-	 * such that nothing overflows.
+	 * Estimates and lower bounds of n scores, see WinnowBoundTerms; heads has r and t
+	 * of one row after the other, which are valid if 0 <= r < infinity and 0 < t <= 1.
+	 * In float: the terms must be such that nothing overflows, and if an r is beyond
+	 * WINNOW_LARGE_LENGTH (but finite) false is returned, and nothing can be said.
 	 */
-	void		(*code_bounds) (const uint32_t *dots, const uint32_t *ones,
-								const float *r, const float *t, int n,
+	bool		(*code_bounds) (const uint32_t *dots, const uint32_t *ones,
+								const float *heads, int n,
 								const WinnowBoundTerms *terms,
 								float *estimate, float *lower);
 

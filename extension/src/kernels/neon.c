@@ -208,15 +208,16 @@ neon_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
-static inline void
-neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *r,
-			 const float *t, const WinnowBoundTerms *terms,
-			 float *estimate, float *lower)
+/* Returns whether lengths are within the range */
+static inline bool
+neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *heads,
+			 const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
+	float32x4x2_t pairs = vld2q_f32(heads);
 	float32x4_t one = vdupq_n_f32(1);
 	float32x4_t floor = vdupq_n_f32(terms->floor);
-	float32x4_t norm = vld1q_f32(r);
-	float32x4_t align = vld1q_f32(t);
+	float32x4_t norm = pairs.val[0];
+	float32x4_t align = pairs.val[1];
 	float32x4_t dot = vcvtq_f32_u32(vld1q_u32(dots));
 	float32x4_t bits = vcvtq_f32_u32(vld1q_u32(ones));
 	uint32x4_t	valid = vandq_u32(vandq_u32(vcgeq_f32(norm, vdupq_n_f32(0)),
@@ -242,35 +243,35 @@ neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *r,
 
 	vst1q_f32(estimate, vbslq_f32(valid, score, vdupq_n_f32(terms->unknown)));
 	vst1q_f32(lower, vbslq_f32(valid, least, floor));
+	return vmaxvq_u32(vandq_u32(valid, vcgtq_f32(norm, vdupq_n_f32(WINNOW_LARGE_LENGTH)))) == 0;
 }
 
-static void
-neon_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
-				 const float *t, int n, const WinnowBoundTerms *terms,
-				 float *estimate, float *lower)
+static bool
+neon_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
+				 int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
+	bool		within = true;
 	int			i = 0;
 
 	for (; i + 4 <= n; i += 4)
-		neon_bounds4(dots + i, ones + i, r + i, t + i, terms, estimate + i, lower + i);
+		within &= neon_bounds4(dots + i, ones + i, heads + 2 * i, terms, estimate + i, lower + i);
 	if (i < n)
 	{
 		size_t		bytes = (size_t) (n - i) * 4;
 		uint32_t	dot[4] = {0};
 		uint32_t	one[4] = {0};
-		float		norm[4] = {0};
-		float		align[4] = {0};
+		float		head[8] = {0};
 		float		score[4];
 		float		least[4];
 
 		memcpy(dot, dots + i, bytes);
 		memcpy(one, ones + i, bytes);
-		memcpy(norm, r + i, bytes);
-		memcpy(align, t + i, bytes);
-		neon_bounds4(dot, one, norm, align, terms, score, least);
+		memcpy(head, heads + 2 * i, 2 * bytes);
+		within &= neon_bounds4(dot, one, head, terms, score, least);
 		memcpy(estimate + i, score, bytes);
 		memcpy(lower + i, least, bytes);
 	}
+	return within;
 }
 
 static void

@@ -137,19 +137,22 @@ scalar_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	}
 }
 
-static void
-scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
-				   const float *t, int n, const WinnowBoundTerms *terms,
-				   float *estimate, float *lower)
+static bool
+scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
+				   int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
+	bool		within = true;
+
 	for (int i = 0; i < n; i++)
 	{
+		float		r = heads[2 * i];
+		float		t = heads[2 * i + 1];
 		float		a;
 		float		most;
 		float		fixed;
 		float		least;
 
-		if (!(r[i] >= 0 && r[i] <= FLT_MAX && t[i] > 0 && t[i] <= 1))
+		if (!(r >= 0 && r <= FLT_MAX && t > 0 && t <= 1))
 		{
 			estimate[i] = terms->unknown;
 			lower[i] = terms->floor;
@@ -158,16 +161,18 @@ scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *r,
 		a = terms->dots_factor * (float) dots[i] +
 			(terms->ones_factor * (float) ones[i] + terms->offset);
 		most = (a + terms->epsilon *
-						sqrtf(terms->spread * (1 - t[i] * t[i]) + terms->rounding)) /
-			   t[i];
+						sqrtf(terms->spread * (1 - t * t) + terms->rounding)) /
+			   t;
 		if (most > terms->span)
 			most = terms->span;
-		fixed = terms->square * (r[i] * r[i]) + terms->base;
-		estimate[i] = fixed + terms->twice * r[i] * (a / t[i]);
-		least = fixed + terms->twice * r[i] * most -
-			((terms->slack2 * r[i] + terms->slack1) * r[i] + terms->slack0);
+		fixed = terms->square * (r * r) + terms->base;
+		estimate[i] = fixed + terms->twice * r * (a / t);
+		within &= r <= WINNOW_LARGE_LENGTH;
+		least = fixed + terms->twice * r * most -
+			((terms->slack2 * r + terms->slack1) * r + terms->slack0);
 		lower[i] = least > terms->floor ? least : terms->floor;
 	}
+	return within;
 }
 
 static void
