@@ -347,6 +347,13 @@ score_of(const WinnowCalibration *calibration, int query, float distance2, float
 		(distance2 - length2 - calibration->asked.query2[query]) / 2;
 }
 
+/* Lists of tables that have grown are not always split in time, so they may have more rows than can be counted */
+static inline void
+count_row(uint16 *rows, bool passes)
+{
+	*rows += passes && *rows < PG_UINT16_MAX;
+}
+
 /* Offer one row of a list to every query, under every filter that it passes */
 static void
 offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *row)
@@ -364,7 +371,7 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 	if (index->metric == WINNOW_METRIC_IP)
 		length2 = winnow_kernels->inner_product(row, row, index->dims);
 	for (int f = 0; f < RANDOM_FILTERS; f++)
-		calibration->notes.random[f] += draw < shares[f];
+		count_row(&calibration->notes.random[f], draw < shares[f]);
 	for (int i = 0; i < nqueries; i++)
 	{
 		Neighbour	neighbour = {score_of(calibration, i, distance2[i], length2), list};
@@ -381,7 +388,7 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 				if (draw >= shares[f] * calibration->stray[i] &&
 					distance2[asked->other[f][i]] > asked->radius2[f][i])
 					continue;
-				calibration->notes.passed[f][i]++;
+				count_row(&calibration->notes.passed[f][i], true);
 			}
 			else if (draw >= shares[f])
 				continue;

@@ -44,6 +44,12 @@
 #define IS_NULL_OUTCOME		0x4
 #define IS_ANY_OUTCOME		0x7
 
+/*
+ * For some outcomes AND and OR are compiled twice, and so is what is in them: on so many levels at most, as
+ * each doubles the time ("((a AND b) IS UNKNOWN AND c) IS UNKNOWN ...")
+ */
+#define MOST_DOUBLINGS 4
+
 typedef struct Compiler
 {
 	const WinnowSchema *schema;
@@ -51,6 +57,7 @@ typedef struct Compiler
 	Index		varno;			/* of the table */
 	ExprContext *econtext;
 	List	   *expressions;	/* of the index */
+	int			doublings;		/* of what is being compiled */
 } Compiler;
 
 /* A comparison of a column with constants */
@@ -436,6 +443,25 @@ compile_boolean(const Compiler *compiler, int number, int wanted)
  * ----------
  */
 
+static Condition *compile_junction(Compiler *compiler, BoolExpr *clause, int wanted);
+
+/* Neither of true and false, and one of the two, are made of the other outcomes */
+static Condition *
+compile_twice(Compiler *compiler, BoolExpr *clause, int wanted)
+{
+	bool		neither = wanted == IS_NULL_OUTCOME;
+	Condition  *first;
+	Condition  *second;
+
+	if (compiler->doublings == MOST_DOUBLINGS)
+		return NULL;
+	compiler->doublings++;
+	first = compile_junction(compiler, clause, neither ? IS_TRUE_OUTCOME | IS_NULL_OUTCOME : IS_TRUE_OUTCOME);
+	second = compile_junction(compiler, clause, neither ? IS_FALSE_OUTCOME | IS_NULL_OUTCOME : IS_FALSE_OUTCOME);
+	compiler->doublings--;
+	return neither ? both(first, second) : either(first, second);
+}
+
 /* AND and OR */
 static Condition *
 compile_junction(Compiler *compiler, BoolExpr *clause, int wanted)
@@ -444,13 +470,8 @@ compile_junction(Compiler *compiler, BoolExpr *clause, int wanted)
 	Condition  *result;
 	ListCell   *cell;
 
-	/* neither of true and false, and one of the two, are made of what is below */
-	if (wanted == IS_NULL_OUTCOME)
-		return both(compile_junction(compiler, clause, IS_TRUE_OUTCOME | IS_NULL_OUTCOME),
-					compile_junction(compiler, clause, IS_FALSE_OUTCOME | IS_NULL_OUTCOME));
-	if (wanted == (IS_TRUE_OUTCOME | IS_FALSE_OUTCOME))
-		return either(compile_junction(compiler, clause, IS_TRUE_OUTCOME),
-					  compile_junction(compiler, clause, IS_FALSE_OUTCOME));
+	if (wanted == IS_NULL_OUTCOME || wanted == (IS_TRUE_OUTCOME | IS_FALSE_OUTCOME))
+		return compile_twice(compiler, clause, wanted);
 
 	/*
 	 * AND is true, or not false, if all parts are; it is false, or not true, if
@@ -522,6 +543,7 @@ static Condition *
 compile(Compiler *compiler, Node *expression, int wanted)
 {
 	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
 	if (wanted == 0)
 		return never();
 	if (wanted == IS_ANY_OUTCOME)
@@ -607,8 +629,10 @@ void
 winnow_filter_narrow(WinnowFilter *filter, Relation index, IndexScanState *node,
 					 MemoryContext context)
 {
-	Compiler	compiler = {filter->schema, index, ((Scan *) node->ss.ps.plan)->scanrelid,
-							node->ss.ps.ps_ExprContext, NIL};
+	Compiler	compiler = {.schema = filter->schema,
+							.index = index,
+							.varno = ((Scan *) node->ss.ps.plan)->scanrelid,
+							.econtext = node->ss.ps.ps_ExprContext};
 	MemoryContext old = MemoryContextSwitchTo(context);
 	ListCell   *cell;
 

@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include "access/heapam.h"
 #include "access/sysattr.h"

@@ -78,7 +78,10 @@ winnow_free_pages(Relation rel)
 	BlockNumber npages = 0;
 
 	for (BlockNumber block = 0; block < nblocks; block++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		npages += GetRecordedFreeSpace(rel, block) > 0;
+	}
 	return npages;
 }
 

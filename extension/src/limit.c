@@ -87,7 +87,8 @@ limit_wanted(const LimitState *limit, int64 wanted)
 
 	if (rows == WINNOW_WANTED_UNKNOWN || rows == WINNOW_WANTED_ALL)
 		return rows;
-	return rows < WINNOW_WANTED_ALL - limit->offset ? rows + limit->offset : WINNOW_WANTED_ALL;
+	rows = rows < WINNOW_WANTED_ALL - limit->offset ? rows + limit->offset : WINNOW_WANTED_ALL;
+	return limit->limitOption == LIMIT_OPTION_WITH_TIES ? and_one_more(rows) : rows;
 }
 
 /*

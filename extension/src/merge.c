@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include <math.h>
 
@@ -278,7 +278,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 				memcpy(&below, row, sizeof(below));
 				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
 			}
-			stats.rows += below.rows;
+			winnow_add_rows(&stats, below.rows);
 			if (!isinf(norm2[slot]))
 				add_distance(&distances, norm2[slot], &below);
 		}

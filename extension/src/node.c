@@ -81,7 +81,7 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 			winnow_summary_add_summary(&index->schema, summary,
 									   image + sizeof(WinnowChildStats));
 		}
-		stats.rows += child.rows;
+		winnow_add_rows(&stats, child.rows);
 		if (i >= nknown)
 			continue;
 		weights[i] = Max(child.rows, 1);
@@ -484,6 +484,15 @@ select_rows(const uint64 *mask, int nwords, uint16 *selected)
 	return n;
 }
 
+/* Is one of the bits from first to before end set? */
+static bool
+has_bit(const uint64 *mask, int first, int end)
+{
+	while (first < end && !winnow_bit_get(mask, first))
+		first++;
+	return first < end;
+}
+
 /*
  * Clear the bits of lists whose imprints say that no row passes the filter.  Returns false
  * if a page is gone.
@@ -499,10 +508,12 @@ test_imprints(Relation rel, const WinnowLayout *layout, const WinnowFilter *filt
 	for (int p = 0; p < view->nrecord_pages; p++)
 	{
 		int			end = Min((p + 1) * per_page, view->nrows);
-		Buffer		buffer = winnow_try_read_page(rel, view->records[p], WINNOW_PAGE_DATA,
-												  view->asof, BUFFER_LOCK_SHARE);
+		Buffer		buffer;
 		const uint8 *imprints;
 
+		if (!has_bit(mask, p * per_page, end))
+			continue;
+		buffer = winnow_try_read_page(rel, view->records[p], WINNOW_PAGE_DATA, view->asof, BUFFER_LOCK_SHARE);
 		if (BufferIsInvalid(buffer))
 			return false;
 		imprints = (const uint8 *) PageGetContents(BufferGetPage(buffer));

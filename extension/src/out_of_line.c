@@ -11,7 +11,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include "access/detoast.h"
 #include "access/genam.h"

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "cluster.h"
+#include "fetch.h"
 
 #include "access/table.h"
 #include "catalog/index.h"

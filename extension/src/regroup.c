@@ -14,7 +14,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include <math.h>
 

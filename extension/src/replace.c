@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include "access/transam.h"
 #include "miscadmin.h"

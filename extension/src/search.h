@@ -5,8 +5,7 @@
 #ifndef WINNOW_SEARCH_H
 #define WINNOW_SEARCH_H
 
-#include "winnow.h"
-
+#include "fetch.h"
 #include "recall.h"
 
 /*

@@ -6,7 +6,7 @@
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include "core/kmeans.h"
 #include "miscadmin.h"

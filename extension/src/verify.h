@@ -8,7 +8,7 @@
 #ifndef WINNOW_VERIFY_H
 #define WINNOW_VERIFY_H
 
-#include "winnow.h"
+#include "fetch.h"
 
 #include "utils/snapshot.h"
 #include "utils/tuplesort.h"

@@ -196,6 +196,13 @@ typedef struct WinnowChildStats
 	float		radius2;		/* their mean squared distance to its centroid */
 } WinnowChildStats;
 
+/* Count rows as well, as far as the number goes */
+static inline void
+winnow_add_rows(WinnowChildStats *stats, uint32 rows)
+{
+	stats->rows = rows < PG_UINT32_MAX - stats->rows ? stats->rows + rows : PG_UINT32_MAX;
+}
+
 /* Most bytes that the image of an inner row can have, with its imprint */
 #define WINNOW_MAX_CHILD_IMAGE \
 	(sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE + WINNOW_PAGE_USABLE)
@@ -317,19 +324,19 @@ pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
 										 const char *detail);
 
 static inline bool
-winnow_bit_get(const uint64 *bits, int i)
+winnow_bit_get(const uint64 *bits, uint32 i)
 {
 	return (bits[i / 64] >> (i % 64)) & 1;
 }
 
 static inline void
-winnow_bit_set(uint64 *bits, int i)
+winnow_bit_set(uint64 *bits, uint32 i)
 {
 	bits[i / 64] |= UINT64CONST(1) << (i % 64);
 }
 
 static inline void
-winnow_bit_clear(uint64 *bits, int i)
+winnow_bit_clear(uint64 *bits, uint32 i)
 {
 	bits[i / 64] &= ~(UINT64CONST(1) << (i % 64));
 }
@@ -525,54 +532,6 @@ extern bool winnow_view_estimate(Relation rel, const WinnowIndex *index,
 extern void winnow_group_norms(Relation rel, const WinnowIndex *index, Page page,
 							   float *norm2);
 
-
-/* fetch.c: vectors and keys from the heap */
-typedef struct WinnowFetch WinnowFetch;
-
-/* Are the vectors values of an index expression? */
-#define winnow_vector_computed(rel, index) \
-	((rel)->rd_index->indkey.values[(index)->schema.vector_attno] == 0)
-
-/* Who ran the statement */
-typedef struct WinnowUser
-{
-	Oid			id;
-	int			security;
-	int			nestlevel;
-} WinnowUser;
-
-extern void winnow_become_owner(Relation heap, WinnowUser *user);
-extern void winnow_become_user(const WinnowUser *user);
-
-extern Bitmapset *winnow_all_columns(Relation rel);
-extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, Bitmapset *wanted);
-extern const Bitmapset *winnow_fetch_wanted(const WinnowFetch *fetch);
-extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
-extern TupleTableSlot *winnow_fetch_slot(WinnowFetch *fetch);
-
-/* Where in shared buffers a row was: a hint */
-typedef struct WinnowRowPlace
-{
-	Buffer		buffer;			/* InvalidBuffer if not known */
-	uint16		offset;			/* of the row in the page */
-} WinnowRowPlace;
-
-extern void winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n,
-								 WinnowRowPlace *places);
-extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
-							 Snapshot snapshot, Datum *values, bool *isnull);
-extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
-								uint64 id, float *vector);
-extern WinnowRowPlace winnow_fetch_place(WinnowFetch *fetch);
-extern void winnow_fetch_ahead(const WinnowRowPlace *place);
-extern void winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place);
-extern void winnow_fetch_idle(WinnowFetch *fetch);
-extern void winnow_fetch_end(WinnowFetch *fetch);
-
-/* out_of_line.c */
-extern List *winnow_lock_out_of_line(Relation heap);
-extern void winnow_unlock_out_of_line(List *locked);
-extern bool winnow_read_out_of_line(TupleTableSlot *slot, const Bitmapset *columns);
 
 /* build.c */
 extern IndexBuildResult *winnow_build(Relation heap, Relation rel, IndexInfo *info);
@@ -791,10 +750,9 @@ extern Selectivity winnow_decided_selectivity(PlannerInfo *root, IndexPath *path
 /* explain.c */
 extern void winnow_explain_init(void);
 
-/* The structure lock (DESIGN.md, section 3) */
-#define winnow_structure_lock(rel) LockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
-#define winnow_structure_try_lock(rel) \
-	ConditionalLockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
-#define winnow_structure_unlock(rel) UnlockPage((rel), WINNOW_META_BLOCK, ExclusiveLock)
+/* structure_lock.c */
+extern void winnow_structure_lock(Relation rel);
+extern bool winnow_structure_try_lock(Relation rel);
+extern void winnow_structure_unlock(Relation rel);
 
 #endif							/* WINNOW_H */

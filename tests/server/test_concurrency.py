@@ -103,7 +103,7 @@ def busy(connection: Connection) -> Connection:
 
 def check_usable(connection: Connection) -> None:
     """No lock is left, rows can be added with splits, and the index is whole."""
-    assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'page'").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'object'").fetchone() == (0,)
     record = connection.execute("SELECT max(id) + 1 FROM items").fetchone()
     assert record is not None
     fill(connection, 100, first=int(str(record[0])))

@@ -128,7 +128,8 @@ class Subject:
         except (psycopg.Error, AssertionError) as error:
             pytest.fail(f"{what}: {error}")
         locks = connection.execute(
-            "SELECT locktype, mode, pid FROM pg_locks WHERE relation > 16383 AND pid <> pg_backend_pid()"
+            "SELECT locktype, mode, pid FROM pg_locks"
+            " WHERE (relation > 16383 OR locktype = 'object') AND pid <> pg_backend_pid()"
         ).fetchall()
         assert locks == [], what
         known = connection.execute("SELECT pg_relation_filenode(oid)::text FROM pg_class").fetchall()

@@ -335,7 +335,7 @@ def test_a_check_and_the_others(table: Connection, dsn: str) -> None:
         assert int(info(table, "held")["largest_list"]) >= 40
 
         pid = waiting.enter_context(beside(dsn, "VACUUM (INDEX_CLEANUP ON, PARALLEL 0) items"))
-        wait_for_lock(table, pid, "page")
+        wait_for_lock(table, pid, "object")
         table.execute(insert.format(ROWS + 40, ROWS + 99))
         assert int(info(table, "held")["largest_list"]) >= 100
         record = table.execute("SELECT to_jsonb(p) FROM pg_stat_progress_vacuum p").fetchone()

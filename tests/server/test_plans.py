@@ -312,6 +312,24 @@ def test_conditions_joined_by_the_thousand(items: Connection, seed: int) -> None
         assert counters(items)["rows_passed"] < ROWS
 
 
+def test_outcomes_of_outcomes(items: Connection, seed: int) -> None:
+    """Each level asks for two outcomes of the one below, which must not take 2^40 steps."""
+    query = query_vector(seed)
+    condition = "b"
+    for number in range(40):
+        condition = f"(({condition} AND a = {number % 21}) IS UNKNOWN OR f < 0.{number % 7})"
+    full = f"SELECT id, e <-> '{query}' FROM items WHERE {condition}"
+    compare(items, f"{full} ORDER BY e <-> '{query}'", full, None, "items_search")
+
+
+def test_ties(items: Connection, seed: int) -> None:
+    """Who asks for ties wants one row more, to see that it is none."""
+    query = query_vector(seed)
+    full = f"SELECT id, e <-> '{query}' FROM items WHERE a < 15"
+    compare(items, f"{full} ORDER BY e <-> '{query}' FETCH FIRST 20 ROWS WITH TIES", full, 20, "items_search")
+    assert counters(items)["rounds"] == 1
+
+
 def test_all_rows_are_ranked_at_once(items: Connection, seed: int) -> None:
     """Where every row that comes out is wanted, nothing is estimated."""
     items.execute("SET winnow.recall = 0.95")
