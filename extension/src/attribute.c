@@ -38,6 +38,16 @@ hash_function(Oid typid)
 	return &entry->hash_extended_proc_finfo;
 }
 
+/*
+ * Does PostgreSQL forget to ignore the blanks that char(n) ends with?  Its extended hash function does under a collation
+ * that is not deterministic, its operators do not.
+ */
+static bool
+is_padded(Oid typid, Oid collation)
+{
+	return getBaseType(typid) == BPCHAROID && OidIsValid(collation) && !get_collation_isdeterministic(collation);
+}
+
 static void
 attr_init(WinnowAttr *attr, Relation index, int attno)
 {
@@ -54,6 +64,7 @@ attr_init(WinnowAttr *attr, Relation index, int attno)
 	if (attr->type->kind == WINNOW_COLUMN_HASHED)
 	{
 		attr->hash = hash_function(attr->typid);
+		attr->padded = is_padded(attr->typid, attr->collation);
 		attr->prefix = attr->type->code != NULL &&
 			(!OidIsValid(attr->collation) || winnow_collation_is_c(attr->collation));
 	}
@@ -65,6 +76,7 @@ attr_init(WinnowAttr *attr, Relation index, int attno)
 		get_typlenbyvalalign(attr->elemtype, &attr->elemlen, &attr->elembyval,
 							 &attr->elemalign);
 		attr->hash = hash_function(attr->elemtype);
+		attr->padded = is_padded(attr->elemtype, attr->collation);
 	}
 }
 
@@ -174,6 +186,13 @@ winnow_schema_create(Relation index, MemoryContext context)
 uint64
 winnow_attr_hash(const WinnowAttr *attr, Datum value)
 {
+	if (attr->padded)
+	{
+		BpChar	   *padded = DatumGetBpCharPP(value);
+
+		value = PointerGetDatum(cstring_to_text_with_len(VARDATA_ANY(padded),
+														 bpchartruelen(VARDATA_ANY(padded), VARSIZE_ANY_EXHDR(padded))));
+	}
 	return DatumGetUInt64(FunctionCall2Coll(attr->hash, attr->collation, value,
 											Int64GetDatum(0)));
 }

@@ -123,6 +123,7 @@ typedef struct WinnowAttr
 	 * their elements.  It belongs to the type cache, which keeps it for good.
 	 */
 	FmgrInfo   *hash;
+	bool		padded;			/* values are to be hashed without the blanks that char(n) ends with */
 
 	/* signature: the element type */
 	Oid			elemtype;

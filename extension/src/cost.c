@@ -151,6 +151,20 @@ is_search(PlannerInfo *root, const RelOptInfo *rel)
 	return !parse->hasWindowFuncs || !depends_on_all_rows((Node *) parse->targetList, NULL);
 }
 
+/*
+ * Is the scan to find the least distance, for min()?  PostgreSQL plans that as ORDER BY with LIMIT 1, which an index that
+ * finds 95 % of the nearest rows would answer wrongly now and then.  Nothing but the name tells (planagg.c).
+ */
+static bool
+is_minimum(const PlannerInfo *root)
+{
+	const List *targets = root->parse->targetList;
+	const TargetEntry *target = list_length(targets) == 1 ? linitial(targets) : NULL;
+
+	return target != NULL && target->resname != NULL && strcmp(target->resname, "agg_target") == 0 &&
+		root->parent_root != NULL && root->parent_root->parse->hasAggs;
+}
+
 /* Has every row that the scan is to find a vector? */
 static bool
 has_vectors(PlannerInfo *root, IndexOptInfo *index, int column)
@@ -442,7 +456,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 
 	*correlation = 0;
 	*pages = index->pages;
-	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) ||
+	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) || is_minimum(root) ||
 		!(is_search(root, index->rel) || has_vectors(root, index, vector_column(path))))
 	{
 		/* rows without a vector are missing: only a search by distance is right */

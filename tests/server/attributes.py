@@ -187,7 +187,11 @@ KINDS = (
     Kind("uuid[]", array(identifier), ordered=False),
     Kind("shade[]", array(shade), ordered=False),
 )
-FOLDED = Kind("text", string, "text COLLATE folded")
+FOLDED = (
+    Kind("text", string, "text COLLATE folded"),
+    Kind("bpchar", padded, "char(4) COLLATE folded"),
+    Kind("bpchar[]", array(padded), "char(4)[] COLLATE folded", ordered=False),
+)
 """For servers with ICU, after :data:`SETUP_ICU`."""
 
 # The ranks of an enum's values are not the order of their OIDs.

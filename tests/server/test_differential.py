@@ -107,7 +107,7 @@ class World:
     def _random_columns(self) -> list[Column]:
         icu = self.connection.execute("SELECT FROM pg_collation WHERE collname = 'und-x-icu'").rowcount == 1
         self.run(SETUP + (SETUP_ICU if icu else ""))
-        kinds = [*KINDS, FOLDED] if icu else list(KINDS)
+        kinds = [*KINDS, *FOLDED] if icu else list(KINDS)
         rng = self.rng
         columns = [Column.random(rng, f"c{i}", rng.choice(kinds)) for i in range(rng.randint(0, 6))]
         if columns and rng.random() < 0.15:
