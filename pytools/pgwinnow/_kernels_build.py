@@ -50,8 +50,8 @@ typedef struct {
     void (*cosine_terms)(const float *a, const float *b, int dim, float *ab, float *aa, float *bb);
     void (*l2_squared_many)(const float *query, const float *base, size_t stride_floats, int count, int dim,
         float *out);
-    void (*code_dots)(const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows, const uint64_t *planes,
-        int nwords, uint32_t *dots, uint32_t *ones);
+    void (*code_differences)(const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
+        const uint64_t *planes, int nwords, uint32_t *differences);
     void (*quantize_planes)(const float *v, int dim, float low, float inv_step, uint64_t *planes, int nwords);
     void (*greater_bits)(const float *a, const float *b, int dim, uint64_t *bits, int nwords);
     void (*hadamard)(float *v, int n);

@@ -186,7 +186,7 @@ check_residual(const WinnowKernels *k, Guarded ma, Guarded mb, Guarded mc, int d
 }
 
 static void
-check_code_dots(const WinnowKernels *k, Guarded ma, Guarded mb, int dim)
+check_code_differences(const WinnowKernels *k, Guarded ma, Guarded mb, int dim)
 {
 	enum
 	{
@@ -199,25 +199,24 @@ check_code_dots(const WinnowKernels *k, Guarded ma, Guarded mb, int dim)
 	uint64_t   *planes = (uint64_t *) mb.end - (size_t) nwords * 4;
 	bool		full = dim % 3 == 0;	/* the largest sums */
 	uint16_t	rows[CODES];
-	uint32_t	got[2][CODES];
-	uint32_t	want[2][CODES];
+	uint32_t	got[CODES];
+	uint32_t	want[CODES];
 
 	for (size_t i = 0; i < size; i++)
 		codes[i] = full ? 0xFF : (uint8_t) winnow_random(&state);
 	for (int i = 0; i < nwords * 4; i++)
-		planes[i] = full ? ~UINT64_C(0) : winnow_random(&state);
+		planes[i] = full ? 0 : winnow_random(&state);
 	for (int i = 0; i < CODES; i++)
 		rows[i] = (uint16_t) (winnow_random(&state) % CODES);
 	for (int n = 0; n <= CODES; n += 5)
 	{
-		k->code_dots(codes, stride, rows, n, planes, nwords, got[0], got[1]);
-		scalar->code_dots(codes, stride, rows, n, planes, nwords, want[0], want[1]);
+		k->code_differences(codes, stride, rows, n, planes, nwords, got);
+		scalar->code_differences(codes, stride, rows, n, planes, nwords, want);
 		for (int i = 0; i < n; i++)
-			CHECK(got[0][i] == want[0][i] && got[1][i] == want[1][i],
-				  "%s code_dots, dim %d", k->name, dim);
+			CHECK(got[i] == want[i], "%s code_differences, dim %d", k->name, dim);
 	}
 	if (full)
-		CHECK(want[0][0] == 15u * 64 * nwords, "code_dots of ones, dim %d", dim);
+		CHECK(want[0] == 15u * 64 * nwords, "code_differences of ones and zeros, dim %d", dim);
 }
 
 static float
@@ -233,14 +232,13 @@ check_code_bounds(const WinnowKernels *k, int dim)
 	{
 		ROWS = 67
 	};
-	uint32_t	dots[ROWS];
-	uint32_t	ones[ROWS];
+	uint32_t	differences[ROWS];
 	float		heads[ROWS][2];
 	float		got[2][ROWS + 1];
 	float		want[2][ROWS + 1];
 	bool		inner = winnow_random(&state) % 2;
 	WinnowBoundTerms terms = {
-		.dots_factor = random_unit() / dim, .ones_factor = -random_unit() / dim, .offset = -random_unit(),
+		.factor = -random_unit() / dim, .offset = random_unit(),
 		.span = 4 * random_unit(), .epsilon = 3 * random_unit(), .spread = random_unit(),
 		.rounding = random_unit() / 100, .square = inner ? 0 : 1, .base = random_unit(), .twice = inner ? -1 : -2,
 		.slack0 = random_unit() / 1000, .slack1 = random_unit() / 1000, .slack2 = random_unit() / 1000,
@@ -252,16 +250,15 @@ check_code_bounds(const WinnowKernels *k, int dim)
 		uint64_t	kind = winnow_random(&state) % 32;
 		float		t = kind >= 5 && kind < 10 ? strange[kind - 5] : 0.5f + random_unit() / 2;
 
-		ones[i] = (uint32_t) (winnow_random(&state) % (dim + 1));
-		dots[i] = (uint32_t) (winnow_random(&state) % (15 * (uint64_t) dim + 1));
+		differences[i] = (uint32_t) (winnow_random(&state) % (15 * (uint64_t) dim + 1));
 		heads[i][0] = kind < 5 ? strange[kind] : random_unit();
 		heads[i][1] = t;
 	}
 	for (int n = 0; n <= ROWS; n += n < 20 ? 1 : 47)
 	{
 		got[0][n] = got[1][n] = 12345;
-		CHECK(k->code_bounds(dots, ones, heads[0], n, &terms, got[0], got[1]), "%s code_bounds", k->name);
-		CHECK(scalar->code_bounds(dots, ones, heads[0], n, &terms, want[0], want[1]), "scalar code_bounds");
+		CHECK(k->code_bounds(differences, heads[0], n, &terms, got[0], got[1]), "%s code_bounds", k->name);
+		CHECK(scalar->code_bounds(differences, heads[0], n, &terms, want[0], want[1]), "scalar code_bounds");
 		CHECK(got[0][n] == 12345 && got[1][n] == 12345, "%s code_bounds wrote behind row %d", k->name, n);
 		for (int i = 0; i < n; i++)
 			for (int j = 0; j < 2; j++)
@@ -278,11 +275,11 @@ check_code_bounds(const WinnowKernels *k, int dim)
 
 		heads[i][0] = 2 * WINNOW_LARGE_LENGTH;
 		heads[i][1] = 0.8f;
-		CHECK(!k->code_bounds(dots, ones, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, long row %d",
+		CHECK(!k->code_bounds(differences, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, long row %d",
 			  k->name, i);
-		CHECK(k->code_bounds(dots, ones, heads[0], i, &terms, got[0], got[1]), "%s code_bounds, %d rows", k->name, i);
+		CHECK(k->code_bounds(differences, heads[0], i, &terms, got[0], got[1]), "%s code_bounds, %d rows", k->name, i);
 		heads[i][1] = NAN;
-		CHECK(k->code_bounds(dots, ones, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, row %d", k->name, i);
+		CHECK(k->code_bounds(differences, heads[0], ROWS, &terms, got[0], got[1]), "%s code_bounds, row %d", k->name, i);
 		heads[i][0] = r;
 		heads[i][1] = t;
 	}
@@ -459,7 +456,7 @@ check_level(const WinnowKernels *k)
 		check_sums(k, ma, mb, dim);
 		check_many(k, ma, mb, dim);
 		check_residual(k, ma, mb, mc, dim);
-		check_code_dots(k, ma, mb, dim);
+		check_code_differences(k, ma, mb, dim);
 		check_code_bounds(k, dim);
 		check_bits(k, ma, mb, dim);
 	}

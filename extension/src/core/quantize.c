@@ -49,7 +49,7 @@
 #include "quantize.h"
 #include "rotate.h"
 
-/* Rows per call of the code_dots kernel; sizes two arrays on the stack. */
+/* Rows per call of the code_differences kernel; sizes two arrays on the stack. */
 #define CHUNK 256
 
 /*
@@ -148,65 +148,37 @@ size_t
 winnow_query_bytes(int dim)
 {
 	return sizeof(WinnowQueryCode) +
-		(size_t) winnow_code_words(dim) * 5 * sizeof(uint64_t) +
+		(size_t) winnow_code_words(dim) * 4 * sizeof(uint64_t) +
 		(size_t) dim * sizeof(float);
 }
 
-uint32_t
-winnow_sum_planes(const WinnowQueryCode *q, const uint64_t *planes)
-{
-	const uint8_t *all = (const uint8_t *) (q->planes + (size_t) 4 * q->nwords);
-	const uint16_t first = 0;
-	uint32_t	total;
-	uint32_t	ones;
-
-	winnow_kernels->code_dots(all, 0, &first, 1, planes, q->nwords, &total, &ones);
-	return total;
-}
-
 /*
- * Quantise v, whose elements lie in [low, high], and set the terms of
- * <obar, v> = (2 sum of v over the bits set - sum of v) / sqrt(D), with v[i] =
- * low + step * u[i].
+ * Quantise v, whose elements lie in [-most, most], to (u - 7.5) steps with u from 0
+ * to 15, and set the terms of <obar, v>.  As u - 7.5 is half the sum of 2^p times the
+ * signs that the bits p of u stand for, and obar is made of signs too,
+ *
+ *		<obar, v> = step (7.5 D - differences) / sqrt(D)
  */
 static void
-quantize_query(WinnowQueryCode *q, const float *v, float low, float high)
+quantize_query(WinnowQueryCode *q, const float *v, float most)
 {
 	double		root = sqrt(q->dim);
-	double		step = ((double) high - low) / 15;
-	float		inv_step;
-	uint64_t   *all = q->planes + (size_t) 4 * q->nwords;
-	uint32_t	total;
+	double		step = 2.0 * most / 15;
+	bool		tiny = step <= FLT_MIN;
 
-	if (step > FLT_MIN)
-		inv_step = (float) (1 / step);
-	else
-	{
-		/* equal but for denormal differences: all at low */
-		inv_step = 0;
-		step = (double) high - low;
-	}
-	winnow_kernels->quantize_planes(v, q->dim, low, inv_step, q->planes,
-									q->nwords);
-
-	/* the sum of u: the dot with a code of ones (planes' padding is zero) */
-	memset(all, 0xFF, (size_t) q->nwords * sizeof(uint64_t));
-	total = winnow_sum_planes(q, q->planes);
-
-	q->low = low;
-	q->inv_step = inv_step;
+	q->low = -most;
+	q->inv_step = tiny ? 0 : (float) (1 / step);
 	q->step = step;
-	q->dots_factor = 2 * step / root;
-	q->ones_factor = 2 * (double) low / root;
-	q->offset = -((double) low * q->dim + step * total) / root;
+	winnow_kernels->quantize_planes(v, q->dim, q->low, q->inv_step, q->planes, q->nwords);
+	q->factor = tiny ? 0 : -step / root;
+	q->offset = tiny ? 0 : 7.5 * step * root;
 
 	/*
 	 * Each element is off by half a step at most: 0.5001, since the division
-	 * by the step rounds too; a whole one where all were put at low.
+	 * by the step rounds too; by what it is, where denormal numbers are taken for 0.
 	 */
-	q->rounding = root * step * (inv_step > 0 ? 0.5001 : 1) +
-		q->slack * q->span;
-	q->rounding_spread = step * (inv_step > 0 ? WINNOW_ROUNDING_SPREAD : 1);
+	q->rounding = root * (tiny ? most : 0.5001 * step) + q->slack * q->span;
+	q->rounding_spread = tiny ? most : step * WINNOW_ROUNDING_SPREAD;
 }
 
 /* Set what depends on the centroid alone, for inner products. */
@@ -242,6 +214,7 @@ winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 	float		low = INFINITY;
 	float		high = -INFINITY;
 	float		squares;
+	float		most;
 
 	q->metric = metric;
 	q->dim = dim;
@@ -268,13 +241,13 @@ winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 	}
 
 	/* beyond the range of float nothing is known; this is also true of NaN */
-	if (!(q->span <= FLT_MAX && q->centroid_norm <= FLT_MAX &&
-		  (double) high - low <= FLT_MAX))
+	most = high > -low ? high : -low;
+	if (!(q->span <= FLT_MAX && q->centroid_norm <= FLT_MAX && most <= FLT_MAX / 2))
 	{
 		q->span = INFINITY;
 		return;
 	}
-	quantize_query(q, scratch, low, high);
+	quantize_query(q, scratch, most);
 }
 
 void
@@ -401,8 +374,7 @@ fill_terms(const WinnowQueryCode *q, double epsilon, WinnowBoundTerms *terms)
 	double		c = q->centroid_norm + TINY_LENGTH;
 	double		g = q->span + TINY_LENGTH;
 
-	terms->dots_factor = (float) q->dots_factor;
-	terms->ones_factor = (float) q->ones_factor;
+	terms->factor = (float) q->factor;
 	terms->offset = (float) q->offset;
 	terms->span = (float) q->span;
 	terms->epsilon = (float) epsilon;
@@ -434,8 +406,7 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 				const uint16_t *rows, int nrows, float epsilon,
 				float *estimate, float *lower)
 {
-	uint32_t	dots[CHUNK];
-	uint32_t	ones[CHUNK];
+	uint32_t	differences[CHUNK];
 	float		heads[2 * CHUNK];
 	WinnowBoundTerms terms;
 	bool		approximate = !isinf(epsilon) && q->span <= WINNOW_LARGE_LENGTH &&
@@ -457,17 +428,16 @@ winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride,
 	{
 		int			count = nrows - start < CHUNK ? nrows - start : CHUNK;
 
-		winnow_kernels->code_dots(codes + WINNOW_CODE_HEAD, stride,
-								  rows + start, count, q->planes, q->nwords,
-								  dots, ones);
+		winnow_kernels->code_differences(codes + WINNOW_CODE_HEAD, stride, rows + start, count,
+										 q->planes, q->nwords, differences);
 		for (int i = 0; i < count; i++)
 			memcpy(&heads[2 * i], codes + (size_t) rows[start + i] * stride, WINNOW_CODE_HEAD);
-		if (approximate && winnow_kernels->code_bounds(dots, ones, heads, count, &terms,
+		if (approximate && winnow_kernels->code_bounds(differences, heads, count, &terms,
 													   estimate + start, lower + start))
 			continue;
 		for (int i = 0; i < count; i++)
 			estimate_row(q, epsilon, heads[2 * i], heads[2 * i + 1],
-						 q->dots_factor * dots[i] + q->ones_factor * ones[i] + q->offset,
+						 q->factor * differences[i] + q->offset,
 						 &estimate[start + i], &lower[start + i]);
 	}
 }

@@ -70,24 +70,22 @@ typedef struct WinnowQueryCode
 								 * centroid|, IP |query|; infinite if the
 								 * query is beyond the range of float */
 	double		centroid_norm;	/* |centroid| */
-	double		dots_factor;	/* <obar, query> = dots_factor * dots */
-	double		ones_factor;	/* + ones_factor * ones */
+	double		factor;			/* <obar, query> = factor * differences */
 	double		offset;			/* + offset */
 	double		rounding;		/* |error of that sum| at most */
 	double		rounding_spread;	/* and its standard deviation */
 	double		slack;			/* relative float error of a score */
-	float		low;			/* element i of what was quantised is about ... */
-	float		inv_step;		/* ... low + step * u[i]; inv_step is 1 / step, */
-	double		step;			/* or 0 where all u[i] are 0 */
-	uint64_t	planes[];		/* four bit planes and a row of ones, each
-								 * nwords; then dim floats of scratch */
+	float		low;			/* what u[i] = 0 stands for: -7.5 steps */
+	float		inv_step;		/* 1 / step, or 0 if there is nothing to quantise */
+	double		step;			/* element i of what was quantised is about (u[i] - 7.5) steps */
+	uint64_t	planes[];		/* four bit planes of nwords each; then dim floats of scratch */
 } WinnowQueryCode;
 
 /* What was quantised: dim floats */
 static inline const float *
 winnow_query_vector(const WinnowQueryCode *q)
 {
-	return (const float *) (q->planes + (size_t) 5 * q->nwords);
+	return (const float *) (q->planes + (size_t) 4 * q->nwords);
 }
 
 /* What refine.c shares with quantize.c */
@@ -104,9 +102,6 @@ extern float winnow_to_float(double x);
 /* |x - c| and the sum of |x - c|, where floats would overflow or lose digits */
 extern void winnow_residual_sums(const float *x, const float *centroid, int dim,
 								 double *norm, double *absolute);
-
-/* The sum of the dim four-bit elements that four planes have */
-extern uint32_t winnow_sum_planes(const WinnowQueryCode *q, const uint64_t *planes);
 
 /* How far float rounding may put the score of a row with |x - c| = r above the true one */
 extern double winnow_score_slack(const WinnowQueryCode *q, double r);

@@ -231,7 +231,6 @@ winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *c
 	float		low = coarse->low;
 	float		inv_step = coarse->inv_step;
 	float		step = (float) coarse->step;
-	float		low_left;
 
 	query->coarse = coarse;
 	query->usable = coarse->span <= FLT_MAX && inv_step > 0;
@@ -254,35 +253,31 @@ winnow_refinement_prepare(WinnowRefinementQuery *query, const WinnowQueryCode *c
 		u = (u + 12582912.0f) - 12582912.0f;
 		left[i] = v[i] - low - step * u;
 	}
-	low_left = -0.5f * step;
 	query->step = coarse->step / 15;
-	winnow_kernels->quantize_planes(left, dim, low_left, (float) (1 / query->step), query->planes,
+	winnow_kernels->quantize_planes(left, dim, -0.5f * step, (float) (1 / query->step), query->planes,
 									coarse->nwords);
-	query->base = (double) low + low_left;
-	query->sum = query->base * dim + coarse->step * winnow_sum_planes(coarse, coarse->planes) +
-		query->step * winnow_sum_planes(coarse, query->planes);
 }
 
-/* <y, v>, with v as it was rounded */
+/* <y, v>, with v as it was rounded; y is half the sum of 2^p times the signs in plane p */
 static double
 product(const WinnowRefinementQuery *query, const uint8_t *planes, int bits)
 {
 	static const uint16_t rows[WINNOW_MAX_REFINEMENT_BITS] = {0, 1, 2, 3, 4, 5, 6, 7};
 	const WinnowQueryCode *coarse = query->coarse;
 	size_t		stride = (size_t) coarse->nwords * sizeof(uint64_t);
-	uint32_t	dots[WINNOW_MAX_REFINEMENT_BITS];
-	uint32_t	more[WINNOW_MAX_REFINEMENT_BITS];
-	uint32_t	ones[WINNOW_MAX_REFINEMENT_BITS];
+	uint32_t	coarse_differences[WINNOW_MAX_REFINEMENT_BITS];
+	uint32_t	differences[WINNOW_MAX_REFINEMENT_BITS];
+	double		middle = 7.5 * coarse->dim;
 	double		sum = 0;
 
-	winnow_kernels->code_dots(planes, stride, rows, bits, coarse->planes, coarse->nwords, dots,
-							  ones);
-	winnow_kernels->code_dots(planes, stride, rows, bits, query->planes, coarse->nwords, more,
-							  ones);
+	winnow_kernels->code_differences(planes, stride, rows, bits, coarse->planes, coarse->nwords,
+									 coarse_differences);
+	winnow_kernels->code_differences(planes, stride, rows, bits, query->planes, coarse->nwords,
+									 differences);
 	for (int p = 0; p < bits; p++)
-		sum += (double) (1 << p) *
-			(query->base * ones[p] + coarse->step * dots[p] + query->step * more[p]);
-	return sum - ((1 << bits) - 1) * 0.5 * query->sum;
+		sum += (double) (1 << p) * (coarse->step * (middle - coarse_differences[p]) +
+									query->step * (middle - differences[p]));
+	return sum / 2;
 }
 
 float

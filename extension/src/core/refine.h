@@ -61,9 +61,8 @@ typedef struct WinnowRefinementQuery
 {
 	const WinnowQueryCode *coarse;	/* what the first four bits say */
 	bool		usable;			/* false: nothing is known */
-	double		base;			/* element i is base + coarse->step * u[i] */
-	double		step;			/* + step * w[i], w the four bits more */
-	double		sum;			/* of all elements */
+	double		step;			/* element i is (u[i] - 7.5) steps of coarse + (w[i] - 7.5) of
+								 * these, w the four bits more */
 	uint64_t	planes[];		/* of w, four times nwords; then dim floats */
 } WinnowRefinementQuery;
 

@@ -237,9 +237,9 @@ avx2_count(__m256i v, __m256i table)
 }
 
 AVX2 static void
-avx2_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
-			   int nrows, const uint64_t *planes, int nwords,
-			   uint32_t *dots, uint32_t *ones)
+avx2_code_differences(const uint8_t *codes, size_t stride, const uint16_t *rows,
+					  int nrows, const uint64_t *planes, int nwords,
+					  uint32_t *differences)
 {
 	__m256i		table[4];
 
@@ -261,8 +261,6 @@ avx2_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 			__m256i		word = _mm256_maskload_epi64((const long long *) (code + (size_t) w * 8),
 													 some);
 			__m256i		count = _mm256_setzero_si256();
-			__m256i		one = _mm256_sad_epu8(avx2_count(word, table[0]),
-											  _mm256_setzero_si256());
 
 			for (int p = 0; p < 4; p++)
 			{
@@ -271,19 +269,15 @@ avx2_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 													  some);
 
 				count = _mm256_add_epi8(count,
-										avx2_count(_mm256_and_si256(word, plane),
+										avx2_count(_mm256_xor_si256(word, plane),
 												   table[p]));
 			}
-			/* the dot in the low half of each 64-bit lane, ones in the high */
-			count = _mm256_sad_epu8(count, _mm256_setzero_si256());
-			sum = _mm256_add_epi64(sum, _mm256_or_si256(count,
-														_mm256_slli_epi64(one, 32)));
+			sum = _mm256_add_epi64(sum, _mm256_sad_epu8(count, _mm256_setzero_si256()));
 		}
 		half = _mm_add_epi32(_mm256_castsi256_si128(sum),
 							 _mm256_extracti128_si256(sum, 1));
 		half = _mm_add_epi32(half, _mm_unpackhi_epi64(half, half));
-		dots[i] = (uint32_t) _mm_cvtsi128_si32(half);
-		ones[i] = (uint32_t) _mm_extract_epi32(half, 1);
+		differences[i] = (uint32_t) _mm_cvtsi128_si32(half);
 	}
 }
 
@@ -296,7 +290,7 @@ avx2_in_order(__m256 v)
 
 /* Returns whether lengths are within the range */
 AVX2_INLINE bool
-avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *heads,
+avx2_bounds8(const uint32_t *differences, const float *heads,
 			 const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	__m256		four = _mm256_loadu_ps(heads);	/* of rows 0 to 3 */
@@ -307,16 +301,14 @@ avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *heads,
 	__m256		align = avx2_in_order(_mm256_shuffle_ps(four, more, _MM_SHUFFLE(3, 1, 3, 1)));
 
 	/* counts are far below 2^31 */
-	__m256		dot = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) dots));
-	__m256		bits = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) ones));
+	__m256		sum = _mm256_cvtepi32_ps(_mm256_loadu_si256((const __m256i *) differences));
 	__m256		valid = _mm256_and_ps(
 		_mm256_and_ps(_mm256_cmp_ps(norm, _mm256_setzero_ps(), _CMP_GE_OQ),
 					  _mm256_cmp_ps(norm, _mm256_set1_ps(FLT_MAX), _CMP_LE_OQ)),
 		_mm256_and_ps(_mm256_cmp_ps(align, _mm256_setzero_ps(), _CMP_GT_OQ),
 					  _mm256_cmp_ps(align, one, _CMP_LE_OQ)));
-	__m256		a = _mm256_fmadd_ps(_mm256_set1_ps(terms->dots_factor), dot,
-									_mm256_fmadd_ps(_mm256_set1_ps(terms->ones_factor), bits,
-													_mm256_set1_ps(terms->offset)));
+	__m256		a = _mm256_fmadd_ps(_mm256_set1_ps(terms->factor), sum,
+									_mm256_set1_ps(terms->offset));
 	__m256		deviation = _mm256_sqrt_ps(
 		_mm256_fmadd_ps(_mm256_set1_ps(terms->spread), _mm256_fnmadd_ps(align, align, one),
 						_mm256_set1_ps(terms->rounding)));
@@ -341,27 +333,24 @@ avx2_bounds8(const uint32_t *dots, const uint32_t *ones, const float *heads,
 }
 
 AVX2 static bool
-avx2_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
-				 int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
+avx2_code_bounds(const uint32_t *differences, const float *heads, int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	bool		within = true;
 	int			i = 0;
 
 	for (; i + 8 <= n; i += 8)
-		within &= avx2_bounds8(dots + i, ones + i, heads + 2 * i, terms, estimate + i, lower + i);
+		within &= avx2_bounds8(differences + i, heads + 2 * i, terms, estimate + i, lower + i);
 	if (i < n)
 	{
 		size_t		bytes = (size_t) (n - i) * 4;
-		uint32_t	dot[8] = {0};
-		uint32_t	one[8] = {0};
+		uint32_t	sum[8] = {0};
 		float		head[16] = {0};
 		float		score[8];
 		float		least[8];
 
-		memcpy(dot, dots + i, bytes);
-		memcpy(one, ones + i, bytes);
+		memcpy(sum, differences + i, bytes);
 		memcpy(head, heads + 2 * i, 2 * bytes);
-		within &= avx2_bounds8(dot, one, head, terms, score, least);
+		within &= avx2_bounds8(sum, head, terms, score, least);
 		memcpy(estimate + i, score, bytes);
 		memcpy(lower + i, least, bytes);
 	}
@@ -567,7 +556,7 @@ WINNOW_BLOCK_KERNELS(AVX2, avx2)
 const WinnowKernels winnow_kernels_avx2 = {
 	.level = WINNOW_SIMD_AVX2,
 	.name = "avx2",
-	.code_dots = avx2_code_dots,
+	.code_differences = avx2_code_differences,
 	WINNOW_KERNEL_MEMBERS(avx2)};
 
 #endif							/* WINNOW_HAVE_X86 */

@@ -1,6 +1,6 @@
 /*
  * avx512.c
- *		Kernels for x86-64 with AVX-512 F, BW, DQ and VL; and code_dots once
+ *		Kernels for x86-64 with AVX-512 F, BW, DQ and VL; and code_differences once
  *		more with VPOPCNTDQ, which counts the bits of 64-bit lanes directly.
  *
  * Sums of floats use four accumulators of sixteen lanes.  Tails are masked
@@ -189,9 +189,9 @@ avx512_count(__m512i v, __m512i table)
 }
 
 AVX512 static void
-avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
-				 int nrows, const uint64_t *planes, int nwords,
-				 uint32_t *dots, uint32_t *ones)
+avx512_code_differences(const uint8_t *codes, size_t stride, const uint16_t *rows,
+						int nrows, const uint64_t *planes, int nwords,
+						uint32_t *differences)
 {
 	__m512i		table[4];
 
@@ -204,7 +204,6 @@ avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 	{
 		const uint8_t *code = codes + (size_t) rows[i] * stride;
 		__m512i		sum = _mm512_setzero_si512();
-		uint64_t	total;
 
 		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
 		for (int w = 0; w < nwords; w += 8)
@@ -212,8 +211,6 @@ avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 			__mmask8	some = avx512_first8(nwords - w);
 			__m512i		word = _mm512_maskz_loadu_epi64(some, code + (size_t) w * 8);
 			__m512i		count = _mm512_setzero_si512();
-			__m512i		one = _mm512_sad_epu8(avx512_count(word, table[0]),
-											  _mm512_setzero_si512());
 
 			for (int p = 0; p < 4; p++)
 			{
@@ -221,28 +218,23 @@ avx512_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 															 (size_t) p * nwords + w);
 
 				count = _mm512_add_epi8(count,
-										avx512_count(_mm512_and_si512(word, plane),
+										avx512_count(_mm512_xor_si512(word, plane),
 													 table[p]));
 			}
-			/* the dot in the low half of each 64-bit lane, ones in the high */
-			count = _mm512_sad_epu8(count, _mm512_setzero_si512());
-			sum = _mm512_add_epi64(sum, _mm512_or_si512(count,
-														_mm512_slli_epi64(one, 32)));
+			sum = _mm512_add_epi64(sum, _mm512_sad_epu8(count, _mm512_setzero_si512()));
 		}
-		total = (uint64_t) _mm512_reduce_add_epi64(sum);
-		dots[i] = (uint32_t) total;
-		ones[i] = (uint32_t) (total >> 32);
+		differences[i] = (uint32_t) _mm512_reduce_add_epi64(sum);
 	}
 }
 
-/* Weighted bits of eight words of codes: the dot in the low half of each lane, ones in the high */
+/* Weighted bits in which eight words of codes differ from the query's */
 AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
 avx512_vpopcnt_words(__m512i word, const __m512i plane[4])
 {
-	__m512i		sum = _mm512_slli_epi64(_mm512_popcnt_epi64(word), 32);
+	__m512i		sum = _mm512_popcnt_epi64(_mm512_xor_si512(word, plane[3]));
 
-	for (int p = 0; p < 4; p++)
-		sum = _mm512_add_epi64(sum, _mm512_slli_epi64(_mm512_popcnt_epi64(_mm512_and_si512(word, plane[p])), p));
+	for (int p = 2; p >= 0; p--)
+		sum = _mm512_add_epi64(_mm512_add_epi64(sum, sum), _mm512_popcnt_epi64(_mm512_xor_si512(word, plane[p])));
 	return sum;
 }
 
@@ -278,7 +270,7 @@ avx512_vpopcnt_sums(const __m512i v[8], int slot)
 							_mm512_shuffle_i64x2(halves[0], halves[1], 0xDD));
 }
 
-/* The dots and ones of eight rows; if codes are longer than a slot, that has eight words */
+/* The differences of eight rows; if codes are longer than a slot, that has eight words */
 AVX512_VPOPCNT static inline __attribute__((always_inline)) __m512i
 avx512_vpopcnt_eight(const uint8_t *const code[8], const uint64_t *planes, int nwords,
 					 const __m512i first[4], int slot)
@@ -312,7 +304,7 @@ avx512_vpopcnt_eight(const uint8_t *const code[8], const uint64_t *planes, int n
 
 AVX512_VPOPCNT static inline __attribute__((always_inline)) void
 avx512_vpopcnt_slots(const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
-					 const uint64_t *planes, int nwords, uint32_t *dots, uint32_t *ones, int slot)
+					 const uint64_t *planes, int nwords, uint32_t *differences, int slot)
 {
 	__mmask8	some = avx512_first8(nwords);
 	__m512i		plane[4];		/* the first eight words, or all of them for each part */
@@ -338,30 +330,27 @@ avx512_vpopcnt_slots(const uint8_t *codes, size_t stride, const uint16_t *rows, 
 			WINNOW_PREFETCH_CODE(codes, stride, rows, i + j, nrows);
 		}
 		total = avx512_vpopcnt_eight(code, planes, nwords, plane, slot);
-		_mm256_mask_storeu_epi32(dots + i, avx512_first8(n), _mm512_cvtepi64_epi32(total));
-		_mm256_mask_storeu_epi32(ones + i, avx512_first8(n),
-								 _mm512_cvtepi64_epi32(_mm512_srli_epi64(total, 32)));
+		_mm256_mask_storeu_epi32(differences + i, avx512_first8(n), _mm512_cvtepi64_epi32(total));
 	}
 }
 
 /* Short codes share a vector */
 AVX512_VPOPCNT static void
-avx512_vpopcnt_code_dots(const uint8_t *codes, size_t stride,
-						 const uint16_t *rows, int nrows,
-						 const uint64_t *planes, int nwords,
-						 uint32_t *dots, uint32_t *ones)
+avx512_vpopcnt_code_differences(const uint8_t *codes, size_t stride,
+								const uint16_t *rows, int nrows,
+								const uint64_t *planes, int nwords,
+								uint32_t *differences)
 {
 	if (nwords <= 2)
-		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 2);
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, differences, 2);
 	else if (nwords <= 4)
-		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 4);
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, differences, 4);
 	else
-		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, dots, ones, 8);
+		avx512_vpopcnt_slots(codes, stride, rows, nrows, planes, nwords, differences, 8);
 }
 
 AVX512 static bool
-avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
-				   int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
+avx512_code_bounds(const uint32_t *differences, const float *heads, int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	__m512i		even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 	__m512i		odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -377,15 +366,13 @@ avx512_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *head
 		__m512		more = _mm512_maskz_loadu_ps(avx512_first16(2 * (n - i) - 16), heads + 2 * i + 16);
 		__m512		norm = _mm512_permutex2var_ps(eight, even, more);
 		__m512		align = _mm512_permutex2var_ps(eight, odd, more);
-		__m512		dot = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, dots + i));
-		__m512		bits = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, ones + i));
+		__m512		sum = _mm512_cvtepu32_ps(_mm512_maskz_loadu_epi32(some, differences + i));
 		__mmask16	valid = _mm512_cmp_ps_mask(norm, _mm512_setzero_ps(), _CMP_GE_OQ) &
 			_mm512_cmp_ps_mask(norm, _mm512_set1_ps(FLT_MAX), _CMP_LE_OQ) &
 			_mm512_cmp_ps_mask(align, _mm512_setzero_ps(), _CMP_GT_OQ) &
 			_mm512_cmp_ps_mask(align, one, _CMP_LE_OQ);
-		__m512		a = _mm512_fmadd_ps(_mm512_set1_ps(terms->dots_factor), dot,
-										_mm512_fmadd_ps(_mm512_set1_ps(terms->ones_factor), bits,
-														_mm512_set1_ps(terms->offset)));
+		__m512		a = _mm512_fmadd_ps(_mm512_set1_ps(terms->factor), sum,
+										_mm512_set1_ps(terms->offset));
 		__m512		deviation = _mm512_sqrt_ps(
 			_mm512_fmadd_ps(_mm512_set1_ps(terms->spread),
 							_mm512_fnmadd_ps(align, align, one),
@@ -549,13 +536,13 @@ WINNOW_BLOCK_KERNELS(AVX512, avx512)
 const WinnowKernels winnow_kernels_avx512 = {
 	.level = WINNOW_SIMD_AVX512,
 	.name = "avx512",
-	.code_dots = avx512_code_dots,
+	.code_differences = avx512_code_differences,
 	WINNOW_KERNEL_MEMBERS(avx512)};
 
 const WinnowKernels winnow_kernels_avx512_vpopcnt = {
 	.level = WINNOW_SIMD_AVX512_VPOPCNT,
 	.name = "avx512_vpopcnt",
-	.code_dots = avx512_vpopcnt_code_dots,
+	.code_differences = avx512_vpopcnt_code_differences,
 	WINNOW_KERNEL_MEMBERS(avx512)};
 
 #endif							/* WINNOW_HAVE_X86 */

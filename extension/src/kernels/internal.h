@@ -34,7 +34,7 @@ extern const WinnowKernels winnow_kernels_avx512;
 extern const WinnowKernels winnow_kernels_avx512_vpopcnt;
 #endif
 
-/* How many rows ahead code_dots asks for the next code. */
+/* How many rows ahead code_differences asks for the next code. */
 #define WINNOW_PREFETCH_ROWS 8
 
 #define WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows) \

@@ -54,8 +54,7 @@ typedef enum WinnowSimd
  */
 typedef struct WinnowBoundTerms
 {
-	float		dots_factor;	/* a = dots_factor * dots */
-	float		ones_factor;	/* + ones_factor * ones */
+	float		factor;			/* a = factor * differences */
 	float		offset;			/* + offset */
 	float		span;
 	float		epsilon;
@@ -103,17 +102,15 @@ typedef struct WinnowKernels
 							 float *out, float *low, float *high);
 
 	/*
-	 * Sum the weighted bits of a 4-bit query under 1-bit codes.  The code of
-	 * row i < nrows is nwords uint64 at codes + rows[i] * stride:
+	 * Sum the weighted bits in which 1-bit codes differ from a 4-bit query.  The
+	 * code of row i < nrows is nwords uint64 at codes + rows[i] * stride:
 	 *
-	 * dots[i] = sum over p < 4 of 2^p * popcount(code & planes[p * nwords ..])
-	 *
-	 * ones[i] = popcount(code)
+	 * differences[i] = sum over p < 4 of 2^p * popcount(code ^ planes[p * nwords ..])
 	 */
-	void		(*code_dots) (const uint8_t *codes, size_t stride,
-							  const uint16_t *rows, int nrows,
-							  const uint64_t *planes, int nwords,
-							  uint32_t *dots, uint32_t *ones);
+	void		(*code_differences) (const uint8_t *codes, size_t stride,
+									 const uint16_t *rows, int nrows,
+									 const uint64_t *planes, int nwords,
+									 uint32_t *differences);
 
 	/*
 	 * Estimates and lower bounds of n scores, see WinnowBoundTerms; heads has r and t
@@ -121,8 +118,7 @@ typedef struct WinnowKernels
 	 * In float: the terms must be such that nothing overflows, and if an r is beyond
 	 * WINNOW_LARGE_LENGTH (but finite) false is returned, and nothing can be said.
 	 */
-	bool		(*code_bounds) (const uint32_t *dots, const uint32_t *ones,
-								const float *heads, int n,
+	bool		(*code_bounds) (const uint32_t *differences, const float *heads, int n,
 								const WinnowBoundTerms *terms,
 								float *estimate, float *lower);
 

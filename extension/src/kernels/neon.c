@@ -175,15 +175,14 @@ neon_load_words(const void *at, int words)
 }
 
 static void
-neon_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
-			   int nrows, const uint64_t *planes, int nwords,
-			   uint32_t *dots, uint32_t *ones)
+neon_code_differences(const uint8_t *codes, size_t stride, const uint16_t *rows,
+					  int nrows, const uint64_t *planes, int nwords,
+					  uint32_t *differences)
 {
 	for (int i = 0; i < nrows; i++)
 	{
 		const uint8_t *code = codes + (size_t) rows[i] * stride;
-		uint32x4_t	dot = vdupq_n_u32(0);
-		uint32x4_t	one = vdupq_n_u32(0);
+		uint32x4_t	sum = vdupq_n_u32(0);
 
 		WINNOW_PREFETCH_CODE(codes, stride, rows, i, nrows);
 		for (int w = 0; w < nwords; w += 2)
@@ -198,19 +197,17 @@ neon_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
 				uint8x16_t	plane = neon_load_words(planes + (size_t) p * nwords + w, words);
 
 				count = vaddq_u8(vaddq_u8(count, count),
-								 vcntq_u8(vandq_u8(word, plane)));
+								 vcntq_u8(veorq_u8(word, plane)));
 			}
-			dot = vpadalq_u16(dot, vpaddlq_u8(count));
-			one = vpadalq_u16(one, vpaddlq_u8(vcntq_u8(word)));
+			sum = vpadalq_u16(sum, vpaddlq_u8(count));
 		}
-		dots[i] = vaddvq_u32(dot);
-		ones[i] = vaddvq_u32(one);
+		differences[i] = vaddvq_u32(sum);
 	}
 }
 
 /* Returns whether lengths are within the range */
 static inline bool
-neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *heads,
+neon_bounds4(const uint32_t *differences, const float *heads,
 			 const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	float32x4x2_t pairs = vld2q_f32(heads);
@@ -218,15 +215,12 @@ neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *heads,
 	float32x4_t floor = vdupq_n_f32(terms->floor);
 	float32x4_t norm = pairs.val[0];
 	float32x4_t align = pairs.val[1];
-	float32x4_t dot = vcvtq_f32_u32(vld1q_u32(dots));
-	float32x4_t bits = vcvtq_f32_u32(vld1q_u32(ones));
+	float32x4_t sum = vcvtq_f32_u32(vld1q_u32(differences));
 	uint32x4_t	valid = vandq_u32(vandq_u32(vcgeq_f32(norm, vdupq_n_f32(0)),
 											vcleq_f32(norm, vdupq_n_f32(FLT_MAX))),
 								  vandq_u32(vcgtq_f32(align, vdupq_n_f32(0)),
 											vcleq_f32(align, one)));
-	float32x4_t a = vfmaq_n_f32(vfmaq_n_f32(vdupq_n_f32(terms->offset), bits,
-											terms->ones_factor),
-								dot, terms->dots_factor);
+	float32x4_t a = vfmaq_n_f32(vdupq_n_f32(terms->offset), sum, terms->factor);
 	float32x4_t deviation = vsqrtq_f32(vfmaq_n_f32(vdupq_n_f32(terms->rounding),
 												   vfmsq_f32(one, align, align),
 												   terms->spread));
@@ -247,27 +241,24 @@ neon_bounds4(const uint32_t *dots, const uint32_t *ones, const float *heads,
 }
 
 static bool
-neon_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
-				 int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
+neon_code_bounds(const uint32_t *differences, const float *heads, int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	bool		within = true;
 	int			i = 0;
 
 	for (; i + 4 <= n; i += 4)
-		within &= neon_bounds4(dots + i, ones + i, heads + 2 * i, terms, estimate + i, lower + i);
+		within &= neon_bounds4(differences + i, heads + 2 * i, terms, estimate + i, lower + i);
 	if (i < n)
 	{
 		size_t		bytes = (size_t) (n - i) * 4;
-		uint32_t	dot[4] = {0};
-		uint32_t	one[4] = {0};
+		uint32_t	sum[4] = {0};
 		float		head[8] = {0};
 		float		score[4];
 		float		least[4];
 
-		memcpy(dot, dots + i, bytes);
-		memcpy(one, ones + i, bytes);
+		memcpy(sum, differences + i, bytes);
 		memcpy(head, heads + 2 * i, 2 * bytes);
-		within &= neon_bounds4(dot, one, head, terms, score, least);
+		within &= neon_bounds4(sum, head, terms, score, least);
 		memcpy(estimate + i, score, bytes);
 		memcpy(lower + i, least, bytes);
 	}
@@ -525,7 +516,7 @@ WINNOW_BLOCK_KERNELS(NO_TARGET, neon)
 const WinnowKernels winnow_kernels_neon = {
 	.level = WINNOW_SIMD_NEON,
 	.name = "neon",
-	.code_dots = neon_code_dots,
+	.code_differences = neon_code_differences,
 	WINNOW_KERNEL_MEMBERS(neon)};
 
 #endif							/* WINNOW_HAVE_NEON */

@@ -111,35 +111,31 @@ scalar_residual(const float *a, const float *b, int dim,
 }
 
 static void
-scalar_code_dots(const uint8_t *codes, size_t stride, const uint16_t *rows,
-				 int nrows, const uint64_t *planes, int nwords,
-				 uint32_t *dots, uint32_t *ones)
+scalar_code_differences(const uint8_t *codes, size_t stride, const uint16_t *rows,
+						int nrows, const uint64_t *planes, int nwords,
+						uint32_t *differences)
 {
 	for (int i = 0; i < nrows; i++)
 	{
 		const uint8_t *code = codes + (size_t) rows[i] * stride;
-		uint32_t	dot = 0;
-		uint32_t	one = 0;
+		uint32_t	sum = 0;
 
 		for (int w = 0; w < nwords; w++)
 		{
 			uint64_t	word;
 
 			memcpy(&word, code + (size_t) w * 8, 8);
-			one += __builtin_popcountll(word);
 			for (int p = 0; p < 4; p++)
-				dot += (uint32_t)
-						   __builtin_popcountll(word & planes[(size_t) p * nwords + w])
+				sum += (uint32_t)
+						   __builtin_popcountll(word ^ planes[(size_t) p * nwords + w])
 					   << p;
 		}
-		dots[i] = dot;
-		ones[i] = one;
+		differences[i] = sum;
 	}
 }
 
 static bool
-scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *heads,
-				   int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
+scalar_code_bounds(const uint32_t *differences, const float *heads, int n, const WinnowBoundTerms *terms, float *estimate, float *lower)
 {
 	bool		within = true;
 
@@ -158,8 +154,7 @@ scalar_code_bounds(const uint32_t *dots, const uint32_t *ones, const float *head
 			lower[i] = terms->floor;
 			continue;
 		}
-		a = terms->dots_factor * (float) dots[i] +
-			(terms->ones_factor * (float) ones[i] + terms->offset);
+		a = terms->factor * (float) differences[i] + terms->offset;
 		most = (a + terms->epsilon *
 						sqrtf(terms->spread * (1 - t * t) + terms->rounding)) /
 			   t;
@@ -272,5 +267,5 @@ WINNOW_BLOCK_KERNELS(NO_TARGET, scalar)
 const WinnowKernels winnow_kernels_scalar = {
 	.level = WINNOW_SIMD_SCALAR,
 	.name = "scalar",
-	.code_dots = scalar_code_dots,
+	.code_differences = scalar_code_differences,
 	WINNOW_KERNEL_MEMBERS(scalar)};
