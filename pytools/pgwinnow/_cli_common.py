@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
@@ -60,9 +61,7 @@ class Group(TyperGroup):
         except psycopg.Error as error:
             print_error(str(error.diag.message_primary or error), error.diag.message_hint)
         except OSError as error:
-            if error.filename is None:
-                raise
-            print_error(f"{error.filename}: {error.strerror}", None)
+            print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error), None)
         except KeyboardInterrupt as interrupt:
             print_error("interrupted", str(interrupt) or None)
             raise typer.Exit(INTERRUPTED) from None
@@ -74,7 +73,7 @@ def print_error(message: str, hint: str | None) -> None:
     if _Output.as_json:
         print_json({"error": message, "hint": hint})
         return
-    typer.secho(f"error: {message}", fg="red", err=True)
+    typer.secho(f"error: {message}", fg=None if os.environ.get("NO_COLOR") else "red", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
 

@@ -68,6 +68,7 @@ def stop(
 def status(data_dir: DataDir = None, version: Version = 18, as_json: Json = False) -> None:
     """Show whether the server runs and how to connect to it; exit status 3 when it does not run."""
     server = Server(data_dir, version=version)
+    server.version = server.cluster_version or version
     _report(server, as_json)
     if server.status != "running":
         raise typer.Exit(3)

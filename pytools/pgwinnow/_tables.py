@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from ._errors import ExtensionMissing, UnknownName
 from .types import Metric
@@ -72,6 +74,32 @@ LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
 LEFT JOIN pg_namespace en ON en.oid = e.typnamespace
 ORDER BY attnum
 """
+
+
+@contextmanager
+def plain_rows(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Rows are tuples meanwhile, whatever the connection's owner has them made into."""
+    kept = connection.row_factory
+    connection.row_factory = tuple_row
+    try:
+        yield
+    finally:
+        connection.row_factory = kept
+
+
+def names(given: Sequence[str]) -> list[str]:
+    """A list of names; TypeError for a single one, whose letters would be taken for names."""
+    if isinstance(given, str):
+        raise TypeError(f"columns is a list of names, not a string: [{given!r}]")
+    return list(given)
+
+
+def extension_function(connection: psycopg.Connection[Any], name: str) -> sql.Identifier | None:
+    """The extension's function of that name, schema-qualified, as its schema need not be on the search path."""
+    row = connection.execute(
+        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'winnow'"
+    ).fetchone()
+    return sql.Identifier(row[0], name) if row else None
 
 
 def find_table(connection: psycopg.Connection[Any], name: str) -> Table | None:

@@ -62,6 +62,12 @@ def create_index(
     KeyboardInterrupt then says what a build with ``concurrently`` has left.
     """
     chosen = Metric.indexed(metric)
+    columns = _tables.names(columns)
+    if name is not None and len(name.encode()) > _NAME_BYTES:
+        raise IndexBuildError(
+            f"an index cannot be called {name!r}: the name has {len(name.encode())} bytes",
+            f"PostgreSQL keeps the first {_NAME_BYTES} of a name; choose a shorter one.",
+        )
     with connect(dsn) as connection, connect(dsn) as watcher:
         found = _tables.get_table(connection, table)
         known = _tables.get_columns(connection, found)
@@ -101,8 +107,10 @@ def check_index(dsn: str, index: str, *, heap: bool = False) -> None:
     """
     with connect(dsn) as connection:
         try:
-            check = sql.SQL("SELECT {}(%s::regclass, %s)").format(_check_function(connection))
-            connection.execute(check, [index, heap])
+            function = _tables.extension_function(connection, "winnow_check")
+            if function is None:
+                raise ExtensionMissing("this database has no extension winnow", "Run CREATE EXTENSION winnow.")
+            connection.execute(sql.SQL("SELECT {}(%s::regclass, %s)").format(function), [index, heap])
         except (psycopg.errors.IndexCorrupted, psycopg.errors.DataCorrupted) as error:
             detail = f": {error.diag.message_detail}" if error.diag.message_detail else ""
             raise IndexDamaged(
@@ -118,16 +126,6 @@ def check_index(dsn: str, index: str, *, heap: bool = False) -> None:
             raise UnknownName(f"{index} is not a winnow index") from error
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
             raise UnknownName(f"there is no index {index} in this database", "Qualify it with its schema.") from error
-
-
-def _check_function(connection: psycopg.Connection[Any]) -> sql.Identifier:
-    """``winnow_check``, schema-qualified: the extension's schema need not be on the search path."""
-    row = connection.execute(
-        "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'winnow'"
-    ).fetchone()
-    if row is None:
-        raise ExtensionMissing("this database has no extension winnow", "Run CREATE EXTENSION winnow.")
-    return sql.Identifier(row[0], "winnow_check")
 
 
 def _opclass(connection: psycopg.Connection[Any], metric: Metric, column: Column, method: str) -> sql.Identifier:

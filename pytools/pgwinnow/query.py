@@ -40,7 +40,7 @@ class SearchResult:
     plan: list[str] | None = None
     """Lines of EXPLAIN (ANALYZE, BUFFERS), if asked for."""
     last_scan: dict[str, int] | None = None
-    """The counters of ``winnow_last_scan()``, if asked for and if the database has that function."""
+    """The counters of ``winnow_last_scan()``, if asked for and if a winnow index was used."""
 
 
 def search(
@@ -75,12 +75,13 @@ def search(
         raise ValueError(f"recall is from 0.01 to 1, not {recall}")
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
-    with connection.transaction(force_rollback=True):
+    with _tables.plain_rows(connection), connection.transaction(force_rollback=True):
         found = _tables.get_table(connection, table)
         known = _tables.get_columns(connection, found)
         column = _tables.pick_vector(known, vector, found)
         if columns is None:
             columns = [other.name for other in known.values() if not other.is_vector]
+        columns = _tables.names(columns)
         for name in columns:
             _tables.pick_column(known, name, found)
         chosen = Metric.named(metric) if metric else _tables.find_metric(connection, found, column) or Metric.COSINE
@@ -134,9 +135,30 @@ def _run(cursor: psycopg.Cursor[Any], statement: sql.Composed, values: dict[str,
     rows = cursor.fetchall()
     if not explain:
         return SearchResult(names, rows)
-    last_scan = None
-    if cursor.execute("SELECT to_regproc('winnow_last_scan') IS NOT NULL").fetchone() == (True,):
-        last_scan = dict(cursor.execute("SELECT counter, value FROM winnow_last_scan()").fetchall())
+    last_scan = _last_scan(cursor, statement, values)
     cursor.execute(sql.SQL("EXPLAIN (ANALYZE, BUFFERS) {}").format(statement), values)
     plan = [_LONG_VECTOR.sub("'[...]'", line) for (line,) in cursor]
     return SearchResult(names, rows, plan, last_scan)
+
+
+def _last_scan(cursor: psycopg.Cursor[Any], statement: sql.Composed, values: dict[str, Any]) -> dict[str, int] | None:
+    """What the index did for the statement that ran last; None where its plan has no winnow index."""
+    function = _tables.extension_function(cursor.connection, "winnow_last_scan")
+    if function is None:
+        return None
+    # asked first, as the next statement may search too
+    counters = dict(cursor.execute(sql.SQL("SELECT counter, value FROM {}()").format(function)).fetchall())
+    row = cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement), values).fetchone()
+    indexes = _indexes(row[0][0]["Plan"] if row else {})
+    used = cursor.execute(
+        "SELECT FROM pg_class JOIN pg_am ON pg_am.oid = relam WHERE amname = 'winnow' AND relname = ANY (%s)", [indexes]
+    ).rowcount
+    return counters if used else None
+
+
+def _indexes(plan: dict[str, Any]) -> list[str]:
+    """The names of the indexes in a plan."""
+    found = [plan["Index Name"]] if "Index Name" in plan else []
+    for below in plan.get("Plans", []):
+        found += _indexes(below)
+    return found

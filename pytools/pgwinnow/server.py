@@ -67,7 +67,7 @@ class Server:
 
     def __init__(
         self,
-        data_dir: Path | None = None,
+        data_dir: Path | str | None = None,
         *,
         version: int = 18,
         port: int | None = None,
@@ -86,7 +86,9 @@ class Server:
         :param sanitizers: compile the extension with AddressSanitizer and UndefinedBehaviorSanitizer (and assertions)
         :param fsync: False for data that may be lost with the machine
         """
-        self.data_dir = (data_dir or _default_data_dir(version)).absolute()
+        if port is not None and not 0 < port < 65536:
+            raise ServerError(f"{port} is not a port", "TCP ports are 1 to 65535.")
+        self.data_dir = Path(data_dir or _default_data_dir(version)).absolute()
         self.version = version
         self.user = USER
         self.port = port or DEFAULT_PORT
@@ -247,8 +249,19 @@ class Server:
             self.port = running.port
             self.socket_dir = running.socket_dir
 
+    @property
+    def cluster_version(self) -> int | None:
+        """The major version that made the data folder; None where there is no cluster yet."""
+        file = self.data_dir / "PG_VERSION"
+        return int(file.read_text()) if file.exists() else None
+
     def _create_cluster(self) -> None:
         """Make the data folder with initdb unless it holds a cluster already."""
+        if self.cluster_version is None and self.data_dir.is_dir() and any(self.data_dir.iterdir()):
+            raise ServerError(
+                f"folder {self.data_dir} holds files, but no database cluster",
+                "Name another folder: a cluster is made in one that is empty or not there yet.",
+            )
         account.own_folder(self.data_dir, account.server_account(self.data_dir))
         if (self.data_dir / "PG_VERSION").exists():
             return
@@ -268,8 +281,8 @@ class Server:
             configuration.write(f"\n# Written at every start by pgwinnow:\ninclude_if_exists = '{SETTINGS_FILE}'\n")
 
     def _check_version(self) -> None:
-        version_file = self.data_dir / "PG_VERSION"
-        if version_file.exists() and (found := version_file.read_text().strip()) != str(self.version):
+        found = self.cluster_version
+        if found not in (None, self.version):
             raise ServerError(
                 f"data folder {self.data_dir} was made by PostgreSQL {found}, not {self.version}",
                 f"Ask for version {found} or name another data folder.",

@@ -10,9 +10,18 @@
 
     select(items).where(items.c.category == "shoes").order_by(items.c.embedding.cosine_distance(query)).limit(10)
 
-Values come back as float32 numpy arrays. For Alembic, name ``alembic_render_item`` as ``render_item`` in env.py, and
-migrations import what they use. Reflection gives ``Vector`` unless another library (pgvector's Python package) has
-registered its own class for the type name before: then that class stays, and works as it does without this module.
+Values come back as float32 numpy arrays. In a declarative class ``winnow_index`` goes into ``__table_args__``, with the
+``mapped_column`` objects or the columns' names, or behind the class, with its attributes. Arrays of vectors are
+``ARRAY(Vector(3), dimensions=1)``, on connections that know the type::
+
+    @event.listens_for(engine, "connect")
+    def register(connection, record):
+        pgwinnow.psycopg.register(connection)
+
+For Alembic, name ``alembic_render_item`` as ``render_item`` in env.py, and migrations import what they use. (It sees a
+column's dimensions change, but not an index's metric.) Reflection gives ``Vector`` unless another library (pgvector's
+Python package) has registered its own class for the type name before: then that class stays, and works as it does
+without this module.
 """
 
 from __future__ import annotations
@@ -30,7 +39,7 @@ from psycopg.pq import Format
 from ._errors import MissingExtra
 
 try:
-    from sqlalchemy import ColumnElement, Dialect, Float, Index
+    from sqlalchemy import Column, ColumnElement, Dialect, Float, Index, event
 except ModuleNotFoundError as missing:
     raise MissingExtra("sqlalchemy", "sqlalchemy") from missing
 from sqlalchemy.dialects.postgresql.base import ischema_names
@@ -72,11 +81,12 @@ class Vector(UserDefinedType[npt.NDArray[np.float32]]):
     """
 
     cache_ok = True
+    hashable = False  # arrays are not
     render_bind_cast = True  # a bound value has no type of its own: $1::VECTOR(384)
 
     def __init__(self, dim: int | None = None) -> None:
-        if dim is not None and not 1 <= dim <= types.MAX_DIMENSIONS:
-            raise ValueError(f"a vector has 1 to {types.MAX_DIMENSIONS} dimensions, not {dim}")
+        if dim is not None and not (isinstance(dim, int) and 1 <= dim <= types.MAX_DIMENSIONS):
+            raise ValueError(f"a vector has 1 to {types.MAX_DIMENSIONS} dimensions, not {dim!r}")
         self.dim = dim
 
     def get_col_spec(self, **_: Any) -> str:
@@ -112,7 +122,7 @@ class Vector(UserDefinedType[npt.NDArray[np.float32]]):
 
 def winnow_index(
     name: str | None,
-    vector: ColumnElement[Any],
+    vector: Any,
     *attributes: Any,
     metric: str = "cosine",
     with_: Mapping[str, Any] | None = None,
@@ -120,22 +130,36 @@ def winnow_index(
 ) -> Index:
     """An index ``USING winnow`` over a vector column and the attribute columns its searches filter by.
 
-    ``vector`` is a column or an expression; ``metric`` is l2, ip or cosine; ``with_`` holds storage parameters;
-    ``options`` go to ``sqlalchemy.Index`` (``postgresql_where``, ``postgresql_ops`` of attributes, ...). ValueError for
-    another metric.
+    ``vector`` is a column, its name, an attribute of a mapped class or an expression; ``metric`` is l2, ip or cosine;
+    ``with_`` holds storage parameters; ``options`` go to ``sqlalchemy.Index`` (``postgresql_where``, ``postgresql_ops``
+    of attributes, ...). ValueError for another metric.
     """
     opclass = Metric.indexed(metric).opclass
-    if vector.key is None:
+    if hasattr(vector, "__clause_element__"):
+        vector = vector.__clause_element__()
+    if isinstance(vector, ColumnElement) and not isinstance(vector, Column) and vector.key is None:
         vector = vector.label("winnow_vector")  # operator classes go by keys; the label is not in the DDL
-    return Index(
+    operator_classes = dict(options.pop("postgresql_ops", {}))
+    index = Index(
         name,
         vector,
         *attributes,
         postgresql_using="winnow",
-        postgresql_ops={**options.pop("postgresql_ops", {}), vector.key: opclass},
+        postgresql_ops=operator_classes,
         postgresql_with={**options.pop("postgresql_with", {}), **(with_ or {})},
         **options,
     )
+
+    # A column's key may not be known before it belongs to a table.
+    def set_opclass(attached: Index, _: Any) -> None:
+        column: Any = attached.expressions[0]
+        attached.dialect_options["postgresql"]["ops"] = {**operator_classes, column.key: opclass}
+
+    if index.table is None:
+        event.listen(index, "after_parent_attach", set_opclass)
+    else:
+        set_opclass(index, index.table)
+    return index
 
 
 def alembic_render_item(kind: str, item: Any, autogen_context: Any) -> str | bool:
@@ -151,6 +175,9 @@ class _Packed:
 
     def __init__(self, value: VectorLike) -> None:
         self.array = types.as_vector(value)
+
+    def __repr__(self) -> str:  # in the messages of errors, and with echo=True
+        return f"vector({types.to_text(self.array)})"
 
 
 class _PackedDumper(Dumper):

@@ -80,7 +80,8 @@ def test_from_files_to_an_answer(run: Any, tmp_path: Path, fake_model: FakeModel
     assert rows[0] == {"body": "text 7", "distance": pytest.approx(0, abs=1e-6)}
 
 
-def test_query_prints_a_table_a_plan_and_counters(run: Any, items: None) -> None:
+def test_query_prints_a_table_a_plan_and_counters(run: Any, items: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c enable_seqscan=off -c enable_sort=off")
     run("index", "create", "-t", "items", "--columns", "price")
     output = run("query", "x", "-t", "items", "--where", "price < 5", "-k", "3", "--explain", "--recall", "1").output
     assert "distance" in output

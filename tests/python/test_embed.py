@@ -115,6 +115,14 @@ def test_rows_changed_meanwhile_are_not_forgotten(items: Connection, dsn: str, s
     check_filled(items, model)
 
 
+def test_tables_that_inherit(items: Connection, dsn: str) -> None:
+    items.execute("CREATE TABLE more () INHERITS (items); INSERT INTO more VALUES (1000, 'far')")
+    items.commit()
+    model = FakeModel()
+    assert embed_column(dsn, "items", text="body", provider=model) == 91
+    check_filled(items, model)
+
+
 def test_partitions(connection: Connection, dsn: str) -> None:
     connection.execute(
         "CREATE TABLE items (id int, body text, embedding vector(4)) PARTITION BY RANGE (id);"

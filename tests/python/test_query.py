@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from pgwinnow import create_index, search
 from pgwinnow._errors import ModelMismatch, QueryError, UnknownName
@@ -57,6 +58,27 @@ def test_search_through_the_index(items: Connection, dsn: str) -> None:
     assert ids(result) == [299, 298, 297]
     assert result.plan
     assert result.last_scan
+    assert result.last_scan["returned"] == 3
+    items.execute("CREATE TABLE others AS SELECT * FROM items")
+    assert search(items, [4, 16], table="others", limit=3, explain=True).last_scan is None
+
+
+def test_counters_without_the_extensions_schema_on_the_path(items: Connection, dsn: str) -> None:
+    create_index(dsn, "items", metric="l2")
+    items.execute("CREATE SCHEMA apart; ALTER EXTENSION winnow SET SCHEMA apart")
+    result = search(items, [4, 16], table="items", metric="l2", limit=400, recall=1.0, explain=True)
+    assert (result.last_scan is not None) == any("Index Scan" in line for line in result.plan or [])
+
+
+def test_rows_that_the_connection_makes_into_something_else(items: Connection) -> None:
+    items.row_factory = dict_row
+    assert ids(search(items, [3, 9], table="items", metric="l2", limit=3)) == [3, 2, 4]
+    assert items.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+
+
+def test_columns_are_a_list(items: Connection) -> None:
+    with pytest.raises(TypeError, match=r"list of names, not a string: \['price'\]"):
+        search(items, [3, 9], table="items", columns="price")
 
 
 def test_metric_is_that_of_the_index(items: Connection, dsn: str) -> None:

@@ -13,6 +13,7 @@ import pgwinnow.psycopg
 
 sa = pytest.importorskip("sqlalchemy")
 
+from sqlalchemy import orm  # noqa: E402
 from sqlalchemy.schema import CreateIndex  # noqa: E402
 
 from pgwinnow.sqlalchemy import Vector, alembic_render_item, winnow_index  # noqa: E402
@@ -141,6 +142,70 @@ def test_index_ddl_of_expressions() -> None:
     )
 
 
+DECLARED = "CREATE INDEX {} ON {} USING winnow (embedding vector_ip_ops, price, a text_ops)"
+
+
+def test_index_of_a_declarative_class() -> None:
+    """By the columns or their names, before these are known, and by attributes that are called otherwise."""
+    base = orm.declarative_base()
+
+    class ByColumn(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "by_column"
+        id = orm.mapped_column(sa.BigInteger, primary_key=True)
+        embedding = orm.mapped_column(Vector(3))
+        price = orm.mapped_column(sa.Numeric)
+        a = orm.mapped_column(sa.Text)
+        __table_args__ = (winnow_index("i", embedding, price, a, metric="ip", postgresql_ops={"a": "text_ops"}),)
+
+    class ByName(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "by_name"
+        __table_args__ = (winnow_index("i", "embedding", "price", "a", metric="ip", postgresql_ops={"a": "text_ops"}),)
+        id = orm.mapped_column(sa.BigInteger, primary_key=True)
+        embedding = orm.mapped_column(Vector(3))
+        price = orm.mapped_column(sa.Numeric)
+        a = orm.mapped_column(sa.Text)
+
+    class ByAttribute(base):  # type: ignore[misc, valid-type]
+        __tablename__ = "by_attribute"
+        id = orm.mapped_column(sa.BigInteger, primary_key=True)
+        emb = orm.mapped_column("embedding", Vector(3))
+        cost = orm.mapped_column("price", sa.Numeric)
+        a = orm.mapped_column(sa.Text)
+
+    index = winnow_index(
+        "i", ByAttribute.emb, ByAttribute.cost, ByAttribute.a, metric="ip", postgresql_ops={"a": "text_ops"}
+    )
+    assert index.table is ByAttribute.__table__
+    for mapped in (ByColumn, ByName, ByAttribute):
+        (found,) = mapped.__table__.indexes
+        ddl = str(CreateIndex(found).compile(dialect=DIALECT)).strip()
+        assert ddl == DECLARED.format("i", mapped.__tablename__)
+
+
+def test_arrays_of_vectors(engine: Any) -> None:
+    sa.event.listen(engine, "connect", lambda connection, _: pgwinnow.psycopg.register(connection))
+    table = sa.Table("arrays", sa.MetaData(), sa.Column("many", sa.ARRAY(Vector(3), dimensions=1)))
+    table.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(table.insert(), {"many": [[1, 2, 3], np.ones(3), None]})
+        ((many,),) = connection.execute(sa.select(table.c.many)).all()
+    assert [None if vector is None else vector.tolist() for vector in many] == [[1, 2, 3], [1, 1, 1], None]
+
+
+def test_rows_with_vectors_are_told_apart(engine: Any, items: Any) -> None:
+    class Item(orm.declarative_base()):  # type: ignore[misc]
+        __table__ = items
+
+    with orm.Session(engine) as session:
+        rows = session.query(Item.id, Item.embedding).all()
+    assert len(rows) == len(VECTORS) + 1
+
+
+def test_errors_show_the_vector(engine: Any, items: Any) -> None:
+    with engine.connect() as connection, pytest.raises(sa.exc.StatementError, match=r"vector\(\[1.0,2.0\]\)"):
+        connection.execute(items.insert(), {"id": 5, "embedding": [1, 2]})
+
+
 @pytest.mark.parametrize(("metric", "message"), [("dot", "unknown metric 'dot'"), ("l1", "no index serves l1")])
 def test_metric_without_an_index_is_refused(metric: str, message: str) -> None:
     table = sa.Table("t", sa.MetaData(), sa.Column("v", Vector(3)))
@@ -152,6 +217,8 @@ def test_type_of_no_dimensions_and_too_many() -> None:
     assert Vector().compile(DIALECT) == "VECTOR"
     with pytest.raises(ValueError, match="1 to 16000 dimensions, not 16001"):
         Vector(16_001)
+    with pytest.raises(ValueError, match="dimensions, not '3'"):
+        Vector("3")  # type: ignore[arg-type]
 
 
 def test_alembic_writes_a_migration_that_runs(engine: Any, items: Any) -> None:

@@ -86,6 +86,21 @@ def test_data_folder_of_another_version() -> None:
             other.start()
 
 
+def test_folder_of_something_else(tmp_path: Path) -> None:
+    """It is refused, and stays whose it was."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    before = tmp_path.stat()
+    with pytest.raises(ServerError, match="holds files, but no database cluster"):
+        Server(str(tmp_path)).start()
+    assert (tmp_path.stat().st_uid, tmp_path.stat().st_mode) == (before.st_uid, before.st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_impossible_port() -> None:
+    with pytest.raises(ServerError, match="0 is not a port"):
+        Server(port=0)
+
+
 def test_bad_setting_shows_the_log() -> None:
     with pytest.raises(ServerError, match='invalid value for parameter "work_mem"'):
         temporary_server(work_mem="plenty").__enter__()

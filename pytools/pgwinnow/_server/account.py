@@ -90,14 +90,17 @@ def environment(**extra: str) -> dict[str, str]:
 def own_folder(folder: Path, account: Account | None) -> None:
     """Create ``folder``, private to the server's user, and check that this user can reach it."""
     created = not folder.exists()
+    before = None if created else folder.stat()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is None:
         return
     os.chown(folder, account.uid, account.gid)
     reachable = subprocess.run(["test", "-w", folder], cwd="/", check=False, **process_options(account))
     if reachable.returncode != 0:
-        if created:
+        if before is None:
             folder.rmdir()
+        else:
+            os.chown(folder, before.st_uid, before.st_gid)
         raise ServerError(
             f"user {account.name!r}, who runs the server for root, cannot reach {folder}",
             f"Choose a data folder outside private ones, for example under /var/lib or {tempfile.gettempdir()}.",

@@ -137,13 +137,15 @@ class _Filling:
                 cursor.executemany(update, [(v, ctid) for v, (ctid, _) in zip(vectors, batch, strict=True)])
 
     def _leaves(self, table: Table) -> list[sql.Identifier]:
-        """The tables that hold the rows: ctid means nothing across partitions."""
+        """The tables that hold the rows: ctid means nothing across partitions, or tables that inherit from this one."""
         rows = self.connection.execute(
-            "SELECT nspname, relname FROM pg_partition_tree(%s) JOIN pg_class c ON c.oid = relid"
-            " JOIN pg_namespace n ON n.oid = relnamespace WHERE isleaf",
+            "WITH RECURSIVE tables AS (SELECT %s::oid AS oid UNION"
+            " SELECT inhrelid FROM pg_inherits JOIN tables ON inhparent = tables.oid)"
+            " SELECT nspname, relname FROM tables JOIN pg_class c USING (oid)"
+            " JOIN pg_namespace n ON n.oid = relnamespace WHERE relkind <> 'p' ORDER BY c.oid",
             [table.oid],
         ).fetchall()
-        return [sql.Identifier(*row) for row in rows] or [table.identifier]
+        return [sql.Identifier(*row) for row in rows]
 
     def _fetch(self, query: str, table: sql.Identifier, values: list[Any] | None = None) -> list[Any]:
         vector, text = sql.Identifier(self.vector), sql.Identifier(self.text)
