@@ -75,8 +75,8 @@ winnow_nodes_open(const WinnowTeam *team, int level, int part)
 							 team->index->inner.image_bytes, team->index->dims);
 }
 
-void
-winnow_nodes_delete(const WinnowTeam *team, int level, int nparts)
+static void
+delete_nodes(const WinnowTeam *team, int level, int nparts)
 {
 	for (int part = 0; part < nparts; part++)
 		winnow_file_delete(&team->files, "nodes", level * WINNOW_MAX_PARTS + part);
@@ -598,7 +598,7 @@ winnow_cluster_level(WinnowTeam *team, int level, int64 nbelow)
 	shared->nparts = (int) Max(Min(ceil(bytes / PART_BYTES(shared->unit)), Min(nlists, WINNOW_MAX_PARTS)), 1);
 	winnow_team_run(team, WINNOW_PHASE_DEAL, level == 0 ? shared->nparticipants : 1);
 	if (level > 0)
-		winnow_nodes_delete(team, level - 1, shared->nsources);
+		delete_nodes(team, level - 1, shared->nsources);
 	winnow_team_run(team, WINNOW_PHASE_WRITE, shared->nparts);
 	winnow_file_delete(&team->files, "centroids", 0);
 	for (int part = 0; part < shared->nparts; part++)

@@ -17,7 +17,6 @@ extern int64 winnow_cluster_level(WinnowTeam *team, int level, int64 nbelow);
 extern void winnow_cluster_deal(WinnowTeam *team);
 extern void winnow_cluster_write(WinnowTeam *team);
 extern WinnowSpool *winnow_nodes_open(const WinnowTeam *team, int level, int part);
-extern void winnow_nodes_delete(const WinnowTeam *team, int level, int nparts);
 
 /* sample.c */
 extern void winnow_sample_stretches(WinnowTeam *team);

@@ -548,6 +548,37 @@ test_children(Relation rel, const WinnowLayout *layout, const WinnowFilter *filt
 		test_imprints(rel, layout, filter, columns, view, mask);
 }
 
+/* What the header of a head page says, and the removed bits of its node's first groups, if it is the first */
+static void
+view_header(Relation rel, const WinnowLayout *layout, BlockNumber block, XLogRecPtr asof, Page page,
+			WinnowView *view)
+{
+	const WinnowGroup *group = WinnowPageGetGroup(page);
+
+	if (block != view->next)
+		winnow_chain_start(&view->chain, block);
+	winnow_chain_follow(rel, &view->chain, block, page);
+	view->block = block;
+	view->level = group->level;
+	view->number = group->number;
+	view->born = WinnowPageGetOpaque(page)->born;
+	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : winnow_page_asof(page);
+	view->next = group->next;
+	view->nrows = group->nrows;
+	view->ndata = group->ndata;
+	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
+	view->nrecord_pages = group->nrecord_pages;
+	memcpy(view->records, winnow_record_blocks(layout, group),
+		   sizeof(BlockNumber) * group->nrecord_pages);
+
+	if (group->number == 0)
+	{
+		memcpy(view->map, winnow_removed_map(layout, page),
+			   sizeof(uint64) * winnow_map_words(layout));
+		view->chain.removed = view->map;
+	}
+}
+
 /*
  * Read one head page: which of its live rows pass the filter (NULL: all), and
  * what is needed to go on from there.  TIDs, if they are read (view->without_ids), and
@@ -579,28 +610,7 @@ winnow_view_read(Relation rel, const WinnowIndex *index, BlockNumber block, int 
 	group = WinnowPageGetGroup(page);
 	layout = winnow_layout(index, group->level);
 	nwords = WINNOW_MASK_WORDS(group->nrows);
-	if (block != view->next)
-		winnow_chain_start(&view->chain, block);
-	winnow_chain_follow(rel, &view->chain, block, page);
-	view->block = block;
-	view->level = group->level;
-	view->number = group->number;
-	view->born = WinnowPageGetOpaque(page)->born;
-	view->asof = asof == InvalidXLogRecPtr ? InvalidXLogRecPtr : winnow_page_asof(page);
-	view->next = group->next;
-	view->nrows = group->nrows;
-	view->ndata = group->ndata;
-	memcpy(view->data, group->data, sizeof(BlockNumber) * group->ndata);
-	view->nrecord_pages = group->nrecord_pages;
-	memcpy(view->records, winnow_record_blocks(layout, group),
-		   sizeof(BlockNumber) * group->nrecord_pages);
-
-	if (group->number == 0)
-	{
-		memcpy(view->map, winnow_removed_map(layout, page),
-			   sizeof(uint64) * winnow_map_words(layout));
-		view->chain.removed = view->map;
-	}
+	view_header(rel, layout, block, asof, page, view);
 	removed = winnow_is_mapped(layout, group) ?
 		view->chain.removed + group->number * layout->group_words :
 		winnow_removed_map(layout, page);

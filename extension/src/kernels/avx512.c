@@ -195,6 +195,12 @@ avx512_code_differences(const uint8_t *codes, size_t stride, const uint16_t *row
 {
 	__m512i		table[4];
 
+	/* half a vector takes as long as a whole one */
+	if (nwords <= 4)
+	{
+		winnow_kernels_avx2.code_differences(codes, stride, rows, nrows, planes, nwords, differences);
+		return;
+	}
 	table[0] = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3,
 													1, 2, 2, 3, 2, 3, 3, 4));
 	for (int p = 1; p < 4; p++)
