@@ -17,8 +17,8 @@
  * By rows.  The scores of the rows of a list around centroid c, seen from the
  * query q, are taken to be normally distributed.  For squared distances, with
  * g = |q - c| and R^2 the list's mean squared residual, their mean is g^2 + R^2
- * and their standard deviation 2 g R / sqrt(d); for inner products the mean is
- * -<q, c>, the deviation |q| R / sqrt(d).  The number of better rows that match
+ * and their standard deviation 2 g R / sqrt(d), or of an inner node 2 R sqrt((g^2 + R^2 / 2) / d), as R is large
+ * beside g there; for inner products the mean is -<q, c>, the deviation |q| R / sqrt(d).  The number of better rows that match
  * is expected to be the sum over the lists not read of
  *		rows * (share of rows that pass the filter) * Phi((r - mean) / deviation).
  * The share is that of the lists read, or more, if the planner expects more.
@@ -95,6 +95,9 @@
  */
 #define ERROR_DIMS 64.0f
 
+/* Nodes hold none of the ball that together may hold no more than that share of what is allowed */
+#define NEGLIGIBLE 0.01
+
 /* An error of so many standard deviations of the ball changes a share by a twentieth at most */
 #define LITTLE_ERROR 0.3f
 
@@ -170,8 +173,8 @@ winnow_recall_code_share(double target)
 }
 
 /* The tolerance of a search for k rows, from those that are kept */
-double
-winnow_recall_tolerance(const double *tolerance, double k)
+static double
+tolerance_for(const double *tolerance, double k)
 {
 	double		tens = log10(Max(k, 1));
 
@@ -266,6 +269,7 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 					   const WinnowChildStats *stats, float spread, WinnowQueueItem *item)
 {
 	float		dim = recall->effective_dim;
+	float		square;
 	float		sd;
 
 	item->rows = Max(stats->rows, 1);
@@ -280,7 +284,10 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 	else
 	{
 		item->mean = centroid_score + item->radius2;
-		sd = 2 * sqrtf(Max(centroid_score, 0)) * sqrtf(item->radius2 / dim);
+		square = Max(centroid_score, 0);
+		if (item->level > 0)
+			square += item->radius2 / 2;
+		sd = 2 * sqrtf(square) * sqrtf(item->radius2 / dim);
 	}
 	item->error = error * recall->error_share;
 	item->inverse_sd = sd > 0 || item->error > 0 ?
@@ -429,26 +436,52 @@ winnow_recall_missing(double hits, double late, double have, double lack, double
 /* What a node not yet read adds to an estimate, given a threshold or the scale that goes with it */
 typedef float (*NodeTerm) (const WinnowQueueItem *node, float argument);
 
-/*
- * Is the sum of the terms of the nodes not yet read within what is allowed?  The best nodes
- * answer most of the time.  All are looked at in the order in which they lie.
- */
-static inline bool
-is_within(const WinnowQueue *queue, NodeTerm term, float argument, double allowed)
+/* The sum of the terms of the best nodes not yet read: mostly that is more than allowed already */
+static inline double
+best_terms(const WinnowQueue *queue, NodeTerm term, float argument)
 {
-	const WinnowQueueItem *items = queue->items.items;
 	const winnow_entries_heap *heaps[] = {&queue->inner, &queue->lists};
 	double		sum = 0;
 
 	for (int h = 0; h < (int) lengthof(heaps); h++)
 		for (Size i = 0; i < heaps[h]->count && i < FIRST_NODES; i++)
-			sum += term(&items[heaps[h]->items[i].item], argument);
-	if (sum > allowed)
-		return false;
-	sum = 0;
-	for (Size i = 0; i < queue->items.count && sum <= allowed; i++)
-		if (items[i].unread)
-			sum += term(&items[i], argument);
+			sum += term(&queue->items.items[heaps[h]->items[i].item], argument);
+	return sum;
+}
+
+/*
+ * May the nodes not yet read hold no more of the ball of that scale than is allowed?  The ball gets smaller as better
+ * rows are found, so a node that holds none of it needs no second look until more rows are wanted.
+ */
+static bool
+ball_is_read(WinnowQueue *queue, float scale, double allowed)
+{
+	WinnowQueueItem *items = queue->items.items;
+	float		least = (float) (NEGLIGIBLE * allowed / (double) queue->items.count);
+	Size		nnear = 0;
+	double		sum = 0;
+
+	if (scale < queue->near_scale)
+	{
+		queue->near.count = 0;
+		for (Size i = 0; i < queue->nplanes; i++)
+			winnow_places_add(&queue->near, (uint32) i);
+	}
+	queue->near_scale = scale;
+	for (Size i = 0; i < queue->near.count; i++)
+	{
+		uint32		place = queue->near.items[i];
+		float		share;
+
+		if (!items[place].unread)
+			continue;
+		share = winnow_recall_ball_share(&items[place], scale);
+		if (share < least)
+			continue;
+		sum += share;
+		queue->near.items[nnear++] = place;
+	}
+	queue->near.count = nnear;
 	return sum <= allowed;
 }
 
@@ -456,8 +489,16 @@ static bool
 reached_by_rows(const WinnowQueue *unread, double threshold, double k, double pass_rate,
 				double bearable)
 {
-	return is_within(unread, winnow_recall_better_rows, (float) threshold,
-					 bearable * k / pass_rate);
+	const WinnowQueueItem *items = unread->items.items;
+	double		allowed = bearable * k / pass_rate;
+	double		sum = 0;
+
+	if (best_terms(unread, winnow_recall_better_rows, (float) threshold) > allowed)
+		return false;
+	for (Size i = 0; i < unread->items.count && sum <= allowed; i++)
+		if (items[i].unread)
+			sum += winnow_recall_better_rows(&items[i], (float) threshold);
+	return sum <= allowed;
 }
 
 static bool
@@ -487,8 +528,12 @@ reached_by_volume(const WinnowRecall *recall, WinnowQueue *unread, double thresh
 	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
 	allowed = bearable * (late * k + prior * have) / divisor;
 	for (; unread->nplanes < unread->items.count; unread->nplanes++)
+	{
 		winnow_recall_place(recall, &unread->items.items[unread->nplanes], &lists[0]);
-	return is_within(unread, winnow_recall_ball_share, scale, allowed);
+		winnow_places_add(&unread->near, (uint32) unread->nplanes);
+	}
+	return best_terms(unread, winnow_recall_ball_share, scale) <= allowed &&
+		   ball_is_read(unread, scale, allowed);
 }
 
 /*
@@ -507,7 +552,7 @@ winnow_recall_reached(WinnowRecall *recall, WinnowQueue *unread, double threshol
 	double		matching = rows / recall->tested * nlists;	/* lists with a match, read or not */
 	double		usual = winnow_recall_usual_lists(matching, (double) k,
 												  Min(k / (rows * pass_rate), 1));
-	double		bearable = winnow_recall_bearable(winnow_recall_tolerance(recall->tolerance, (double) k),
+	double		bearable = winnow_recall_bearable(tolerance_for(recall->tolerance, (double) k),
 												 (double) nlists,
 												 usual * winnow_recall_effort(recall->target));
 

@@ -12,7 +12,7 @@ typedef struct WinnowRecall
 	double		target;
 	bool		exact;			/* target 1: nothing may be missed */
 	double		tolerance[WINNOW_RECALL_KINDS];	/* share of the k best that may be missed; see
-												 * winnow_recall_tolerance */
+												 * tolerance_for */
 	float		epsilon;		/* for the bounds of codes */
 	WinnowMetric metric;
 	float		effective_dim;
@@ -34,7 +34,6 @@ typedef struct WinnowRecall
 
 extern void winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 							   const float *query);
-extern double winnow_recall_tolerance(const double *tolerance, double k);
 extern double winnow_recall_usual_lists(double n, double k, double share);
 extern double winnow_recall_effort(double target);
 extern double winnow_recall_bearable(double tolerance, double nlists, double usual);

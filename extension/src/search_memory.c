@@ -26,7 +26,7 @@ typedef struct Array
 	void	   *items;
 } Array;
 
-#define ARRAYS 11
+#define ARRAYS 12
 
 typedef struct ArrayOf
 {
@@ -48,6 +48,7 @@ arrays_of(WinnowSearch *search, ArrayOf *arrays)
 	ADD_ARRAY(search->queue.items);
 	ADD_ARRAY(search->queue.inner);
 	ADD_ARRAY(search->queue.lists);
+	ADD_ARRAY(search->queue.near);
 	ADD_ARRAY(search->rest);
 	ADD_ARRAY(search->active);
 	ADD_ARRAY(search->pool);

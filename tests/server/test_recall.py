@@ -64,6 +64,12 @@ def heavy_tail(random: Generator, n: int) -> Floats:
     return float32(random.standard_normal((n, 32)) / np.sqrt(random.chisquare(2.5, (n, 1)) / 2.5))
 
 
+def radial(random: Generator, n: int) -> Floats:
+    """Points around a sensor, the fewer the farther: queries in the midst are near the centroids of upper nodes."""
+    directions = random.standard_normal((n, 3))
+    return float32(directions / np.linalg.norm(directions, axis=1, keepdims=True) / np.sqrt(random.random((n, 1))))
+
+
 def outliers(random: Generator, n: int) -> Floats:
     """Clusters, and one row in three hundred as far away as a wrong unit or a sentinel would put it."""
     vectors = clusters(random, n)
@@ -91,7 +97,7 @@ MOST_LISTS: dict[Callable[[Generator, int], Floats], float] = {
 @pytest.mark.parametrize(
     ("make", "metric"),
     [(make, metric) for make in (walks, uniform, clusters, topics) for metric in ("<->", "<=>")]
-    + [(heavy_tail, "<->"), (lengths, "<#>"), (outliers, "<->"), (one_outlier, "<->")],
+    + [(heavy_tail, "<->"), (radial, "<->"), (lengths, "<#>"), (outliers, "<->"), (one_outlier, "<->")],
 )
 def test_target_is_reached(
     connection: psycopg.Connection, seed: int, make: Callable[[Generator, int], Floats], metric: str, k: int
