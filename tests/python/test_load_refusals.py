@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,45 @@ def test_numbers_too_long_for_bigint_become_text(connection: Connection, dsn: st
 
 def test_float64_beyond_float32(items: Connection, dsn: str, tmp_path: Path) -> None:
     refuse(dsn, write_npy(tmp_path / "v.npy", np.array([[1, 2, 3], [1, 1e39, 3]])), r"row 2.*1e\+39 in it")
+
+
+@pytest.mark.parametrize(
+    ("column", "given", "real", "double"),
+    [
+        ("text", ["1.5", "-0.0", "0e9", "-inf", "Infinity", "nan", "1e-45"], None, None),
+        ("text", ["1", "1e39", "1e40"], "row 2, column 'number'.*1e39 is out of range for type real", None),
+        ("text", ["0", "1e-60"], "row 2, .*1e-60 is out of range", None),
+        ("text", ["0", "-1E400"], "row 2, .*-1E400 is out of range", "row 2, .*-1E400 is out of range"),
+        ("text", ["0", "1e-400"], "row 2, .*1e-400 is out of range", "row 2, .*1e-400 is out of range"),
+        ("float64", [1.5, -0.0, float("inf"), float("nan"), None, 1e-45], None, None),
+        ("float64", [float("inf"), 1e39], r"row 2, .*1e\+39 is out of range", None),
+        ("float64", [0.0, -1e-60], "row 2, .*-1e-60 is out of range", None),
+        ("decimal", [Decimal(0), Decimal("1e-60")], "row 2, .*1E-60 is out of range", None),
+    ],
+)
+def test_numbers_beyond_the_range_of_a_float(
+    connection: Connection, dsn: str, tmp_path: Path, column: str, given: list[Any], real: Any, double: Any
+) -> None:
+    if column == "text":
+        path = tmp_path / "v.csv"
+        path.write_text("\n".join(["number", *given]))
+    else:
+        path = tmp_path / "v.parquet"
+        pq.write_table(pa.table({"number": pa.array(given)}), path)
+    for type_name, message in (("real", real), ("double precision", double)):
+        connection.execute(f"DROP TABLE IF EXISTS items; CREATE TABLE items (number {type_name})")
+        connection.commit()
+        if message is None:
+            assert load_files(dsn, [path], "items")[0].rows == len(given)
+        else:
+            refuse(dsn, path, message)
+
+
+def test_elements_beyond_the_range_of_a_float(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (numbers real[])")
+    connection.commit()
+    (tmp_path / "v.csv").write_text('numbers\n"[1]"\n"[1,1e39]"\n')
+    refuse(dsn, tmp_path / "v.csv", r"row 2, column 'numbers'.*1e\+39 is out of range for type real")
 
 
 def test_not_finite_after_nulls(items: Connection, dsn: str, tmp_path: Path) -> None:

@@ -150,7 +150,27 @@ def _cast(array: pa.Array, target: pa.DataType | None, column: Column) -> pa.Arr
         with_, without = ("with", "without") if array.type.tz else ("without", "with")
         raise TypeError(f"a timestamp {with_} time zone, for a column {without}")
     # PostgreSQL keeps nothing below a microsecond; that alone may be cut off.
-    return pc.cast(array, options=pc.CastOptions(target_type=target, allow_time_truncate=True))
+    cast = pc.cast(array, options=pc.CastOptions(target_type=target, allow_time_truncate=True))
+    if pa.types.is_floating(target):
+        _check_range(array, cast, column.formatted)
+    return cast
+
+
+def _check_range(given: pa.Array, cast: pa.Array, type_name: str) -> None:
+    """ValueError where a finite number became infinite, or one other than 0 became 0: COPY from text refuses both."""
+    suspect = pc.or_(pc.is_inf(cast), pc.equal(cast, 0.0))
+    given, cast = given.filter(suspect), cast.filter(suspect)
+    if _is_text(given.type):
+        meant = pc.if_else(
+            pc.is_inf(cast),
+            pc.match_substring_regex(given, "(?i)inf"),
+            pc.match_substring_regex(given, "^[^eE1-9]*([eE]|$)"),
+        )
+    else:
+        meant = pc.equal(pc.cast(given, pa.float64()), pc.cast(cast, pa.float64()))
+    lost = given.filter(pc.invert(meant))
+    if len(lost):
+        raise ValueError(f"{lost[0].as_py()} is out of range for type {type_name}")
 
 
 def as_lists(array: pa.Array) -> pa.Array:
