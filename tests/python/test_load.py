@@ -305,6 +305,65 @@ def test_other_types_of_column(connection: Connection, dsn: str, tmp_path: Path)
     assert list(read_items(connection)[1].values()) == [2, *[None] * 6, "given"]
 
 
+VECTOR_TEXTS = ["[1,2,3]", " [1, 2 ,3]\t", "{1,2,3}", ' {1,"2", 3e0}']
+
+
+@pytest.mark.parametrize("type_name", ["vector(3)", "vector"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "dictionary", "jsonl"])
+def test_vectors_written_as_text(connection: Connection, dsn: str, tmp_path: Path, type_name: str, kind: str) -> None:
+    path = tmp_path / f"v.{kind.replace('dictionary', 'parquet')}"
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([["embedding"], *([text] for text in VECTOR_TEXTS)])
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"embedding": text}) + "\n" for text in VECTOR_TEXTS))
+    else:
+        texts = pa.array(VECTOR_TEXTS)
+        pq.write_table(pa.table({"embedding": texts.dictionary_encode() if kind == "dictionary" else texts}), path)
+    make_table(connection, f"CREATE TABLE items (id serial, embedding {type_name})")
+    load_files(dsn, [path], "items")
+    load_files(dsn, [path], "made", create=True)
+    for table in ("items", "made"):
+        assert [row["embedding"] for row in read_items(connection, table=table)] == [[1, 2, 3]] * 4
+    assert connection.execute(
+        "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'made'::regclass AND attname = 'embedding'"
+    ).fetchone() == ("vector(3)",)
+
+
+LONG = ["[1,100000000000000000000,3]", "[0.5,9007199254740993,3]", "[1,2,3]"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("create", [True, False])
+def test_whole_numbers_of_any_length_in_vectors(
+    connection: Connection, dsn: str, tmp_path: Path, kind: str, create: bool
+) -> None:
+    path = tmp_path / f"v.{kind}"
+    if kind == "csv":
+        path.write_text("id,embedding\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(LONG)))
+    else:
+        path.write_text("".join(f'{{"id": {number}, "embedding": {text}}}\n' for number, text in enumerate(LONG)))
+    if not create:
+        make_table(connection, "CREATE TABLE items (id int, embedding vector)")
+    load_files(dsn, [path], "items", create=create)
+    vectors = [np.array(json.loads(text), np.float32).tolist() for text in LONG]
+    assert [row["embedding"] for row in read_items(connection)] == vectors
+
+
+def test_numbers_in_arrays_keep_their_digits(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    make_table(connection, "CREATE TABLE items (id int, n numeric[], d float[], t text[], b bigint[])")
+    cells = ["[100000000000000000001, 1.50]", "[100000000000000000000, 2]", '[""a"", 1.50]']
+    (tmp_path / "v.csv").write_text("id,n,d,t,b\n1," + ",".join(f'"{cell}"' for cell in cells) + ',"[1]"\n')
+    load_files(dsn, [tmp_path / "v.csv"], "items")
+    assert list(read_items(connection)[0].values())[1:] == [
+        [Decimal("100000000000000000001"), Decimal("1.50")], [1e20, 2.0], ["a", "1.50"], [1],
+    ]  # fmt: skip
+    (tmp_path / "v.jsonl").write_text('{"id": 2, "n": [100000000000000000001, 2], "b": [4]}\n')
+    load_files(dsn, [tmp_path / "v.jsonl"], "items")
+    assert read_items(connection)[1]["n"] == [Decimal("100000000000000000001"), 2]
+
+
 def test_only_the_columns_asked_for(connection: Connection, dsn: str, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "items.parquet")
     load_files(dsn, [path], "items", create=True, columns=["name", "embedding"])

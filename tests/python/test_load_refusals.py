@@ -20,6 +20,9 @@ pq = pytest.importorskip("pyarrow.parquet")
 Connection = psycopg.Connection[Any]
 
 
+DEEP = "[" * 200_000
+
+
 @pytest.fixture
 def items(connection: Connection) -> Connection:
     connection.execute(
@@ -113,6 +116,14 @@ def test_numbers_beyond_the_range_of_a_float(
             refuse(dsn, path, message)
 
 
+def test_numbers_in_json_beyond_double_precision(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (number float)")
+    connection.commit()
+    for number in ("1e400", "-1" + "0" * 400 + ".5", "1e-400"):
+        (tmp_path / "v.jsonl").write_text(f'{{"number": Infinity}}\n{{"number": {number}}}\n')
+        refuse(dsn, tmp_path / "v.jsonl", "line 2: -?1.* is out of range for type double precision", "as a string")
+
+
 def test_elements_beyond_the_range_of_a_float(connection: Connection, dsn: str, tmp_path: Path) -> None:
     connection.execute("CREATE TABLE items (numbers real[])")
     connection.commit()
@@ -187,11 +198,34 @@ def test_value_that_does_not_fit(
         ("4,12", r"row 2, column 'embedding'.*'12' is not a list"),
         ('4,"{1,{2},3}"', "row 2, column 'embedding'.*not a one-dimensional array"),
         ('4,"[1,2,""a""]"', "row 2, column 'embedding'"),
+        ('4,"{1,b,3}"', "row 2, column 'embedding'.*'b' is not a number"),
+        ('4,"{1,2_0,3}"', "row 2, column 'embedding'.*'2_0' is not a number"),
+        ('4,"[1,1e400,3]"', "row 2, column 'embedding'.*1e400 is out of range"),
+        (f'4,"{DEEP}"', "row 2, column 'embedding'.*nested too deep"),
     ],
 )
 def test_value_in_csv_that_does_not_fit(items: Connection, dsn: str, tmp_path: Path, row: str, message: str) -> None:
     (tmp_path / "v.csv").write_text(f'price,embedding\n1,"[1,2,3]"\n{row}\n')
     refuse(dsn, tmp_path / "v.csv", message)
+
+
+def test_deep_json_in_a_new_table(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(f"embedding\n{DEEP}\n")
+    refuse(dsn, tmp_path / "v.csv", "not vectors: .*nested too deep", "--vector", FileFormatError, create=True)
+
+
+@pytest.mark.parametrize("value", ["\ud800", ["a", "\ud800"], {"a": "\ud800"}])
+def test_half_of_a_surrogate_pair(connection: Connection, dsn: str, tmp_path: Path, value: Any) -> None:
+    good = {"embedding": [1, 2], "n": [] if isinstance(value, list) else None}
+    (tmp_path / "v.jsonl").write_text(json.dumps(good) + "\n" + json.dumps(good | {"n": value}) + "\n")
+    message = r"row 2, column 'n': .*\\ud800.* has half of a surrogate pair"
+    refuse(dsn, tmp_path / "v.jsonl", message, "in pairs", create=True)
+
+
+def test_parquet_with_two_columns_of_one_name(items: Connection, dsn: str, tmp_path: Path) -> None:
+    columns = [pa.array([1]), pa.array([[1.0, 2, 3]]), pa.array([3])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["id", "embedding", "id"]), tmp_path / "v.parquet")
+    refuse(dsn, tmp_path / "v.parquet", "several columns called id", kind=FileFormatError)
 
 
 def test_unknown_column_names_both_sides(items: Connection, dsn: str, tmp_path: Path) -> None:
@@ -239,6 +273,8 @@ def test_column_type_that_is_not_known(connection: Connection, dsn: str, tmp_pat
         ("v.jsonl", b'{"id": "\xff"}\n', "not UTF-8"),
         ("v.jsonl", b"", "no line names a column"),
         ("v.jsonl", b"{}\n\n{}\n", "no line names a column"),
+        ("v.jsonl", b'{"id": 1}\n{"id": ' + DEEP.encode(), "line 2 is not JSON: .*nested too deep"),
+        ("v.jsonl", b'{"\\ud800": 1}\n', r"the key '\\ud800' has half of a surrogate pair"),
         ("v.npy", b"[[1, 2, 3]]", "magic string is not correct"),
         ("v.txt", b"1", "files ending in .txt"),
     ],

@@ -70,12 +70,15 @@ def _dimensions(reader: Reader, column: str, arrow: pa.DataType) -> int:
     """Dimensions of the vectors of ``column``: of the type if it says so, else of the first vector."""
     if pa.types.is_fixed_size_list(arrow):
         return int(arrow.list_size)
-    if not (pa.types.is_list(arrow) or pa.types.is_large_list(arrow)):
-        raise FileFormatError(f"{reader.path}: column {column!r} holds {arrow}, not vectors", VECTOR_HINT)
     for batch in reader.batches([column], (), 1000):
-        vectors = values.as_lists(batch.column(0)).drop_null()
-        if len(vectors):
-            return int(pc.list_value_length(vectors)[0].as_py())
+        first = batch.column(0).drop_null().slice(0, 1)
+        if len(first):
+            try:
+                return int(pc.list_value_length(values.as_lists(first))[0].as_py())
+            except (ValueError, TypeError) as error:
+                raise FileFormatError(
+                    f"{reader.path}: column {column!r} holds {arrow}, not vectors: {error}", VECTOR_HINT
+                ) from error
     raise FileFormatError(f"{reader.path}: column {column!r} holds no vector", VECTOR_HINT)
 
 

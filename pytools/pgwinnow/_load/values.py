@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 
 from .._errors import LoadError
 from .._tables import Column
+from ..readers._json import bigint, decode, double
 from . import binary
 from .binary import Encoding, Pieces
 
 _TEXT = pa.large_string()
+_FLOAT = pa.float64()
 
 _ENCODINGS = {
     "bool": Encoding(pa.bool_(), binary.fixed("u1")),
@@ -132,18 +134,16 @@ def is_list(arrow: pa.DataType) -> bool:
 
 def _cast(array: pa.Array, target: pa.DataType | None, column: Column) -> pa.Array:
     """``array`` as type ``target``; text is read as that type is written, anything lossy is refused."""
-    if isinstance(array.type, pa.BaseExtensionType):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    array = _unwrapped(array)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), target or pa.list_(pa.float32()))
     if column.type_name in ("json", "jsonb") and not _is_text(array.type):
         values = array.to_pylist()
         return pa.array([None if value is None else json.dumps(value, default=str) for value in values], _TEXT)
-    if target is None or pa.types.is_large_list(target):
-        lists = as_lists(array)
-        return lists if column.element is None or target is None else _cast_elements(lists, target, column.element)
+    if target is None:
+        return as_lists(array)
+    if column.element is not None and pa.types.is_large_list(target):
+        return _cast_elements(as_lists(array, target.value_type), target, column.element)
     if _is_text(array.type):
         array = _parsable(array, target)
     if pa.types.is_timestamp(target) and pa.types.is_timestamp(array.type) and bool(array.type.tz) != bool(target.tz):
@@ -173,10 +173,21 @@ def _check_range(given: pa.Array, cast: pa.Array, type_name: str) -> None:
         raise ValueError(f"{lost[0].as_py()} is out of range for type {type_name}")
 
 
-def as_lists(array: pa.Array) -> pa.Array:
-    """``array`` as lists; text is parsed."""
+def _unwrapped(array: pa.Array) -> pa.Array:
+    """``array`` without what Arrow wraps values in: extension types and dictionaries."""
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+
+
+def as_lists(array: pa.Array, element: pa.DataType = _FLOAT) -> pa.Array:
+    """``array`` as lists; text is parsed, with the numbers in it as ``element`` needs them."""
+    array = _unwrapped(array)
     if _is_text(array.type):
-        return pa.array([None if value is None else _parse_list(value) for value in array.to_pylist()])
+        try:
+            return pa.array([None if value is None else _parse_list(value, element) for value in array.to_pylist()])
+        except OverflowError as error:
+            raise ValueError(str(error)) from error
     if not is_list(array.type):
         raise TypeError(f"a value of type {array.type}, not a list")
     return array
@@ -194,16 +205,38 @@ def _cast_elements(array: pa.Array, target: pa.DataType, element: Column) -> pa.
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,{}"\\\s][^,{}"\\]*))\s*(,|$)')
 
 
-def _parse_list(text: str) -> list[Any]:
+# Numbers in lists: rounded to double precision, as they are written (for text and numeric), or whole.
+_ROUNDED = json.JSONDecoder(parse_int=double, parse_float=double)
+_WRITTEN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+_WHOLE = json.JSONDecoder(parse_int=bigint, parse_float=double)
+
+
+def _parse_list(text: str, element: pa.DataType) -> list[Any]:
     """A list written as JSON, ``[1,2]``, or as a one-dimensional array of PostgreSQL, ``{a,"b c",NULL}``."""
+    text = text.strip()
+    rounded = pa.types.is_floating(element)
     if text.startswith("["):
-        values = json.loads(text)
+        values = decode(_ROUNDED if rounded else _WRITTEN if _is_text(element) else _WHOLE, text)
         assert isinstance(values, list)
         return values
     if not (text.startswith("{") and text.endswith("}")):
         raise ValueError(f"{text[:40]!r} is not a list; write [1,2] or {{1,2}}")
+    elements = _array_elements(text)
+    return [None if value is None else _number(value) for value in elements] if rounded else elements
+
+
+def _number(text: str) -> float:
+    try:
+        if "_" not in text:  # Python's digits may be grouped, PostgreSQL's not
+            return double(text)
+    except ValueError:
+        pass
+    raise ValueError(f"{text[:40]!r} is not a number")
+
+
+def _array_elements(text: str) -> list[str | None]:
     inner = text[1:-1]
-    elements: list[Any] = []
+    elements: list[str | None] = []
     position, more = 0, bool(inner.strip())
     while more:
         match = _ELEMENT.match(inner, position)

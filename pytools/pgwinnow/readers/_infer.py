@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from ._json import decode, double
 
 SAMPLE_ROWS = 10_000
 """Rows read to infer types from; later rows that do not fit are refused."""
@@ -47,7 +48,7 @@ def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
     for pattern, arrow_type in (_NUMBERS if numbers else []) + _OTHERS:
         if pc.all(pc.match_substring_regex(present, pattern)).as_py() and _casts(present, arrow_type):
             return arrow_type
-    if numbers and pc.all(pc.starts_with(present, "[")).as_py():
+    if numbers and pc.all(pc.match_substring_regex(present, r"^\s*\[")).as_py():
         return _json_list(present.to_pylist())
     return pa.string()
 
@@ -63,10 +64,12 @@ def _casts(values: pa.Array, arrow_type: pa.DataType) -> bool:
     return True
 
 
+_JSON = json.JSONDecoder(parse_float=double)
+
+
 def _json_list(texts: list[str]) -> pa.DataType:
     try:
-        lists: list[Any] = [json.loads(text) for text in texts]
-        inferred = pa.array(lists).type
-    except (ValueError, TypeError, pa.ArrowException):
+        inferred = pa.array([decode(_JSON, text) for text in texts]).type
+    except (ValueError, TypeError, OverflowError, pa.ArrowException):
         return pa.string()
     return inferred if pa.types.is_list(inferred) else pa.string()

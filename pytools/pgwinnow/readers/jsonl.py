@@ -14,6 +14,12 @@ import pyarrow as pa
 
 from .._errors import FileFormatError, ValueRefused
 from ._infer import SAMPLE_ROWS, infer_text
+from ._json import decode, double
+
+_JSON = json.JSONDecoder(parse_float=double)
+_SURROGATES = r"\uD800 to \uDFFF are characters only in pairs."
+_UNSUITED = (pa.ArrowException, OverflowError, UnicodeEncodeError)
+"""What Arrow raises where values have no common type, or none that has room for them."""
 
 
 class JsonlReader:
@@ -33,6 +39,9 @@ class JsonlReader:
             raise FileFormatError(
                 f"{self.path}: no line names a column", 'A row is {"id": 1, "embedding": [0.1, 0.2]}.'
             )
+        for name in names:
+            if not _is_array([name]):
+                raise FileFormatError(f"{self.path}: the key {name!r} has half of a surrogate pair", _SURROGATES)
         return pa.schema([(name, _infer([row.get(name) for row in sample])) for name in names])
 
     def batches(self, columns: Sequence[str], json_columns: Collection[str], size: int) -> Iterator[pa.RecordBatch]:
@@ -72,7 +81,11 @@ class JsonlReader:
 
     def _parse(self, number: int, line: str) -> dict[str, Any]:
         try:
-            row = json.loads(line)
+            row = decode(_JSON, line)
+        except OverflowError as error:
+            raise ValueRefused(
+                f"{self.path}: line {number}: {error}", "Write it as a string, for a column of type numeric."
+            ) from error
         except ValueError as error:
             raise FileFormatError(f"{self.path}: line {number} is not JSON: {error}") from error
         if not isinstance(row, dict):
@@ -86,8 +99,15 @@ class JsonlReader:
         """``values`` as an Arrow array; ValueRefused where they have no common type. ``first`` is their first row."""
         try:
             return pa.array(values)
-        except (pa.ArrowException, OverflowError) as error:
+        except _UNSUITED as error:
+            if _are_lists_of_numbers(values):  # too long for Arrow; the column knows how to read them
+                return pa.array([None if value is None else json.dumps(value) for value in values])
             bad = bisect_left(range(1, len(values) + 1), True, key=lambda length: not _is_array(values[:length]))
+            if isinstance(error, UnicodeEncodeError):
+                raise ValueRefused(
+                    f"{self.path}: row {first + bad}, column {name!r}: {values[bad]!r} has half of a surrogate pair",
+                    _SURROGATES,
+                ) from error
             raise ValueRefused(
                 f"{self.path}: row {first + bad}, column {name!r}: {values[bad]!r} is of another type than the values"
                 " before it",
@@ -98,7 +118,9 @@ class JsonlReader:
 def _infer(values: list[Any]) -> pa.DataType:
     try:
         array = pa.array(values)
-    except (pa.ArrowException, OverflowError):
+    except UnicodeEncodeError:
+        return pa.string()  # to be refused with its row
+    except _UNSUITED:
         return pa.json_()
     if pa.types.is_struct(array.type):
         return pa.json_()
@@ -108,6 +130,12 @@ def _infer(values: list[Any]) -> pa.DataType:
 def _is_array(values: list[Any]) -> bool:
     try:
         pa.array(values)
-    except (pa.ArrowException, OverflowError):
+    except _UNSUITED:
         return False
     return True
+
+
+def _are_lists_of_numbers(values: list[Any]) -> bool:
+    return all(
+        value is None or (type(value) is list and all(type(item) in (int, float) for item in value)) for value in values
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,9 @@ class ParquetReader:
             self._file = pq.ParquetFile(path)
         except pa.ArrowInvalid as error:
             raise FileFormatError(f"{path}: not a parquet file: {error}") from error
+        repeated = [name for name, count in Counter(self._file.schema_arrow.names).items() if count > 1]
+        if repeated:
+            raise FileFormatError(f"{path}: it has several columns called {', '.join(repeated)}")
         self.rows: int | None = self._file.metadata.num_rows
 
     @cached_property
