@@ -134,14 +134,16 @@ class _Job:
         names = self._names(reader)
         contents = ledger.digest(self.source) if resume else ""
         try:
+            found = _tables.find_table(self.connection, self.table_name)
+            if found is None and not create:
+                raise UnknownName(
+                    f"there is no table {self.table_name} in this database", "Give --create to have it made."
+                )
+            if resume:
+                self._make_ledger(found)
             with self.connection.transaction():
-                if _tables.find_table(self.connection, self.table_name) is None:
-                    if not create:
-                        raise UnknownName(
-                            f"there is no table {self.table_name} in this database", "Give --create to have it made."
-                        )
-                    self._check_vector(reader, names)
-                    ddl.create_table(self.connection, self.table_name, reader, names, self.vector, sql_types)
+                if found is None:
+                    self._make_table(reader, names, sql_types)
                 table = _tables.get_table(self.connection, self.table_name)
                 if resume and ledger.is_loaded(self.connection, table, self.source, contents):
                     return LoadedFile(str(self.source), 0, time.monotonic() - start, skipped=True)
@@ -169,6 +171,18 @@ class _Job:
                     f"{self.source} has no column {name!r}", f"Its columns are {', '.join(map(repr, available))}."
                 )
         return names
+
+    def _make_ledger(self, found: Table | None) -> None:
+        schema = found.schema if found else ddl.schema_and_name(self.connection, self.table_name)[0]
+        if schema is not None:  # else creating the table fails, and the server says why
+            ledger.make(self.connection, schema)
+
+    def _make_table(self, reader: Reader, names: Sequence[str], sql_types: Mapping[str, str]) -> None:
+        """Create the table, unless another session that loads does so meanwhile."""
+        ddl.reserve(self.connection, self.table_name)
+        if _tables.find_table(self.connection, self.table_name) is None:
+            self._check_vector(reader, names)
+            ddl.create_table(self.connection, self.table_name, reader, names, self.vector, sql_types)
 
     def _check_vector(self, reader: Reader, names: Sequence[str]) -> None:
         """A new table is made for its vectors: FileFormatError if there are none under the name asked for."""

@@ -6,7 +6,9 @@ import csv
 import datetime as dt
 import json
 import random
+import time
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 import pgwinnow.psycopg
 from pgwinnow import load_files
 from pgwinnow._errors import LoadError, UnknownName
+from pgwinnow._load import ledger
 from pgwinnow.load import LoadedFile, LoadProgress
 
 pa = pytest.importorskip("pyarrow")
@@ -424,6 +427,61 @@ def test_resume_passes_over_what_is_loaded(connection: Connection, dsn: str, tmp
         load_files(dsn, [bad], "items", resume=True)
     # What another table has does not count.
     assert not load_files(dsn, [bad], "others", create=True, resume=True)[0].skipped
+
+
+def test_first_loads_with_resume_do_not_wait_for_each_other(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    make_table(connection, "CREATE TABLE a (embedding vector); CREATE TABLE b (embedding vector)")
+    np.save(tmp_path / "v.npy", np.ones((5, 2), np.float32))
+    during: list[LoadedFile] = []
+
+    def load_another(event: LoadProgress) -> None:
+        if event.rows:  # the first load is not committed yet
+            during.extend(load_files(f"{dsn} options='-c lock_timeout=20s'", [tmp_path / "v.npy"], "b", resume=True))
+
+    loaded = load_files(dsn, [tmp_path / "v.npy"], "a", resume=True, on_progress=load_another)
+    assert [(file.rows, file.skipped) for file in during + loaded] == [(5, False)] * 2
+    assert connection.execute("SELECT count(*) FROM pgwinnow_loads").fetchone() == (2,)
+
+
+def wait_for_lock(connection: Connection, waiter: Future[Any]) -> None:
+    """Return once another session of the database waits for a lock, or is done without."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not (waiter.done() or connection.execute(waiting).fetchall()):
+        time.sleep(0.01)
+
+
+def test_two_sessions_make_the_record_of_loads(connection: Connection, dsn: str) -> None:
+    connection.autocommit = True
+    with ThreadPoolExecutor() as threads, psycopg.connect(dsn, autocommit=True) as other:
+        with connection.transaction():
+            ledger.make(connection, "public")
+            made = threads.submit(ledger.make, other, "public")
+            with psycopg.connect(dsn, autocommit=True) as watcher:
+                wait_for_lock(watcher, made)
+        made.result()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_sessions_create_one_table(connection: Connection, dsn: str, tmp_path: Path, resume: bool) -> None:
+    np.save(tmp_path / "v.npy", np.ones((5, 2), np.float32))
+    connection.autocommit = True
+
+    def load(name: str, on_progress: Any = None) -> LoadedFile:
+        files = [tmp_path / "v.npy"]
+        return load_files(dsn, files, name, create=True, resume=resume, on_progress=on_progress)[0]
+
+    with ThreadPoolExecutor() as threads:
+        others: list[Future[LoadedFile]] = []
+
+        def start_another(event: LoadProgress) -> None:
+            if event.rows:
+                others.append(threads.submit(load, "public.items"))
+                wait_for_lock(connection, others[0])
+
+        assert load("items", start_another).rows == 5
+        other = others[0].result()
+    assert (other.rows, other.skipped) == ((0, True) if resume else (5, False))
+    assert connection.execute("SELECT count(*) FROM items").fetchone() == (5 if resume else 10,)
 
 
 def test_without_resume_nothing_is_recorded(connection: Connection, dsn: str, tmp_path: Path) -> None:

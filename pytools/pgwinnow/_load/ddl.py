@@ -13,7 +13,23 @@ from psycopg import sql
 from .. import _tables
 from .._errors import FileFormatError, LoadError
 from ..readers import Reader
-from . import values
+from . import locks, values
+
+
+def schema_and_name(connection: psycopg.Connection[Any], name: str) -> tuple[str | None, str]:
+    """Where SQL would create table ``name``; without a schema if there is none on the search path."""
+    row = connection.execute(
+        "SELECT CASE cardinality(parts) WHEN 1 THEN current_schema() ELSE parts[cardinality(parts) - 1] END,"
+        " parts[cardinality(parts)] FROM parse_ident(%s) AS parts",
+        [name],
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def reserve(connection: psycopg.Connection[Any], name: str) -> None:
+    """Let no other session that loads create table ``name`` until the transaction ends; it may be there afterwards."""
+    locks.take(connection, "create", *schema_and_name(connection, name))
 
 
 def create_table(

@@ -1,8 +1,9 @@
 """The record of files loaded with ``resume``: table ``pgwinnow_loads`` in the target's schema.
 
 A file's row is written in the transaction that loads the file, so the record says a file is loaded exactly if its rows
-are. Files are known by their contents (SHA-256), not by their names; the primary key stops two sessions from loading
-the same contents at once. The record does not notice TRUNCATE or DELETE: remove its rows as well to load a file again.
+are. Files are known by their contents (SHA-256), not by their names; of two sessions that load the same contents at
+once, one waits for the other. The record does not notice TRUNCATE or DELETE: remove its rows as well to load a file
+again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from .. import _tables
 from .._errors import LoadError
 from .._tables import Table
+from . import locks
 from .sources import Source
 
 NAME = "pgwinnow_loads"
@@ -37,20 +40,33 @@ def _digest(path: Path) -> bytes:
     return state.digest()
 
 
-def is_loaded(connection: psycopg.Connection[Any], table: Table, source: Source, contents: str) -> bool:
-    """Whether ``table`` has these contents; LoadError if it has other contents of a file with this name."""
-    ledger = sql.Identifier(table.schema, NAME)
+def make(connection: psycopg.Connection[Any], schema: str) -> None:
+    """Create the record if ``schema`` has none, in a transaction of its own: other sessions do not wait for a load."""
+    ledger = sql.Identifier(schema, NAME)
+    if _tables.find_table(connection, ledger.as_string(connection)) is not None:
+        return
     with connection.transaction():
-        if connection.execute("SELECT to_regclass(%s)", [ledger.as_string(connection)]).fetchone() == (None,):
-            connection.execute(
-                sql.SQL(
-                    "CREATE TABLE {} (target regclass, digest text, file text NOT NULL, rows bigint NOT NULL,"
-                    " loaded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, digest))"
-                ).format(ledger)
-            )
-            connection.execute(
-                sql.SQL("COMMENT ON TABLE {} IS 'files that pgwinnow load --resume has loaded'").format(ledger)
-            )
+        locks.take(connection, "ledger", schema)
+        if _tables.find_table(connection, ledger.as_string(connection)) is not None:  # by whom this one waited for
+            return
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE {} (target regclass, digest text, file text NOT NULL, rows bigint NOT NULL,"
+                " loaded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, digest))"
+            ).format(ledger)
+        )
+        connection.execute(
+            sql.SQL("COMMENT ON TABLE {} IS 'files that pgwinnow load --resume has loaded'").format(ledger)
+        )
+
+
+def is_loaded(connection: psycopg.Connection[Any], table: Table, source: Source, contents: str) -> bool:
+    """Whether ``table`` has these contents; LoadError if it has other contents of a file with this name.
+
+    Waits for a session that is loading them, and keeps others waiting until the transaction ends.
+    """
+    ledger = sql.Identifier(table.schema, NAME)
+    locks.take(connection, "file", str(table.oid), contents)
     rows = connection.execute(
         sql.SQL("SELECT digest, loaded_at FROM {} WHERE target = %s AND (digest = %s OR file = %s)").format(ledger),
         [table.oid, contents, _file(source)],
