@@ -130,7 +130,7 @@ class _Job:
 
     def run(self, *, create: bool, sql_types: Mapping[str, str], resume: bool) -> LoadedFile:
         start = time.monotonic()
-        reader = self.source.open(self.vector)
+        reader = self.source.open(self.vector, self.wanted)
         names = self._names(reader)
         contents = ledger.digest(self.source) if resume else ""
         try:

@@ -380,6 +380,20 @@ def test_npy_vectors_are_loaded_whatever_the_columns(connection: Connection, dsn
     assert read_items(connection) == [{"id": 1, "size": 2, "embedding": [1, 1]}]
 
 
+def test_columns_leave_out_what_clashes_with_the_vectors(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "items.npy", np.ones((1, 2), np.float32))
+    (tmp_path / "items.csv").write_text('id,embedding,size\n1,"[7,8,9]",2\n')
+    load_files(dsn, [tmp_path / "items.npy"], "items", create=True, columns=["id", "size"])
+    assert read_items(connection) == [{"id": 1, "size": 2, "embedding": [1, 1]}]
+
+
+def test_columns_leave_out_a_key_that_comes_late(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    make_table(connection, "CREATE TABLE items (id int)")
+    (tmp_path / "v.jsonl").write_text('{"id": 1}\n' * 10_000 + '{"id": 2, "late": 1}\n')
+    load_files(dsn, [tmp_path / "v.jsonl"], "items", columns=["id"])
+    assert connection.execute("SELECT count(*), max(id) FROM items").fetchone() == (10_001, 2)
+
+
 def test_quoted_and_qualified_names(connection: Connection, dsn: str, tmp_path: Path) -> None:
     connection.execute('CREATE SCHEMA "My Shop"')
     connection.commit()

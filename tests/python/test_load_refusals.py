@@ -318,6 +318,7 @@ def test_files_that_do_not_belong_together(items: Connection, dsn: str, tmp_path
     refuse(dsn, path, "is vectors itself", kind=FileFormatError, vectors=path)
     (tmp_path / "v.csv").write_text("id,embedding\n1,x\n")
     refuse(dsn, path, "has a column 'embedding', and", "--vector", FileFormatError)
+    refuse(dsn, path, "has a column 'embedding', and", "--vector", FileFormatError, columns=["id", "embedding"])
     (tmp_path / "v.jsonl").write_text('{"id": 1}\n')
     refuse(dsn, path, "several files of attributes", "--attributes", FileFormatError)
     with pytest.raises(FileFormatError, match="other half of one file"):

@@ -27,13 +27,18 @@ class Source:
     def __str__(self) -> str:
         return " + ".join(map(str, self.files))
 
-    def open(self, vector_column: str) -> Reader:
-        """A reader over the file or the pair; a .npy file's vectors are called ``vector_column``."""
+    def open(self, vector_column: str, wanted: Sequence[str] | None = None) -> Reader:
+        """A reader over the file or the pair; a .npy file's vectors are called ``vector_column``.
+
+        Of the attributes only ``wanted`` will be asked for, if given.
+        """
         if self.vectors is None:
             assert self.attributes is not None
-            return open_attributes(self.attributes)
+            return open_attributes(self.attributes, wanted)
         vectors = NpyReader(self.vectors, vector_column)
-        return vectors if self.attributes is None else PairReader(vectors, open_attributes(self.attributes))
+        if self.attributes is None:
+            return vectors
+        return PairReader(vectors, open_attributes(self.attributes, wanted), wanted)
 
 
 def find_sources(files: Sequence[Path], vectors: Path | None = None, attributes: Path | None = None) -> list[Source]:
@@ -75,23 +80,25 @@ def _source(file: Path) -> Source:
 class PairReader:
     """A .npy file and a file of attributes, read in step: row i of one belongs to row i of the other."""
 
-    def __init__(self, vectors: NpyReader, attributes: Reader) -> None:
+    def __init__(self, vectors: NpyReader, attributes: Reader, wanted: Sequence[str] | None = None) -> None:
         self.path = vectors.path
         self.rows = vectors.rows
         self._vectors = vectors
         self._attributes = attributes
-        if vectors.column in attributes.schema.names:
+        clash = vectors.column in attributes.schema.names
+        if clash and (wanted is None or vectors.column in wanted):
             raise FileFormatError(
                 f"{attributes.path} has a column {vectors.column!r}, and {vectors.path} has vectors for it as well",
-                "Load the vectors into another column (--vector), or name the columns to load (--columns).",
+                "Load the vectors into another column (--vector), or name the columns to load besides (--columns).",
             )
         if attributes.rows is not None and attributes.rows != vectors.rows:
             raise self._mismatch(str(attributes.rows))
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the attributes, then the vectors."""
-        return pa.schema([*self._attributes.schema, *self._vectors.schema])
+        """The columns of the attributes, then the vectors; these instead of a column that has their name."""
+        others = [field for field in self._attributes.schema if field.name != self._vectors.column]
+        return pa.schema([*others, *self._vectors.schema])
 
     def batches(self, columns: Sequence[str], json_columns: Collection[str], size: int) -> Iterator[pa.RecordBatch]:
         """Rows of both; FileFormatError at the end of the shorter file."""

@@ -54,8 +54,11 @@ _READERS: dict[str, type[ParquetReader] | type[CsvReader] | type[JsonlReader]] =
 ATTRIBUTE_SUFFIXES = tuple(_READERS)
 
 
-def open_attributes(path: Path) -> Reader:
-    """The reader for a file of attributes, by its suffix; FileFormatError for any other suffix."""
+def open_attributes(path: Path, wanted: Sequence[str] | None = None) -> Reader:
+    """The reader for a file of attributes, by its suffix; FileFormatError for any other suffix.
+
+    Only the columns ``wanted`` will be asked for, if given.
+    """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise FileFormatError(
@@ -63,6 +66,6 @@ def open_attributes(path: Path) -> Reader:
             f"Attributes come from {', '.join(ATTRIBUTE_SUFFIXES)}; vectors also from .npy.",
         )
     try:
-        return reader(path)
+        return JsonlReader(path, wanted) if reader is JsonlReader else reader(path)
     except OSError as error:
         raise FileFormatError(f"{path}: {error.strerror or error}") from error

@@ -23,12 +23,16 @@ _UNSUITED = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 
 
 class JsonlReader:
-    """Keys are columns. Each line is parsed on its own, so that what is wrong with one can be told."""
+    """Keys are columns. Each line is parsed on its own, so that what is wrong with one can be told.
+
+    A key that comes after the first lines is passed over if ``wanted`` says which columns are asked for.
+    """
 
     rows: int | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wanted: Sequence[str] | None = None) -> None:
         self.path = path
+        self._wanted = wanted
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -51,11 +55,11 @@ class JsonlReader:
         first = 1
         while block := list(islice(lines, size)):
             for number, row in block:
-                if not known.issuperset(row):
+                if self._wanted is None and not known.issuperset(row):
                     key = next(key for key in row if key not in known)
                     raise FileFormatError(
                         f"{self.path}: line {number} has the key {key!r}, which the first {SAMPLE_ROWS:,} lines do not",
-                        "Put a line that has every key among the first ones.",
+                        "Put a line that has every key among the first ones, or name the columns to load (--columns).",
                     )
             arrays = []
             for name in columns:
