@@ -291,6 +291,27 @@ def test_text_that_only_looks_like_numbers_stays_text(connection: Connection, ds
     assert connection.execute("SELECT zip, day FROM items ORDER BY id").fetchone() == ("00501", "2024-02-31")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_fractions_of_a_microsecond_in_text_are_cut_off(
+    connection: Connection, dsn: str, tmp_path: Path, suffix: str
+) -> None:
+    cells = {
+        "at": "1969-01-01T10:00:00.123456789",
+        "seen": "2024-01-01 10:00:00.9999999+01:00",
+        "t": "23:59:59.9999999",
+    }
+    path = tmp_path / f"v.{suffix}"
+    if suffix == "csv":
+        path.write_text(f"embedding,{','.join(cells)}\n[1],{','.join(cells.values())}\n")
+    else:
+        path.write_text(json.dumps({"embedding": [1], **cells}))
+    load_files(dsn, [path], "items", create=True, sql_types={"t": "time"})
+    row = read_items(connection)[0]
+    assert row["at"] == dt.datetime(1969, 1, 1, 10, 0, 0, 123456)
+    assert row["seen"] == dt.datetime(2024, 1, 1, 9, 0, 0, 999999, tzinfo=UTC)
+    assert row["t"] == dt.time(23, 59, 59, 999999)
+
+
 def test_other_types_of_column(connection: Connection, dsn: str, tmp_path: Path) -> None:
     make_table(
         connection,

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from .._errors import LoadError
 from .._tables import Column
+from ..readers._infer import cut_fractions
 from ..readers._json import bigint, decode, double
 from . import binary
 from .binary import Encoding, Pieces
@@ -256,10 +257,11 @@ def _parsable(array: pa.Array, target: pa.DataType) -> pa.Array:
     """Text as Arrow's casts to ``target`` read it, where PostgreSQL's own way of writing differs."""
     if pa.types.is_boolean(target):
         return pc.replace_substring_regex(pc.replace_substring_regex(array, "^t$", "true"), "^f$", "false")
-    if pa.types.is_timestamp(target) and target.tz:
-        return _with_zone(array)
+    if pa.types.is_timestamp(target):
+        return _with_zone(cut_fractions(array)) if target.tz else cut_fractions(array)
     if pa.types.is_time(target):
-        return pc.cast(pc.binary_join_element_wise("1970-01-01", array.cast(pa.string()), " "), pa.timestamp("us"))
+        texts = cut_fractions(array.cast(pa.string()))
+        return pc.cast(pc.binary_join_element_wise("1970-01-01", texts, " "), pa.timestamp("us"))
     if pa.types.is_fixed_size_binary(target):
         return pa.array([None if value is None else UUID(value).bytes for value in array.to_pylist()], target)
     if pa.types.is_large_binary(target):

@@ -53,12 +53,17 @@ def infer_text(values: pa.Array, *, numbers: bool) -> pa.DataType:
     return pa.string()
 
 
+def cut_fractions(texts: pa.Array) -> pa.Array:
+    """Times of day and timestamps without what is below a microsecond, which Arrow's casts refuse."""
+    return pc.replace_substring_regex(texts, r"(:\d\d\.\d{6})\d+", r"\1")
+
+
 def _casts(values: pa.Array, arrow_type: pa.DataType) -> bool:
     """Whether text of the right form is also in range: 2024-02-31 is not a date."""
     if isinstance(arrow_type, pa.UuidType):
         return True
     try:
-        pc.cast(values, arrow_type)
+        pc.cast(cut_fractions(values) if pa.types.is_timestamp(arrow_type) else values, arrow_type)
     except pa.ArrowInvalid:
         return False
     return True
