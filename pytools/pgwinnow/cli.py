@@ -90,7 +90,7 @@ def load(
     """Load vectors and attributes into a table, one transaction per file.
 
     Vectors are a .npy file beside a file of attributes with the same stem, or a column of lists in that file. A file is
-    loaded whole or not at all; what is reported as committed is committed.
+    loaded whole or not at all; what is reported as committed is committed. Timestamps without a zone are taken for UTC.
 
     With --resume, give it from the first run on: files are known again by their contents.
 

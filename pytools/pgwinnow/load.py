@@ -86,6 +86,7 @@ def load_files(
     create: create the table if there is none, with types inferred from the first file (for CSV and JSONL: from its
         first 10,000 rows) except where ``sql_types`` names one, and a counting ``id`` if the file has no column of that
         name.
+    sql_types: types by column; if the table exists, its columns must have them.
     vector: the column that .npy vectors go to; of a new table, also the column of the file that holds vectors.
     columns: the columns of the files to load besides .npy vectors; all if None. Columns of the table that are not
         loaded get their default.
@@ -95,10 +96,14 @@ def load_files(
 
     Values are not rounded or cut to fit, except fractions of a microsecond, floats to float32 in vectors and real, and
     fractions by the server to the scale of a numeric column; fractions in JSONL are read as double precision.
+    Timestamps in text without a zone are UTC, in whatever time zone the session is.
+
     Raises LoadError; files loaded before it stay loaded. Afterwards the table is analysed.
     """
     if isinstance(files, str | os.PathLike):
         raise TypeError(f"a list of files is needed, not one file: [{os.fspath(files)!r}]")
+    if isinstance(columns, str):
+        raise TypeError(f"a list of columns is needed, not one string: [{columns!r}]")
     sources = find_sources(
         [Path(file) for file in files],
         None if vectors is None else Path(vectors),
@@ -145,6 +150,7 @@ class _Job:
                 if found is None:
                     self._make_table(reader, names, sql_types)
                 table = _tables.get_table(self.connection, self.table_name)
+                ddl.check_types(self.connection, table, sql_types)
                 if resume and ledger.is_loaded(self.connection, table, self.source, contents):
                     return LoadedFile(str(self.source), 0, time.monotonic() - start, skipped=True)
                 rows = self._copy(reader, table, self._targets(table, names))
@@ -165,6 +171,11 @@ class _Job:
         names = list(available if self.wanted is None else self.wanted)
         if self.source.vectors is not None and self.vector not in names:
             names.append(self.vector)
+        if not names:
+            raise LoadError(
+                f"no column of {self.source} is to be loaded",
+                "Name some with --columns, or leave it out for all of them.",
+            )
         for name in names:
             if name not in available:
                 raise FileFormatError(

@@ -415,6 +415,22 @@ def test_columns_leave_out_a_key_that_comes_late(connection: Connection, dsn: st
     assert connection.execute("SELECT count(*), max(id) FROM items").fetchone() == (10_001, 2)
 
 
+def test_types_that_a_table_has_already_may_be_given(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('id,embedding,price,size\n1,"[1]",2,3\n')
+    (tmp_path / "b.csv").write_text('id,embedding,size\n2,"[1]",4\n')
+    given = {"price": "numeric(8,2)", "size": "float(3)"}
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert len(load_files(dsn, files, "items", create=True, sql_types=given)) == 2
+
+
+def test_text_without_a_zone_is_utc(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    make_table(connection, "CREATE TABLE items (seen timestamptz)")
+    (tmp_path / "v.csv").write_text("seen\n2024-01-01 10:00\n2024-01-01\n")
+    load_files(f"{dsn} options='-c timezone=Asia/Tokyo'", [tmp_path / "v.csv"], "items")
+    rows = connection.execute("SELECT seen AT TIME ZONE 'UTC' FROM items").fetchall()
+    assert rows == [(dt.datetime(2024, 1, 1, 10),), (dt.datetime(2024, 1, 1),)]
+
+
 def test_quoted_and_qualified_names(connection: Connection, dsn: str, tmp_path: Path) -> None:
     connection.execute('CREATE SCHEMA "My Shop"')
     connection.commit()

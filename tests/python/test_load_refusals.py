@@ -236,6 +236,43 @@ def test_unknown_column_names_both_sides(items: Connection, dsn: str, tmp_path: 
     refuse(dsn, tmp_path / "v.csv", "no column 'size'", "'id', 'colour'", FileFormatError, columns=["size"])
 
 
+def test_no_columns(items: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("id\n1\n")
+    refuse(dsn, tmp_path / "v.csv", r"no column of .*v\.csv is to be loaded", "--columns", LoadError, columns=[])
+    with pytest.raises(TypeError, match=r"a list of columns is needed, not one string: \['id'\]"):
+        load_files(dsn, [tmp_path / "v.csv"], "items", columns="id")
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "kind"),
+    [
+        ({"zz": "int"}, r"table public\.items has no column 'zz'", UnknownName),
+        ({"price": "int"}, r"column 'price' of table public\.items is smallint, not int as --type says", LoadError),
+        ({"embedding": "vector(4)"}, r"is vector\(3\), not vector\(4\)", LoadError),
+        ({"price": "monney"}, "no type 'monney'", LoadError),
+    ],
+)
+def test_types_that_the_table_does_not_have(
+    items: Connection, dsn: str, tmp_path: Path, given: dict[str, str], message: str, kind: type[WinnowError]
+) -> None:
+    (tmp_path / "v.csv").write_text("price\n1\n")
+    refuse(dsn, tmp_path / "v.csv", message, kind=kind, sql_types=given)
+
+
+def test_type_for_a_column_that_is_not_loaded(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text('embedding,price\n"[1]",2\n')
+    message = "--type gives a type to 'zz', which is not among the columns"
+    refuse(dsn, tmp_path / "v.csv", message, "'embedding', 'price'", UnknownName, create=True, sql_types={"zz": "int"})
+
+
+def test_malformed_uuid(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (key uuid)")
+    connection.commit()
+    for value in ("1234", "zz345678-1234-5678-1234-567812345678"):
+        (tmp_path / "v.csv").write_text(f"key\n{value}\n")
+        refuse(dsn, tmp_path / "v.csv", f"row 1, column 'key'.*'{value}' is not a uuid")
+
+
 def test_vectors_for_a_column_that_is_not_there(items: Connection, dsn: str, tmp_path: Path) -> None:
     path = write_npy(tmp_path / "v.npy", np.ones((1, 3), np.float32))
     refuse(dsn, path, "no column 'vec' for the vectors", "vector columns: embedding", UnknownName, vector="vec")

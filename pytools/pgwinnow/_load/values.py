@@ -263,7 +263,7 @@ def _parsable(array: pa.Array, target: pa.DataType) -> pa.Array:
         texts = cut_fractions(array.cast(pa.string()))
         return pc.cast(pc.binary_join_element_wise("1970-01-01", texts, " "), pa.timestamp("us"))
     if pa.types.is_fixed_size_binary(target):
-        return pa.array([None if value is None else UUID(value).bytes for value in array.to_pylist()], target)
+        return pa.array([None if value is None else _uuid(value) for value in array.to_pylist()], target)
     if pa.types.is_large_binary(target):
         return pa.array([None if value is None else _bytes(value) for value in array.to_pylist()], target)
     return array
@@ -275,6 +275,13 @@ def _with_zone(array: pa.Array) -> pa.Array:
     has_zone = pc.match_substring_regex(array, r":\d\d(\.\d+)?(Z|[-+]\d\d(:?\d\d)?)$")
     missing = pc.if_else(has_zone, "", pc.if_else(has_time, "Z", " 00:00:00Z"))
     return pc.binary_join_element_wise(array, missing.cast(array.type), "")
+
+
+def _uuid(value: str) -> bytes:
+    try:
+        return UUID(value).bytes
+    except ValueError:
+        raise ValueError(f"{value[:40]!r} is not a uuid") from None
 
 
 def _bytes(value: str) -> bytes:
