@@ -117,11 +117,21 @@ def test_numbers_beyond_the_range_of_a_float(
 
 
 def test_numbers_in_json_beyond_double_precision(connection: Connection, dsn: str, tmp_path: Path) -> None:
-    connection.execute("CREATE TABLE items (number float)")
+    connection.execute("CREATE TABLE items (number float, numbers float[])")
     connection.commit()
-    for number in ("1e400", "-1" + "0" * 400 + ".5", "1e-400"):
-        (tmp_path / "v.jsonl").write_text(f'{{"number": Infinity}}\n{{"number": {number}}}\n')
+    for numbers in ('"number": 1e400', f'"number": -1{"0" * 400}.5', '"numbers": [1.5, 1e400]'):
+        (tmp_path / "v.jsonl").write_text(f'{{"number": Infinity, "numbers": [Infinity]}}\n{{{numbers}}}\n')
         refuse(dsn, tmp_path / "v.jsonl", "line 2: -?1.* is out of range for type double precision", "as a string")
+    (tmp_path / "v.csv").write_text('numbers\n"[1.5]"\n"[1,1e400]"\n')
+    refuse(dsn, tmp_path / "v.csv", "row 2, column 'numbers'.* 1e400 is out of range for type double precision")
+
+
+def test_infinity_in_json(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    connection.execute("CREATE TABLE items (number float, numbers float[])")
+    connection.commit()
+    (tmp_path / "v.jsonl").write_text('{"number": Infinity, "numbers": [-Infinity, 1]}\n')
+    load_files(dsn, [tmp_path / "v.jsonl"], "items")
+    assert connection.execute("SELECT * FROM items").fetchone() == (float("inf"), [float("-inf"), 1])
 
 
 def test_elements_beyond_the_range_of_a_float(connection: Connection, dsn: str, tmp_path: Path) -> None:
@@ -200,7 +210,8 @@ def test_value_that_does_not_fit(
         ('4,"[1,2,""a""]"', "row 2, column 'embedding'"),
         ('4,"{1,b,3}"', "row 2, column 'embedding'.*'b' is not a number"),
         ('4,"{1,2_0,3}"', "row 2, column 'embedding'.*'2_0' is not a number"),
-        ('4,"[1,1e400,3]"', "row 2, column 'embedding'.*1e400 is out of range"),
+        ('4,"[1,1e400,3]"', "row 2, column 'embedding'.*a vector with inf in it"),
+        ('4,"{1,1e400,3}"', "row 2, column 'embedding'.*1e400 is out of range"),
         (f'4,"{DEEP}"', "row 2, column 'embedding'.*nested too deep"),
     ],
 )

@@ -20,7 +20,6 @@ from . import binary
 from .binary import Encoding, Pieces
 
 _TEXT = pa.large_string()
-_FLOAT = pa.float64()
 
 _ENCODINGS = {
     "bool": Encoding(pa.bool_(), binary.fixed("u1")),
@@ -181,8 +180,8 @@ def _unwrapped(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def as_lists(array: pa.Array, element: pa.DataType = _FLOAT) -> pa.Array:
-    """``array`` as lists; text is parsed, with the numbers in it as ``element`` needs them."""
+def as_lists(array: pa.Array, element: pa.DataType | None = None) -> pa.Array:
+    """``array`` as lists; text is parsed, with the numbers in it as ``element`` or, without it, a vector needs them."""
     array = _unwrapped(array)
     if _is_text(array.type):
         try:
@@ -203,27 +202,33 @@ def _cast_elements(array: pa.Array, target: pa.DataType, element: Column) -> pa.
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), elements, mask=array.is_null())
 
 
-_ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,{}"\\\s][^,{}"\\]*))\s*(,|$)')
-
-
-# Numbers in lists: rounded to double precision, as they are written (for text and numeric), or whole.
+# Numbers in lists: of a vector, which is checked for infinity later; of double precision; as they are written (for text
+# and numeric); whole.
+_VECTOR = json.JSONDecoder(parse_int=float)
 _ROUNDED = json.JSONDecoder(parse_int=double, parse_float=double)
 _WRITTEN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 _WHOLE = json.JSONDecoder(parse_int=bigint, parse_float=double)
 
 
-def _parse_list(text: str, element: pa.DataType) -> list[Any]:
+def _decoder(element: pa.DataType | None) -> json.JSONDecoder:
+    if element is None:
+        return _VECTOR
+    return _ROUNDED if pa.types.is_floating(element) else _WRITTEN if _is_text(element) else _WHOLE
+
+
+def _parse_list(text: str, element: pa.DataType | None) -> list[Any]:
     """A list written as JSON, ``[1,2]``, or as a one-dimensional array of PostgreSQL, ``{a,"b c",NULL}``."""
     text = text.strip()
-    rounded = pa.types.is_floating(element)
     if text.startswith("["):
-        values = decode(_ROUNDED if rounded else _WRITTEN if _is_text(element) else _WHOLE, text)
+        values = decode(_decoder(element), text)
         assert isinstance(values, list)
         return values
     if not (text.startswith("{") and text.endswith("}")):
         raise ValueError(f"{text[:40]!r} is not a list; write [1,2] or {{1,2}}")
     elements = _array_elements(text)
-    return [None if value is None else _number(value) for value in elements] if rounded else elements
+    if element is not None and not pa.types.is_floating(element):
+        return elements
+    return [None if value is None else _number(value) for value in elements]
 
 
 def _number(text: str) -> float:
@@ -233,6 +238,9 @@ def _number(text: str) -> float:
     except ValueError:
         pass
     raise ValueError(f"{text[:40]!r} is not a number")
+
+
+_ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|([^,{}"\\\s][^,{}"\\]*))\s*(,|$)')
 
 
 def _array_elements(text: str) -> list[str | None]:

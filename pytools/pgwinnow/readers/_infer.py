@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ._json import decode, double
+from ._json import decode
 
 SAMPLE_ROWS = 10_000
 """Rows read to infer types from; later rows that do not fit are refused."""
@@ -69,7 +69,7 @@ def _casts(values: pa.Array, arrow_type: pa.DataType) -> bool:
     return True
 
 
-_JSON = json.JSONDecoder(parse_float=double)
+_JSON = json.JSONDecoder()
 
 
 def _json_list(texts: list[str]) -> pa.DataType:

@@ -1,4 +1,4 @@
-"""JSON whose numbers are what they say: none becomes infinity or 0 because double precision has no room for it."""
+"""JSON decoded, and numbers for ``json.JSONDecoder`` that are refused where they would become infinity or 0."""
 
 from __future__ import annotations
 

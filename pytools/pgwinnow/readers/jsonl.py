@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .._errors import FileFormatError, ValueRefused
 from ._infer import SAMPLE_ROWS, infer_text
 from ._json import decode, double
 
-_JSON = json.JSONDecoder(parse_float=double)
+_JSON = json.JSONDecoder()
+_CHECKED = json.JSONDecoder(parse_float=double)  # takes a third more time
 _SURROGATES = r"\uD800 to \uDFFF are characters only in pairs."
 _UNSUITED = (pa.ArrowException, OverflowError, UnicodeEncodeError)
 """What Arrow raises where values have no common type, or none that has room for them."""
@@ -33,6 +35,7 @@ class JsonlReader:
     def __init__(self, path: Path, wanted: Sequence[str] | None = None) -> None:
         self.path = path
         self._wanted = wanted
+        self._infinity_is_written = False
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -70,22 +73,22 @@ class JsonlReader:
             yield pa.record_batch(arrays, names=list(columns))
             first += len(block)
 
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _lines(self, decoder: json.JSONDecoder = _JSON) -> Iterator[tuple[int, dict[str, Any]]]:
         """Line numbers and objects; blank lines are passed over."""
         try:
             with self.path.open(encoding="utf-8-sig") as file:
                 for number, line in enumerate(file, 1):
                     if line.isspace():
                         continue
-                    yield number, self._parse(number, line)
+                    yield number, self._parse(number, line, decoder)
         except OSError as error:
             raise FileFormatError(f"{self.path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{self.path}: not UTF-8: {error}", "Convert it to UTF-8 first.") from error
 
-    def _parse(self, number: int, line: str) -> dict[str, Any]:
+    def _parse(self, number: int, line: str, decoder: json.JSONDecoder) -> dict[str, Any]:
         try:
-            row = decode(_JSON, line)
+            row = decode(decoder, line)
         except OverflowError as error:
             raise ValueRefused(
                 f"{self.path}: line {number}: {error}", "Write it as a string, for a column of type numeric."
@@ -102,7 +105,7 @@ class JsonlReader:
     def _array(self, name: str, values: list[Any], first: int) -> pa.Array:
         """``values`` as an Arrow array; ValueRefused where they have no common type. ``first`` is their first row."""
         try:
-            return pa.array(values)
+            array = pa.array(values)
         except _UNSUITED as error:
             if _are_lists_of_numbers(values):  # too long for Arrow; the column knows how to read them
                 return pa.array([None if value is None else json.dumps(value) for value in values])
@@ -117,6 +120,18 @@ class JsonlReader:
                 " before it",
                 "Values of one key have one type in all lines (or null); json and jsonb columns take any.",
             ) from error
+        self._check_infinity(array)
+        return array
+
+    def _check_infinity(self, array: pa.Array) -> None:
+        """ValueRefused if the file has a number that was read as infinity, instead of the word Infinity."""
+        numbers = array.flatten() if pa.types.is_list(array.type) else array
+        if self._infinity_is_written or not pa.types.is_floating(numbers.type):
+            return
+        if pc.any(pc.is_inf(numbers)).as_py():
+            for _ in self._lines(_CHECKED):
+                pass
+            self._infinity_is_written = True
 
 
 def _infer(values: list[Any]) -> pa.DataType:
