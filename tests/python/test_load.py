@@ -388,6 +388,19 @@ def test_numbers_in_arrays_keep_their_digits(connection: Connection, dsn: str, t
     assert read_items(connection)[1]["n"] == [Decimal("100000000000000000001"), 2]
 
 
+def test_whole_numbers_of_any_length_in_json(connection: Connection, dsn: str, tmp_path: Path) -> None:
+    make_table(connection, "CREATE TABLE items (id int, n numeric, d double precision)")
+    (tmp_path / "v.jsonl").write_text(
+        '{"id": 1, "n": 0.5, "d": 0.5}\n'
+        '{"id": 2, "n": 100000000000000000001, "d": 100000000000000000001}\n'
+        '{"id": 3, "n": null, "d": 9007199254740993}\n'
+    )
+    load_files(dsn, [tmp_path / "v.jsonl"], "items")
+    assert [(row["n"], row["d"]) for row in read_items(connection)] == [
+        (Decimal("0.5"), 0.5), (Decimal("100000000000000000001"), 1e20), (None, 9007199254740992.0),
+    ]  # fmt: skip
+
+
 def test_only_the_columns_asked_for(connection: Connection, dsn: str, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "items.parquet")
     load_files(dsn, [path], "items", create=True, columns=["name", "embedding"])

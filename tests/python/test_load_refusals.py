@@ -185,6 +185,7 @@ def test_vectors_and_rows_differ_in_number(
     ("line", "message"),
     [
         ({"price": 40_000}, r"row 3, column 'price' \(smallint\): .*40000"),
+        ({"price": 10**20}, r"row 3, column 'price' \(smallint\): .*100000000000000000000"),
         ({"price": 1.5}, r"row 3, column 'price'.*1\.5"),
         ({"price": "cheap"}, r"row 3, column 'price': 'cheap' is of another type"),
         ({"at": "yesterday"}, r"row 3, column 'at'.*yesterday"),

@@ -107,7 +107,7 @@ class JsonlReader:
         try:
             array = pa.array(values)
         except _UNSUITED as error:
-            if _are_lists_of_numbers(values):  # too long for Arrow; the column knows how to read them
+            if _are_numbers(values):  # too long for Arrow; the column knows how to read them
                 return pa.array([None if value is None else json.dumps(value) for value in values])
             bad = bisect_left(range(1, len(values) + 1), True, key=lambda length: not _is_array(values[:length]))
             if isinstance(error, UnicodeEncodeError):
@@ -154,7 +154,9 @@ def _is_array(values: list[Any]) -> bool:
     return True
 
 
-def _are_lists_of_numbers(values: list[Any]) -> bool:
-    return all(
-        value is None or (type(value) is list and all(type(item) in (int, float) for item in value)) for value in values
-    )
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether ``values`` are numbers, or lists of numbers, or None."""
+    present = [value for value in values if value is not None]
+    if all(type(value) is list for value in present):
+        present = [item for value in present for item in value]
+    return all(type(value) in (int, float) for value in present)
