@@ -24,7 +24,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		12
+#define WINNOW_VERSION		13	/* of the pages, and of what sessions rely on in each other's locks */
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
