@@ -66,10 +66,6 @@ WINNOW_HEAP(winnow_entries, WinnowQueueEntry, winnow_entry_before)
 #define winnow_item_before(a, b) ((a)->key < (b)->key)
 WINNOW_HEAP(winnow_items, WinnowQueueItem, winnow_item_before)
 
-/* Places of nodes */
-#define winnow_place_before(a, b) (*(a) < *(b))
-WINNOW_HEAP(winnow_places, uint32, winnow_place_before)
-
 typedef struct WinnowQueue
 {
 	winnow_items_heap items;	/* read or not, as they came */
@@ -78,8 +74,6 @@ typedef struct WinnowQueue
 	Size		nordered;		/* ... so many, then those that have come since */
 	float		least;			/* no key of the latter is below this */
 	Size		nplanes;		/* items whose planes are known */
-	winnow_places_heap near;	/* those of them that may hold some of the ball ... */
-	float		near_scale;		/* ... of that winnow_recall_ball_scale */
 
 	/* of inner nodes that were read: see winnow_queue_learn */
 	double		reach;			/* that keys are made with */
@@ -110,8 +104,6 @@ winnow_queue_clear(WinnowQueue *queue)
 	queue->nordered = 0;
 	queue->least = INFINITY;
 	queue->nplanes = 0;
-	queue->near.count = 0;
-	queue->near_scale = 0;
 	queue->nlearned = 1;
 	queue->ratio = USUAL_RATIO;
 	queue->ratio2 = USUAL_RATIO * USUAL_RATIO + USUAL_DEVIATION * USUAL_DEVIATION;

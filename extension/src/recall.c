@@ -95,9 +95,6 @@
  */
 #define ERROR_DIMS 64.0f
 
-/* Nodes hold none of the ball that together may hold no more than that share of what is allowed */
-#define NEGLIGIBLE 0.01
-
 /* An error of so many standard deviations of the ball changes a share by a twentieth at most */
 #define LITTLE_ERROR 0.3f
 
@@ -436,52 +433,26 @@ winnow_recall_missing(double hits, double late, double have, double lack, double
 /* What a node not yet read adds to an estimate, given a threshold or the scale that goes with it */
 typedef float (*NodeTerm) (const WinnowQueueItem *node, float argument);
 
-/* The sum of the terms of the best nodes not yet read: mostly that is more than allowed already */
-static inline double
-best_terms(const WinnowQueue *queue, NodeTerm term, float argument)
+/*
+ * Is the sum of the terms of the nodes not yet read within what is allowed?  The best nodes
+ * answer most of the time.  All are looked at in the order in which they lie.
+ */
+static inline bool
+is_within(const WinnowQueue *queue, NodeTerm term, float argument, double allowed)
 {
+	const WinnowQueueItem *items = queue->items.items;
 	const winnow_entries_heap *heaps[] = {&queue->inner, &queue->lists};
 	double		sum = 0;
 
 	for (int h = 0; h < (int) lengthof(heaps); h++)
 		for (Size i = 0; i < heaps[h]->count && i < FIRST_NODES; i++)
-			sum += term(&queue->items.items[heaps[h]->items[i].item], argument);
-	return sum;
-}
-
-/*
- * May the nodes not yet read hold no more of the ball of that scale than is allowed?  The ball gets smaller as better
- * rows are found, so a node that holds none of it needs no second look until more rows are wanted.
- */
-static bool
-ball_is_read(WinnowQueue *queue, float scale, double allowed)
-{
-	WinnowQueueItem *items = queue->items.items;
-	float		least = (float) (NEGLIGIBLE * allowed / (double) queue->items.count);
-	Size		nnear = 0;
-	double		sum = 0;
-
-	if (scale < queue->near_scale)
-	{
-		queue->near.count = 0;
-		for (Size i = 0; i < queue->nplanes; i++)
-			winnow_places_add(&queue->near, (uint32) i);
-	}
-	queue->near_scale = scale;
-	for (Size i = 0; i < queue->near.count; i++)
-	{
-		uint32		place = queue->near.items[i];
-		float		share;
-
-		if (!items[place].unread)
-			continue;
-		share = winnow_recall_ball_share(&items[place], scale);
-		if (share < least)
-			continue;
-		sum += share;
-		queue->near.items[nnear++] = place;
-	}
-	queue->near.count = nnear;
+			sum += term(&items[heaps[h]->items[i].item], argument);
+	if (sum > allowed)
+		return false;
+	sum = 0;
+	for (Size i = 0; i < queue->items.count && sum <= allowed; i++)
+		if (items[i].unread)
+			sum += term(&items[i], argument);
 	return sum <= allowed;
 }
 
@@ -489,16 +460,8 @@ static bool
 reached_by_rows(const WinnowQueue *unread, double threshold, double k, double pass_rate,
 				double bearable)
 {
-	const WinnowQueueItem *items = unread->items.items;
-	double		allowed = bearable * k / pass_rate;
-	double		sum = 0;
-
-	if (best_terms(unread, winnow_recall_better_rows, (float) threshold) > allowed)
-		return false;
-	for (Size i = 0; i < unread->items.count && sum <= allowed; i++)
-		if (items[i].unread)
-			sum += winnow_recall_better_rows(&items[i], (float) threshold);
-	return sum <= allowed;
+	return is_within(unread, winnow_recall_better_rows, (float) threshold,
+					 bearable * k / pass_rate);
 }
 
 static bool
@@ -528,12 +491,8 @@ reached_by_volume(const WinnowRecall *recall, WinnowQueue *unread, double thresh
 	/* what is lacking, if winnow_recall_missing is to be within what is bearable */
 	allowed = bearable * (late * k + prior * have) / divisor;
 	for (; unread->nplanes < unread->items.count; unread->nplanes++)
-	{
 		winnow_recall_place(recall, &unread->items.items[unread->nplanes], &lists[0]);
-		winnow_places_add(&unread->near, (uint32) unread->nplanes);
-	}
-	return best_terms(unread, winnow_recall_ball_share, scale) <= allowed &&
-		   ball_is_read(unread, scale, allowed);
+	return is_within(unread, winnow_recall_ball_share, scale, allowed);
 }
 
 /*

@@ -26,7 +26,7 @@ typedef struct Array
 	void	   *items;
 } Array;
 
-#define ARRAYS 12
+#define ARRAYS 11
 
 typedef struct ArrayOf
 {
@@ -48,7 +48,6 @@ arrays_of(WinnowSearch *search, ArrayOf *arrays)
 	ADD_ARRAY(search->queue.items);
 	ADD_ARRAY(search->queue.inner);
 	ADD_ARRAY(search->queue.lists);
-	ADD_ARRAY(search->queue.near);
 	ADD_ARRAY(search->rest);
 	ADD_ARRAY(search->active);
 	ADD_ARRAY(search->pool);

@@ -42,6 +42,9 @@
  */
 #define UNIT_SHARE		(1.0 / (2 * WINNOW_MAX_PARTICIPANTS))
 
+/* Memory that winnow_team_abort() gives back in one piece: opendir() takes half of it, once */
+#define RESERVE_BYTES (64 * 1024)
+
 PGDLLEXPORT void winnow_build_worker(dsm_segment *seg, shm_toc *toc);
 
 static void
@@ -131,6 +134,7 @@ winnow_team_begin(Relation heap, Relation rel, IndexInfo *info, const WinnowInde
 	team->rel = rel;
 	team->info = info;
 	team->index = index;
+	(void) palloc(RESERVE_BYTES);
 	FileSetInit(&team->set);
 	team->files.set = &team->set;
 	if (nworkers > 0)
@@ -237,7 +241,7 @@ winnow_team_abort(int code, Datum arg)
 
 	/*
 	 * Listing the folder takes memory, which is short if that is why the build
-	 * has failed.  The team is in the build's context too.
+	 * has failed: this gives back what was reserved.  The team is in the build's context too.
 	 */
 	MemoryContextSwitchTo(ErrorContext);
 	MemoryContextReset(GetMemoryChunkContext(team));

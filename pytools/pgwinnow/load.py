@@ -102,8 +102,8 @@ def load_files(
     """
     if isinstance(files, str | os.PathLike):
         raise TypeError(f"a list of files is needed, not one file: [{os.fspath(files)!r}]")
-    if isinstance(columns, str):
-        raise TypeError(f"a list of columns is needed, not one string: [{columns!r}]")
+    if columns is not None:
+        columns = _tables.names(columns)
     sources = find_sources(
         [Path(file) for file in files],
         None if vectors is None else Path(vectors),

@@ -251,7 +251,7 @@ def test_unknown_column_names_both_sides(items: Connection, dsn: str, tmp_path: 
 def test_no_columns(items: Connection, dsn: str, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("id\n1\n")
     refuse(dsn, tmp_path / "v.csv", r"no column of .*v\.csv is to be loaded", "--columns", LoadError, columns=[])
-    with pytest.raises(TypeError, match=r"a list of columns is needed, not one string: \['id'\]"):
+    with pytest.raises(TypeError, match=r"list of names, not a string: \['id'\]"):
         load_files(dsn, [tmp_path / "v.csv"], "items", columns="id")
 
 

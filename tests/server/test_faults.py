@@ -120,8 +120,8 @@ class Subject:
         if count < ROWS:
             connection.execute(insert(last + 1, ROWS - count))
 
-    def check(self, connection: Connection, what: str, *, temporary: bool = False) -> None:
-        """The index is whole, and nothing has been left, or at most temporary files if these may be."""
+    def check(self, connection: Connection, what: str) -> None:
+        """The index is whole, and nothing has been left."""
         try:
             check_indexes(connection)
             check_exact(connection, NEAREST, "items")
@@ -135,11 +135,9 @@ class Subject:
         known = connection.execute("SELECT pg_relation_filenode(oid)::text FROM pg_class").fetchall()
         names = {str(record[0]) for record in known}
         for path in self.folder.rglob("*"):
-            if "pgsql_tmp" in path.parts and temporary:
-                continue
             if path.is_file() and path.parent.name != "pgsql_tmp" and path.name != "PG_VERSION" and path.stat().st_size:
                 assert re.split(r"[_.]", path.name)[0] in names, f"{what} leaves {path}"
-        for root in () if temporary else (self.folder, self.server.data_dir / "base"):
+        for root in (self.folder, self.server.data_dir / "base"):
             assert [path for path in root.rglob("pgsql_tmp/*") if path.is_dir() or path.stat().st_size] == [], what
         complaints = LEAK.findall(self.server.log_path.read_text(errors="replace"))
         assert complaints == [], what
@@ -303,9 +301,7 @@ def test_out_of_memory(seed: int) -> None:
                     most = min(2 * most + 1, 1000)
                 except psycopg.Error as error:
                     pytest.fail(f"{what}: {error} ({error.sqlstate})")
-                # To open the folder with a build's files, so as to empty it, takes memory too; the server's next
-                # start removes what is left.
-                it.check(observer, what, temporary=True)
+                it.check(observer, what)
                 connection.execute("RESET ALL; SELECT winnow_check('items_index', true)")
     assert refused > ROUNDS / 10
 
