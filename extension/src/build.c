@@ -19,7 +19,7 @@
 #include "utils/backend_progress.h"
 #include "utils/memutils.h"
 
-#include "cluster.h"
+#include "calibrate.h"
 
 /* Phases, as pg_stat_progress_create_index shows them; 1 is the server's */
 #define PHASE_SAMPLE	2

@@ -39,10 +39,6 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 /* Rows that the radius of the latter is found with, and the mean */
 #define SAMPLE_ROWS 2000
 
-/* Salts of the draws of these rows, and of the filters' */
-#define SALT_SEED 32
-#define SALT_FILTER 33
-
 /* Played queries that a kind of filter must have to count */
 #define ENOUGH_QUERIES 32
 
@@ -242,7 +238,7 @@ winnow_calibration_seed(WinnowTeam *team)
 	int			dims = team->index->dims;
 	WinnowSpool *spool = winnow_sample_open(team);
 	int64		most = Min(SAMPLE_ROWS, team->shared->unit / (sizeof(float) * dims));
-	WinnowBatch *sample = winnow_spool_load(spool, Max(most, COMMON_QUERIES), SALT_SEED);
+	WinnowBatch *sample = winnow_spool_load(spool, Max(most, COMMON_QUERIES), WINNOW_SALT_SEED);
 	int		   *usual = palloc(sizeof(int) * sample->rows.count);
 	int			nusual = sample->rows.count > 0 ?
 					 usual_rows(&sample->rows, dims, calibration->mean, usual) :
@@ -362,7 +358,7 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 	const Questions *asked = &calibration->asked;
 	float	   *distance2 = calibration->distance2;
 	float		length2 = 0;
-	double		draw = winnow_key_draw(key, SALT_FILTER);
+	double		draw = winnow_key_draw(key, WINNOW_SALT_FILTER);
 	int			nqueries = draw < RARE_SHARE ? asked->nqueries :
 		Min(asked->nqueries, COMMON_QUERIES);
 

@@ -5,7 +5,7 @@
 #ifndef WINNOW_CALIBRATE_PRIVATE_H
 #define WINNOW_CALIBRATE_PRIVATE_H
 
-#include "cluster.h"
+#include "calibrate.h"
 
 /* Most neighbours that are played for, and neighbours that are kept */
 #define MOST_K 100

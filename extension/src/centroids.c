@@ -33,16 +33,6 @@
 #define ITERATIONS 8
 #define REFINEMENTS 4
 
-/* Salts of the draws of sampled rows */
-#define SALT_GROUPS 1
-#define SALT_LISTS 2
-
-static void
-tick(void *arg)
-{
-	CHECK_FOR_INTERRUPTS();
-}
-
 static WinnowCentroids *
 centroids_alloc(int dims, int count, int ngroups)
 {
@@ -186,7 +176,7 @@ cluster_rows(const WinnowRows *rows, int dims, int count, float *centroids)
 	int32	   *ignored = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
 
 	winnow_kmeans(rows->vectors, rows->count, dims, count, ITERATIONS, rows->count, centroids,
-				  ignored, scratch, tick, NULL);
+				  ignored, scratch, winnow_check_interrupts, NULL);
 	pfree(scratch);
 	pfree(ignored);
 }
@@ -206,7 +196,7 @@ cluster_groups(WinnowTeam *team, WinnowCentroids *centroids)
 	int64		most = Min(team->shared->unit / (sizeof(float) * dims),
 						   (Size) WINNOW_SAMPLE_PER_LIST * centroids->ngroups);
 	WinnowBatch *batch = winnow_spool_load(sample, Max(most, 4 * centroids->ngroups),
-										   SALT_GROUPS);
+										   WINNOW_SALT_GROUPS);
 
 	if (batch->rows.count < centroids->ngroups)
 		centroids->ngroups = 1;
@@ -275,7 +265,7 @@ winnow_centroids_groups(WinnowTeam *team)
 		{
 			int64		most = Max((int64) (team->shared->unit / (sizeof(float) * dims)),
 								   2 * wanted);
-			WinnowBatch *batch = winnow_spool_load(sample, most, SALT_LISTS);
+			WinnowBatch *batch = winnow_spool_load(sample, most, WINNOW_SALT_LISTS);
 			int			count = Min(wanted, batch->rows.count);
 			float	   *lists = palloc_extended(sizeof(float) * dims * count, MCXT_ALLOC_HUGE);
 
@@ -477,7 +467,7 @@ drop_small(WinnowCentroids *centroids, double least)
  * file, which is used up.  Lists that have fewer than "least" of its rows are
  * left out.  All participants can read the result.
  */
-WinnowCentroids *
+void
 winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists, double least)
 {
 	int			ngroups = nlists <= FLAT_LISTS ? 1 : (int) ceil(sqrt(nlists));
@@ -511,5 +501,5 @@ winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists, double least
 		drop_small(centroids, least);
 	}
 	centroids_publish(team, centroids);
-	return centroids;
+	winnow_centroids_free(centroids);
 }

@@ -22,7 +22,7 @@ typedef struct WinnowCentroids
 /* Sampled rows per centroid that training asks for */
 #define WINNOW_SAMPLE_PER_LIST 64
 
-extern WinnowCentroids *winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists,
+extern void winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists,
 											   double least);
 extern void winnow_centroids_groups(WinnowTeam *team);
 extern void winnow_centroids_refine(WinnowTeam *team);

@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "cluster.h"
+#include "calibrate.h"
 
 #include <math.h>
 
@@ -35,16 +35,6 @@
 
 /* A piece with more than this share of a list's rows is no progress */
 #define GIANT_PIECE 0.8
-
-/* Salts of the draws of a large list's rows, and of its pieces by depth */
-#define SALT_LARGE 4
-#define SALT_PIECE 5
-
-static void
-tick(void *arg)
-{
-	CHECK_FOR_INTERRUPTS();
-}
 
 /* How many lists to make of so many rows: what a node takes, and memory */
 int
@@ -315,7 +305,7 @@ write_list(WriteState *state, WinnowRows *rows)
 	from = palloc_extended(sizeof(int32) * rows->count, MCXT_ALLOC_HUGE);
 	scratch = palloc_extended(winnow_split_scratch_bytes(rows->count, dims), MCXT_ALLOC_HUGE);
 	winnow_split_two(rows->vectors, rows->count, dims, rows->count, centroids, side, scratch,
-					 tick, NULL);
+					 winnow_check_interrupts, NULL);
 	for (int half = 0; half < 2; half++)
 	{
 		for (int i = 0; i < rows->count; i++)
@@ -362,6 +352,12 @@ typedef struct Pieces
 	WinnowSpool *spools[WINNOW_MAX_PARTS];
 } Pieces;
 
+static int
+piece_number(const WinnowFiles *files, const Pieces *pieces, int p)
+{
+	return (pieces->first + p) * files->nwriters + files->writer;
+}
+
 static void
 open_pieces(WriteState *state, Pieces *pieces, int count)
 {
@@ -372,7 +368,7 @@ open_pieces(WriteState *state, Pieces *pieces, int count)
 	state->npieces += count;
 	for (int p = 0; p < count; p++)
 		pieces->spools[p] = winnow_spool_create(files, "piece",
-												(pieces->first + p) * files->nwriters + files->writer,
+												piece_number(files, pieces, p),
 												state->image_bytes, state->team->index->dims);
 }
 
@@ -396,7 +392,7 @@ delete_pieces(WriteState *state, const Pieces *pieces)
 	const WinnowFiles *files = &state->team->files;
 
 	for (int p = 0; p < pieces->count; p++)
-		winnow_file_delete(files, "piece", (pieces->first + p) * files->nwriters + files->writer);
+		winnow_file_delete(files, "piece", piece_number(files, pieces, p));
 }
 
 /* Cut a spool into ranges of its lists */
@@ -451,7 +447,7 @@ cut_large_list(WriteState *state, WinnowSpool *spool, int depth, Pieces *pieces)
 	int			dims = state->team->index->dims;
 	int64		count = winnow_spool_count(spool);
 	int			npieces = pieces->count;
-	WinnowBatch *batch = winnow_spool_load(spool, state->most / 2, SALT_LARGE);
+	WinnowBatch *batch = winnow_spool_load(spool, state->most / 2, WINNOW_SALT_LARGE);
 	int			nrows = batch->rows.count;
 	int			ncentroids = Min(npieces, nrows);
 	float	   *centroids = palloc_extended(sizeof(float) * dims * npieces, MCXT_ALLOC_HUGE);
@@ -460,7 +456,7 @@ cut_large_list(WriteState *state, WinnowSpool *spool, int depth, Pieces *pieces)
 										  MCXT_ALLOC_HUGE);
 
 	winnow_kmeans(batch->rows.vectors, nrows, dims, ncentroids, 8, nrows, centroids, ignored,
-				  scratch, tick, NULL);
+				  scratch, winnow_check_interrupts, NULL);
 	pfree(scratch);
 	pfree(ignored);
 	winnow_batch_free(batch);
@@ -468,7 +464,7 @@ cut_large_list(WriteState *state, WinnowSpool *spool, int depth, Pieces *pieces)
 	{
 		delete_pieces(state, pieces);
 		open_pieces(state, pieces, npieces);
-		cut_list(state, spool, NULL, 0, SALT_PIECE + depth, pieces);
+		cut_list(state, spool, NULL, 0, WINNOW_SALT_PIECE + depth, pieces);
 	}
 	pfree(centroids);
 }
@@ -515,7 +511,7 @@ write_file(WriteState *state, const char *what, int number, int first, int nlist
 			int			low = (p * nlists + pieces->count - 1) / pieces->count;
 			int			high = ((p + 1) * nlists + pieces->count - 1) / pieces->count;
 
-			write_file(state, "piece", (pieces->first + p) * files->nwriters + files->writer,
+			write_file(state, "piece", piece_number(files, pieces, p),
 					   whole ? first + low : first, whole ? high - low : 1, depth + 1);
 		}
 		pfree(pieces);
@@ -588,9 +584,9 @@ winnow_cluster_level(WinnowTeam *team, int level, int64 nbelow)
 	}
 	else
 		nsample = winnow_sample_nodes(team, level, nbelow, &nlists);
-	winnow_centroids_free(winnow_centroids_train(team, nsample, nlists,
-												 SMALL_LIST * winnow_layout(team->index, level)->size *
-												 nsample / Max(nrows, 1)));
+	winnow_centroids_train(team, nsample, nlists,
+						   SMALL_LIST * winnow_layout(team->index, level)->size *
+							   nsample / Max(nrows, 1));
 
 	bytes = nrows * winnow_spool_row_bytes(image_bytes, team->index->dims);
 	shared->level = level;

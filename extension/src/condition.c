@@ -237,7 +237,7 @@ evaluate(const Compiler *compiler, Node *expression, bool *isnull)
  * none of the attribute's operator class.
  */
 static bool
-make_key(const Compiler *compiler, int number, Oid operator, Oid collation, Comparison *comparison)
+make_key(const Compiler *compiler, int number, Oid opno, Oid collation, Comparison *comparison)
 {
 	const WinnowAttr *attr = &compiler->schema->attrs[number];
 	Oid			family = compiler->index->rd_opfamily[attr->index_attno];
@@ -245,15 +245,15 @@ make_key(const Compiler *compiler, int number, Oid operator, Oid collation, Comp
 	Oid			left;
 	Oid			right;
 
-	if (!OidIsValid(operator) || !op_in_opfamily(operator, family) ||
+	if (!OidIsValid(opno) || !op_in_opfamily(opno, family) ||
 		(OidIsValid(attr->collation) && attr->collation != collation))
 		return false;
-	get_op_opfamily_properties(operator, family, false, &strategy, &left, &right);
+	get_op_opfamily_properties(opno, family, false, &strategy, &left, &right);
 	memset(comparison, 0, sizeof(*comparison));
 	comparison->attr = attr;
 	comparison->number = number;
 	ScanKeyEntryInitialize(&comparison->key, 0, attr->index_attno + 1, strategy, right,
-						   collation, get_opcode(operator), (Datum) 0);
+						   collation, get_opcode(opno), (Datum) 0);
 	return true;
 }
 
@@ -305,7 +305,7 @@ negated(int wanted)
 static Condition *
 compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 {
-	Oid			operator= clause->opno;
+	Oid			opno = clause->opno;
 	Node	   *constant;
 	int			number;
 	Comparison	comparison;
@@ -319,16 +319,16 @@ compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 	{
 		constant = linitial(clause->args);
 		number = attribute_of(compiler, lsecond(clause->args));
-		operator= get_commutator(operator);
+		opno = get_commutator(opno);
 	}
 	if (number < 0 || !is_constant(constant))
 		return NULL;
 
 	/* "a <> b" is "NOT a = b" where the family has the equality alone */
-	if (!make_key(compiler, number, operator, clause->inputcollid, &comparison))
+	if (!make_key(compiler, number, opno, clause->inputcollid, &comparison))
 	{
 		if (distinct ||
-			!make_key(compiler, number, get_negator(operator), clause->inputcollid, &comparison))
+			!make_key(compiler, number, get_negator(opno), clause->inputcollid, &comparison))
 			return NULL;
 		wanted = negated(wanted);
 	}
@@ -350,7 +350,7 @@ compile_operator(Compiler *compiler, OpExpr *clause, bool distinct, int wanted)
 static Condition *
 compile_list(Compiler *compiler, ScalarArrayOpExpr *clause, int number, int wanted)
 {
-	Oid			operator= clause->opno;
+	Oid			opno = clause->opno;
 	Comparison	comparison;
 	ArrayType  *array;
 	Datum		value;
@@ -359,10 +359,10 @@ compile_list(Compiler *compiler, ScalarArrayOpExpr *clause, int number, int want
 	/* "a <> ALL (list)" is "NOT a = ANY (list)" */
 	if (!clause->useOr)
 	{
-		operator= get_negator(operator);
+		opno = get_negator(opno);
 		wanted = negated(wanted);
 	}
-	if (!make_key(compiler, number, operator, clause->inputcollid, &comparison) ||
+	if (!make_key(compiler, number, opno, clause->inputcollid, &comparison) ||
 		comparison.attr->type->kind == WINNOW_COLUMN_SIGNATURE)
 		return NULL;
 	value = evaluate(compiler, lsecond(clause->args), &isnull);

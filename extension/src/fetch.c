@@ -2,8 +2,7 @@
  * fetch.c
  *		The indexed values of a heap row, given its TID.
  *
- * Used to rerank, to split a leaf and to check the index.  Index expressions
- * are evaluated as the executor would.
+ * Index expressions are evaluated as the executor would.
  */
 #include "postgres.h"
 
@@ -14,7 +13,6 @@
 #include "access/tableam.h"
 #include "executor/executor.h"
 #include "optimizer/optimizer.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/spccache.h"
@@ -34,27 +32,6 @@ struct WinnowFetch
 	EState	   *estate;			/* NULL: no expression is wanted */
 	MemoryContext row_context;	/* reset for every row */
 };
-
-/*
- * From here on index expressions are run as the table's owner would, since it is he
- * who wrote them, as REINDEX does.  An error undoes it too.
- */
-void
-winnow_become_owner(Relation heap, WinnowUser *user)
-{
-	GetUserIdAndSecContext(&user->id, &user->security);
-	SetUserIdAndSecContext(heap->rd_rel->relowner,
-						   user->security | SECURITY_RESTRICTED_OPERATION);
-	user->nestlevel = NewGUCNestLevel();
-	RestrictSearchPath();
-}
-
-void
-winnow_become_user(const WinnowUser *user)
-{
-	AtEOXact_GUC(false, user->nestlevel);
-	SetUserIdAndSecContext(user->id, user->security);
-}
 
 /* All columns of an index, for winnow_fetch_begin */
 Bitmapset *
@@ -132,14 +109,14 @@ winnow_fetch_context(WinnowFetch *fetch)
  * Can the TID be one of the table's?  The table is not truncated while someone
  * has it open.
  */
-static bool
-in_table(WinnowFetch *fetch, const ItemPointerData *tid)
+bool
+winnow_fetch_in_table(WinnowFetch *fetch, uint64 id)
 {
-	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+	BlockNumber block = winnow_tid_block(id);
 
 	if (block >= fetch->blocks)
 		fetch->blocks = RelationGetNumberOfBlocks(fetch->heap->rel);
-	return ItemPointerIsValid(tid) && block < fetch->blocks;
+	return winnow_tid_offset(id) != InvalidOffsetNumber && block < fetch->blocks;
 }
 
 /*
@@ -158,7 +135,7 @@ find_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot)
 
 	MemoryContextReset(fetch->row_context);
 	winnow_tid_unpack(id, &tid);
-	if (!in_table(fetch, &tid))
+	if (!winnow_fetch_in_table(fetch, id))
 		ereport(ERROR,
 				(errcode(ERRCODE_INDEX_CORRUPTED),
 				 errmsg("index \"%s\" points to row (%u,%u), which table \"%s\" does not have",
@@ -222,8 +199,7 @@ winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
  * next: VACUUM may be removing its out-of-line values, so they cannot be read.
  */
 bool
-winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, uint64 id,
-					float *vector)
+winnow_fetch_vector(WinnowFetch *fetch, const WinnowIndex *index, uint64 id, float *vector)
 {
 	int			attno = index->schema.vector_attno;
 	Datum		values[INDEX_MAX_KEYS];
@@ -245,8 +221,7 @@ winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index, 
 		ereport(ERROR,
 				(errcode(ERRCODE_INDEX_CORRUPTED),
 				 errmsg("index \"%s\" points to row (%u,%u), which has no vector",
-						RelationGetRelationName(rel), (uint32) (id >> 16),
-						(uint32) (id & 0xFFFF)),
+						RelationGetRelationName(fetch->rel), winnow_tid_block(id), winnow_tid_offset(id)),
 				 errhint("Rebuild the index with REINDEX.")));
 	old = MemoryContextSwitchTo(fetch->row_context);
 	winnow_index_vector(index, values[attno], vector);
@@ -309,14 +284,10 @@ winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n, WinnowRowPlac
 
 	for (int i = 0; i < n; i++)
 	{
-		ItemPointerData tid;
 		Buffer		buffer = InvalidBuffer;
 
-		winnow_tid_unpack(ids[i], &tid);
-		if (ahead && in_table(fetch, &tid))
-			buffer = PrefetchBuffer(heap, MAIN_FORKNUM,
-									ItemPointerGetBlockNumber(&tid))
-						 .recent_buffer;
+		if (ahead && winnow_fetch_in_table(fetch, ids[i]))
+			buffer = PrefetchBuffer(heap, MAIN_FORKNUM, winnow_tid_block(ids[i])).recent_buffer;
 		places[i] = (WinnowRowPlace){InvalidBuffer, 0};
 		if (BufferIsValid(buffer) && !BufferIsLocal(buffer))
 		{
@@ -327,7 +298,7 @@ winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n, WinnowRowPlac
 	}
 	for (int i = 0; i < n; i++)
 	{
-		OffsetNumber offset = (OffsetNumber) (ids[i] & 0xFFFF);
+		OffsetNumber offset = winnow_tid_offset(ids[i]);
 		Page		page;
 		const ItemIdData *row;
 
@@ -351,7 +322,7 @@ void
 winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place)
 {
 	IndexFetchHeapData *heap = (IndexFetchHeapData *) fetch;
-	BlockNumber block = (BlockNumber) (id >> 16);
+	BlockNumber block = winnow_tid_block(id);
 
 	if (place->buffer == InvalidBuffer || fetch == NULL ||
 		fetch->rel->rd_tableam != GetHeapamTableAmRoutine())

@@ -14,20 +14,10 @@ typedef struct WinnowFetch WinnowFetch;
 #define winnow_vector_computed(rel, index) \
 	((rel)->rd_index->indkey.values[(index)->schema.vector_attno] == 0)
 
-/* Who ran the statement */
-typedef struct WinnowUser
-{
-	Oid			id;
-	int			security;
-	int			nestlevel;
-} WinnowUser;
-
-extern void winnow_become_owner(Relation heap, WinnowUser *user);
-extern void winnow_become_user(const WinnowUser *user);
-
 extern Bitmapset *winnow_all_columns(Relation rel);
 extern WinnowFetch *winnow_fetch_begin(Relation heap, Relation rel, Bitmapset *wanted);
 extern const Bitmapset *winnow_fetch_wanted(const WinnowFetch *fetch);
+extern bool winnow_fetch_in_table(WinnowFetch *fetch, uint64 id);
 extern MemoryContext winnow_fetch_context(WinnowFetch *fetch);
 extern TupleTableSlot *winnow_fetch_slot(WinnowFetch *fetch);
 
@@ -42,8 +32,7 @@ extern void winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n,
 								 WinnowRowPlace *places);
 extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
 							 Snapshot snapshot, Datum *values, bool *isnull);
-extern bool winnow_fetch_vector(WinnowFetch *fetch, Relation rel, const WinnowIndex *index,
-								uint64 id, float *vector);
+extern bool winnow_fetch_vector(WinnowFetch *fetch, const WinnowIndex *index, uint64 id, float *vector);
 extern WinnowRowPlace winnow_fetch_place(WinnowFetch *fetch);
 extern void winnow_fetch_ahead(const WinnowRowPlace *place);
 extern void winnow_fetch_hold(IndexFetchTableData *fetch, uint64 id, const WinnowRowPlace *place);

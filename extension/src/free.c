@@ -185,6 +185,14 @@ keep_node(Relation rel, const WinnowIndex *index, BlockNumber node, uint64 *seen
 	return npages;
 }
 
+/* Mark a node as retired on its first head page: whoever has a newer snapshot has not seen a pointer to it */
+void
+winnow_group_retire(WinnowGroup *group)
+{
+	group->flags |= WINNOW_RETIRED;
+	group->retired_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+}
+
 /* Mark a node that the tree does not have as retired; its first head page is locked */
 void
 winnow_retire(Relation rel, Buffer buffer)
@@ -192,8 +200,7 @@ winnow_retire(Relation rel, Buffer buffer)
 	GenericXLogState *xlog = GenericXLogStart(rel);
 	WinnowGroup *group = WinnowPageGetGroup(GenericXLogRegisterBuffer(xlog, buffer, 0));
 
-	group->flags |= WINNOW_RETIRED;
-	group->retired_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+	winnow_group_retire(group);
 	GenericXLogFinish(xlog);
 }
 

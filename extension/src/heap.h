@@ -1,11 +1,13 @@
 /*
  * heap.h
- *		Binary heaps in growing arrays, made by macro for a type and an order.
+ *		Growing arrays, and binary heaps in such, made by macro for a type.
  *
- * WINNOW_HEAP(name, type, before) defines type name_heap with
- *		name_push(heap, item), name_pop(heap), name_top(heap), and name_add, which
- *		appends without order, for name_order to put things right in one go;
- *		name_extend appends an item that the caller fills in.
+ * WINNOW_ARRAY(name, type) defines type name_array with
+ *		name_add(array, item), and name_extend(array), which appends an item that the
+ *		caller fills in.
+ * WINNOW_HEAP(name, type, before) defines type name_heap, which has these too, with
+ *		name_push(heap, item), name_pop(heap), name_top(heap), and name_order, which puts
+ *		things right in one go after name_add.
  * before(a, b) says that *a leaves the heap before *b.
  */
 #ifndef WINNOW_HEAP_H
@@ -13,35 +15,40 @@
 
 #include "utils/memutils.h"
 
-#define WINNOW_HEAP(name, type, before) \
-typedef struct name##_heap \
+#define WINNOW_GROWING(name, self, type) \
+typedef struct self \
 { \
 	Size		count; \
 	Size		allocated; \
 	type	   *items; \
-} name##_heap; \
+} self; \
 \
 static inline type * \
-name##_extend(name##_heap *heap) \
+name##_extend(self *array) \
 { \
-	if (heap->count == heap->allocated) \
+	if (array->count == array->allocated) \
 	{ \
-		Size		wanted = heap->allocated ? heap->allocated * 2 : 256; \
+		Size		wanted = array->allocated ? array->allocated * 2 : 256; \
 \
 		/* an error must not leave it with more than it has (search_memory.c) */ \
-		heap->items = heap->items == NULL ? \
+		array->items = array->items == NULL ? \
 			palloc_extended(sizeof(type) * wanted, MCXT_ALLOC_HUGE) : \
-			repalloc_huge(heap->items, sizeof(type) * wanted); \
-		heap->allocated = wanted; \
+			repalloc_huge(array->items, sizeof(type) * wanted); \
+		array->allocated = wanted; \
 	} \
-	return &heap->items[heap->count++]; \
+	return &array->items[array->count++]; \
 } \
 \
 static inline void \
-name##_add(name##_heap *heap, type item) \
+name##_add(self *array, type item) \
 { \
-	*name##_extend(heap) = item; \
-} \
+	*name##_extend(array) = item; \
+}
+
+#define WINNOW_ARRAY(name, type) WINNOW_GROWING(name, name##_array, type)
+
+#define WINNOW_HEAP(name, type, before) \
+WINNOW_GROWING(name, name##_heap, type) \
 \
 static inline void \
 name##_sift_up(name##_heap *heap, Size i) \

@@ -12,14 +12,15 @@
 #include "access/xlog.h"
 #include "catalog/pg_am.h"
 #include "commands/defrem.h"
-#include "kernels/kernels.h"
+#include "core/distance.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "recall.h"
+#include "calibrate.h"
 #include "vector.h"
 
+/* Of the rotation.  An index keeps its own, so that another number here would not make it useless. */
 #define WINNOW_DEFAULT_SEED UINT64CONST(0x9E3779B97F4A7C15)
 
 /* Dimensions of the vector column, from its type modifier */
@@ -61,10 +62,10 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	meta->version = WINNOW_VERSION;
 	meta->dims = vector_dims(rel, schema->vector_attno);
 	meta->metric = vector_metric(rel, schema->vector_attno);
-	meta->list_size = options && options->list_size != WINNOW_CHOSEN ?
+	meta->list_size = options && options->list_size != WINNOW_UNSET ?
 		options->list_size :
 		winnow_default_list_size(meta->dims);
-	meta->bits = options && options->bits != WINNOW_CHOSEN ?
+	meta->bits = options && options->bits != WINNOW_UNSET ?
 		options->bits :
 		winnow_default_bits(meta->dims);
 	meta->nattrs = schema->nattrs;
@@ -82,6 +83,13 @@ winnow_meta_fill(Relation rel, WinnowMeta *meta)
 	pfree(schema);
 }
 
+static bool
+shape_in_range(const WinnowMeta *meta)
+{
+	return meta->list_size >= WINNOW_MIN_LIST_SIZE && meta->list_size <= WINNOW_MAX_LIST_SIZE &&
+		   meta->bits >= WINNOW_MIN_BITS && meta->bits <= WINNOW_MAX_REFINEMENT_BITS;
+}
+
 /* Does what is on the meta page still describe the index's columns? */
 static void
 check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
@@ -96,9 +104,7 @@ check_meta(Relation rel, const WinnowMeta *meta, const WinnowSchema *schema)
 				 errhint("Install the library that wrote the index, or rebuild the index with REINDEX.")));
 	if (meta->dims < 1 || meta->dims > WINNOW_MAX_DIM ||
 		meta->metric < WINNOW_METRIC_L2 || meta->metric > WINNOW_METRIC_COSINE ||
-		meta->list_size < WINNOW_MIN_LIST_SIZE || meta->list_size > WINNOW_MAX_LIST_SIZE ||
-		meta->bits < WINNOW_MIN_BITS || meta->bits > WINNOW_MAX_REFINEMENT_BITS ||
-		!(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
+		!shape_in_range(meta) || !(meta->effective_dim >= 1) || meta->nattrs != schema->nattrs)
 		winnow_corrupted(rel, WINNOW_META_BLOCK, "The meta page has values out of range.");
 	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
 		for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
@@ -211,8 +217,7 @@ winnow_index_shape(Relation rel, int *list_size, int *bits)
 		const WinnowMeta *meta = WinnowPageGetMeta(page);
 
 		known = meta->magic == WINNOW_MAGIC && meta->version == WINNOW_VERSION &&
-			meta->list_size >= WINNOW_MIN_LIST_SIZE && meta->list_size <= WINNOW_MAX_LIST_SIZE &&
-			meta->bits >= WINNOW_MIN_BITS && meta->bits <= WINNOW_MAX_REFINEMENT_BITS;
+			shape_in_range(meta);
 		*list_size = meta->list_size;
 		*bits = meta->bits;
 	}

@@ -9,7 +9,7 @@
  */
 #include "postgres.h"
 
-#include "recall.h"
+#include "calibrate.h"
 
 #include <math.h>
 

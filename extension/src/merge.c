@@ -243,8 +243,6 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	int			level = WinnowPageGetGroup(BufferGetPage(first))->level;
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8		row[WINNOW_MAX_CHILD_IMAGE];
-	uint8	   *summary = image + sizeof(WinnowChildStats);
-	uint8	   *imprint = image + index->inner.imprint_offset;
 	float	   *norm2 = palloc(sizeof(float) * layout->capacity);
 	WinnowChildStats stats = {0, 0};
 	Distances	distances = {0};
@@ -252,8 +250,8 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	Buffer		buffer = first;
 	BlockNumber next;
 
-	winnow_summary_reset(&index->schema, summary);
-	winnow_imprint_reset(&index->schema, imprint, level);
+	winnow_summary_reset(&index->schema, image + sizeof(stats));
+	winnow_imprint_reset(&index->schema, image + index->inner.imprint_offset, level);
 	winnow_chain_start(&chain, BufferGetBlockNumber(first));
 	for (;;)
 	{
@@ -263,22 +261,12 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 		winnow_group_norms(rel, index, page, norm2);
 		for (int slot = 0; slot < WinnowPageGetGroup(page)->nrows; slot++)
 		{
-			WinnowChildStats below = {1, 0};
+			WinnowChildStats below;
 
 			if (!winnow_is_live(layout, BufferGetPage(first), page, slot))
 				continue;
 			winnow_row_image(layout, page, slot, row);
-			if (level == 0)
-			{
-				winnow_summary_add_row(&index->schema, summary, row);
-				winnow_imprint_add_row(&index->schema, imprint, row);
-			}
-			else
-			{
-				memcpy(&below, row, sizeof(below));
-				winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
-			}
-			winnow_add_rows(&stats, below.rows);
+			below = winnow_describe_row(index, level, row, &stats, image);
 			if (!isinf(norm2[slot]))
 				add_distance(&distances, norm2[slot], &below);
 		}
@@ -402,8 +390,7 @@ winnow_lower_root(Relation rel, const WinnowIndex *index)
 		uint32		npages = winnow_group_pages(&index->inner, group);
 
 		/* with the meta page locked nobody starts from the old root any more */
-		group->flags |= WINNOW_RETIRED;
-		group->retired_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+		winnow_group_retire(group);
 		WinnowPageGetMeta(GenericXLogRegisterBuffer(xlog, meta, 0))->root = child;
 		GenericXLogFinish(xlog);
 		UnlockReleaseBuffer(meta);

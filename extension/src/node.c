@@ -46,6 +46,31 @@ winnow_mean_radius2(const WinnowIndex *index, int n, const double *squared, cons
 }
 
 /*
+ * Let what a parent says of a node hold for one of its rows too: the number of rows below, summary and imprint, these
+ * in the node's image.  Returns what is known of the rows below that one.
+ */
+WinnowChildStats
+winnow_describe_row(const WinnowIndex *index, int level, const uint8 *row, WinnowChildStats *stats,
+					uint8 *image)
+{
+	uint8	   *summary = image + sizeof(WinnowChildStats);
+	WinnowChildStats below = {1, 0};
+
+	if (level == 0)
+	{
+		winnow_summary_add_row(&index->schema, summary, row);
+		winnow_imprint_add_row(&index->schema, image + index->inner.imprint_offset, row);
+	}
+	else
+	{
+		memcpy(&below, row, sizeof(below));
+		winnow_summary_add_summary(&index->schema, summary, row + sizeof(below));
+	}
+	winnow_add_rows(stats, below.rows);
+	return below;
+}
+
+/*
  * The centroid of a node, and what the parent will say of it: rows below, their mean
  * squared distance to the centroid, summary.
  */
@@ -55,33 +80,19 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	int			nknown = rows->nknown;
-	uint8	   *imprint = node->image + index->inner.imprint_offset;
 	WinnowChildStats stats = {0, 0};
-	uint8	   *summary = node->image + sizeof(WinnowChildStats);
 	double	   *squared = palloc_extended(sizeof(double) * (5 * (Size) nknown + index->dims), MCXT_ALLOC_HUGE);
 	double	   *weights = squared + nknown;
 	double	   *below = weights + nknown;
 	double		far = INFINITY;
 
-	winnow_summary_reset(&index->schema, summary);
-	winnow_imprint_reset(&index->schema, imprint, level);
+	winnow_summary_reset(&index->schema, node->image + sizeof(stats));
+	winnow_imprint_reset(&index->schema, node->image + index->inner.imprint_offset, level);
 	for (int i = 0; i < rows->count; i++)
 	{
-		const uint8 *image = rows->images + (Size) i * layout->image_bytes;
-		WinnowChildStats child = {1, 0};
+		WinnowChildStats child = winnow_describe_row(index, level, rows->images + (Size) i * layout->image_bytes,
+													 &stats, node->image);
 
-		if (level == 0)
-		{
-			winnow_summary_add_row(&index->schema, summary, image);
-			winnow_imprint_add_row(&index->schema, imprint, image);
-		}
-		else
-		{
-			memcpy(&child, image, sizeof(child));
-			winnow_summary_add_summary(&index->schema, summary,
-									   image + sizeof(WinnowChildStats));
-		}
-		winnow_add_rows(&stats, child.rows);
 		if (i >= nknown)
 			continue;
 		weights[i] = Max(child.rows, 1);
@@ -116,21 +127,21 @@ write_code(const WinnowIndex *index, const float *vector, const float *centroid,
 
 /* The data pages of a node: the centroid, then codes */
 static void
-write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-				 const float *centroid, const WinnowRows *rows, const BlockNumber *blocks,
-				 int nblocks, XLogRecPtr born, bool logged)
+write_data_pages(const WinnowNodeWriter *writer, const BlockNumber *blocks, int nblocks)
 {
-	const WinnowLayout *layout = winnow_layout(index, level);
+	const WinnowIndex *index = writer->index;
+	const WinnowRows *rows = writer->rows;
+	const WinnowLayout *layout = winnow_layout(index, writer->level);
 	PGAlignedBlock image;
 	Size		centroid_left = sizeof(float) * index->dims;
-	const char *centroid_from = (const char *) centroid;
+	const char *centroid_from = (const char *) writer->centroid;
 	int			row = 0;
 
 	for (int p = 0; p < nblocks; p++)
 	{
 		Size		part = Min(centroid_left, WINNOW_PAGE_USABLE);
 
-		winnow_page_init(image.data, WINNOW_PAGE_DATA, born);
+		winnow_page_init(image.data, WINNOW_PAGE_DATA, writer->born);
 		if (part > 0)
 		{
 			memcpy(PageGetContents(image.data), centroid_from, part);
@@ -149,23 +160,22 @@ write_data_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 				break;
 			write_code(index,
 					   row < rows->nknown ? rows->vectors + (Size) row * index->dims : NULL,
-					   centroid, (uint8 *) PageGetContents(image.data) + offset);
+					   writer->centroid, (uint8 *) PageGetContents(image.data) + offset);
 			winnow_data_set_end(image.data, offset + index->code_bytes);
 			row++;
 		}
-		winnow_page_write(rel, fork, blocks[p], image.data, logged);
+		winnow_page_write(writer->rel, writer->fork, blocks[p], image.data, writer->logged);
 	}
 	Assert(row == rows->count);
 }
 
 /* The head pages of a node */
 static void
-write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-				 const WinnowRows *rows, const BlockNumber *heads, int ngroups,
-				 const BlockNumber *data, const BlockNumber *records, XLogRecPtr born,
-				 bool logged)
+write_head_pages(const WinnowNodeWriter *writer, const BlockNumber *heads, int ngroups,
+				 const BlockNumber *data, const BlockNumber *records)
 {
-	const WinnowLayout *layout = winnow_layout(index, level);
+	const WinnowRows *rows = writer->rows;
+	const WinnowLayout *layout = winnow_layout(writer->index, writer->level);
 	PGAlignedBlock image;
 
 	for (int g = 0; g < ngroups; g++)
@@ -174,7 +184,7 @@ write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 		int			nrows = Min(rows->count - start, layout->capacity);
 		WinnowGroup *group;
 
-		winnow_head_init(image.data, born, level, g, heads[0]);
+		winnow_head_init(image.data, writer->born, writer->level, g, heads[0]);
 		group = WinnowPageGetGroup(image.data);
 		group->next = g + 1 < ngroups ? heads[g + 1] : InvalidBlockNumber;
 		group->ndata = winnow_data_pages(layout, g, nrows);
@@ -189,7 +199,24 @@ write_head_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int le
 		for (int i = 0; i < nrows; i++)
 			winnow_row_store(layout, image.data, i, rows->ids[start + i],
 							 rows->images + (Size) (start + i) * layout->image_bytes);
-		winnow_page_write(rel, fork, heads[g], image.data, logged);
+		winnow_page_write(writer->rel, writer->fork, heads[g], image.data, writer->logged);
+	}
+}
+
+/* The pages with the records of a node, group by group */
+static void
+write_record_pages(const WinnowNodeWriter *writer, const BlockNumber *blocks)
+{
+	const WinnowLayout *layout = winnow_layout(writer->index, writer->level);
+
+	if (layout->record_bytes == 0)
+		return;
+	for (int start = 0; start < writer->rows->count; start += layout->capacity)
+	{
+		int			nrows = Min(writer->rows->count - start, layout->capacity);
+
+		winnow_records_write(writer, start, nrows, blocks);
+		blocks += winnow_record_page_count(layout, nrows);
 	}
 }
 
@@ -220,26 +247,6 @@ winnow_node_pages(const WinnowIndex *index, int level, int nrows)
 		winnow_record_page_count(layout, nrows - full * layout->capacity);
 }
 
-/* The pages with the records of a node, group by group */
-static void
-write_record_pages(Relation rel, ForkNumber fork, const WinnowIndex *index, int level,
-				   const float *centroid, const WinnowRows *rows,
-				   const BlockNumber *blocks, XLogRecPtr born, bool logged)
-{
-	const WinnowLayout *layout = winnow_layout(index, level);
-
-	if (layout->record_bytes == 0)
-		return;
-	for (int start = 0; start < rows->count; start += layout->capacity)
-	{
-		int			nrows = Min(rows->count - start, layout->capacity);
-
-		winnow_records_write(rel, fork, index, level, centroid, rows, start, nrows, blocks, born,
-							 logged);
-		blocks += winnow_record_page_count(layout, nrows);
-	}
-}
-
 /*
  * Write a node of the given rows to new pages, and describe it.  Nothing
  * points to it yet.  The centroid is the mean of the rows but outliers.  If the pages are
@@ -254,7 +261,7 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 	int			npages = winnow_node_pages(index, level, rows->count);
 	int			nscanned = winnow_scanned_pages(index, level, rows->count);
 	BlockNumber *blocks = palloc(sizeof(BlockNumber) * npages);
-	XLogRecPtr	born;
+	WinnowNodeWriter writer = {rel, fork, index, level, rows, node->centroid, InvalidXLogRecPtr, logged};
 
 	describe_node(index, level, rows, node);
 
@@ -267,16 +274,14 @@ winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index, int l
 		UnlockReleaseBuffer(buffer);
 	}
 	node->block = blocks[0];
-	born = logged ? winnow_birth(rel) : InvalidXLogRecPtr;
+	if (logged)
+		writer.born = winnow_birth(rel);
 	CHECK_FOR_INTERRUPTS();
-	write_head_pages(rel, fork, index, level, rows, blocks, ngroups, blocks + ngroups,
-					 blocks + nscanned, born, logged);
+	write_head_pages(&writer, blocks, ngroups, blocks + ngroups, blocks + nscanned);
 	CHECK_FOR_INTERRUPTS();
-	write_data_pages(rel, fork, index, level, node->centroid, rows, blocks + ngroups,
-					 nscanned - ngroups, born, logged);
+	write_data_pages(&writer, blocks + ngroups, nscanned - ngroups);
 	CHECK_FOR_INTERRUPTS();
-	write_record_pages(rel, fork, index, level, node->centroid, rows, blocks + nscanned,
-					   born, logged);
+	write_record_pages(&writer, blocks + nscanned);
 	pfree(blocks);
 }
 

@@ -7,6 +7,7 @@
 #include "winnow.h"
 
 #include "kernels/kernels.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 double		winnow_recall = 0.95;
@@ -48,11 +49,11 @@ winnow_options_init(void)
 	option_kind = add_reloption_kind();
 	add_int_reloption(option_kind, "list_size",
 					  "Number of rows that a build puts into a list at most",
-					  WINNOW_CHOSEN, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
+					  WINNOW_UNSET, WINNOW_MIN_LIST_SIZE, WINNOW_MAX_LIST_SIZE,
 					  AccessExclusiveLock);
 	add_int_reloption(option_kind, "bits",
 					  "Bits per dimension that the index keeps of a vector",
-					  WINNOW_CHOSEN, WINNOW_MIN_BITS, WINNOW_MAX_REFINEMENT_BITS,
+					  WINNOW_UNSET, WINNOW_MIN_BITS, WINNOW_MAX_REFINEMENT_BITS,
 					  AccessExclusiveLock);
 }
 
@@ -67,4 +68,12 @@ winnow_options(Datum reloptions, bool validate)
 
 	return (bytea *) build_reloptions(reloptions, validate, option_kind,
 									  sizeof(WinnowOptions), table, lengthof(table));
+}
+
+/* winnow_simd(): the instruction set in use */
+PG_FUNCTION_INFO_V1(winnow_simd);
+Datum
+winnow_simd(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(winnow_kernels->name));
 }

@@ -397,8 +397,9 @@ winnow_corrupted(Relation rel, BlockNumber block, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INDEX_CORRUPTED),
-			 errmsg("index \"%s\" is corrupted at block %u",
-					RelationGetRelationName(rel), block),
+			 BlockNumberIsValid(block) ?
+				 errmsg("index \"%s\" is corrupted at block %u", RelationGetRelationName(rel), block) :
+				 errmsg("index \"%s\" is corrupted", RelationGetRelationName(rel)),
 			 errdetail_internal("%s", detail),
 			 errhint("Rebuild the index with REINDEX.")));
 }
@@ -444,8 +445,7 @@ winnow_try_read_page(Relation rel, BlockNumber block, WinnowPageKind kind, XLogR
 	LockBuffer(buffer, lockmode);
 	page = BufferGetPage(buffer);
 	if (PageIsNew(page) ||
-		PageGetSpecialSize(page) != MAXALIGN(sizeof(WinnowPageOpaque)) ||
-		WinnowPageGetOpaque(page)->page_id != WINNOW_PAGE_ID)
+		winnow_page_kind(page) == 0)
 		winnow_corrupted(rel, block, "It is not a page of a winnow index.");
 	header = (PageHeader) page;
 	if (header->pd_upper != header->pd_special || header->pd_lower > header->pd_upper ||

@@ -89,15 +89,15 @@ match_list(IndexOptInfo *index, int column, Node *clause)
  * operator class, or its equality with a type that is cast to it without asking.
  */
 static Node *
-element_constant(Node *constant, Oid element_type, Oid operator)
+element_constant(Node *constant, Oid element_type, Oid opno)
 {
 	TypeCacheEntry *type = lookup_type_cache(element_type, TYPECACHE_EQ_OPR |
 											 TYPECACHE_BTREE_OPFAMILY);
 
 	if (exprType(constant) == element_type)
-		return operator== type->eq_opr ? constant : NULL;
+		return opno == type->eq_opr ? constant : NULL;
 	if (!OidIsValid(type->btree_opf) ||
-		get_op_opfamily_strategy(operator, type->btree_opf) != BTEqualStrategyNumber)
+		get_op_opfamily_strategy(opno, type->btree_opf) != BTEqualStrategyNumber)
 		return NULL;
 	constant = coerce_to_target_type(NULL, constant, exprType(constant), element_type, -1,
 									 COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
@@ -156,27 +156,27 @@ match_or(PlannerInfo *root, IndexOptInfo *index, int column, Node *clause)
 	{
 		OpExpr	   *arm = lfirst(cell);
 		Node	   *constant;
-		Oid			operator;
+		Oid			opno;
 
 		if (!IsA(arm, OpExpr) || list_length(arm->args) != 2)
 			return NULL;
 		operand = linitial(arm->args);
 		constant = lsecond(arm->args);
-		operator= arm->opno;
+		opno = arm->opno;
 		if (!match_index_to_operand(operand, column, index))
 		{
 			operand = lsecond(arm->args);
 			constant = linitial(arm->args);
-			operator= get_commutator(arm->opno);
+			opno = get_commutator(arm->opno);
 			if (!match_index_to_operand(operand, column, index))
 				return NULL;
 		}
 		if (constants == NIL)
 		{
-			list->opno = operator;
+			list->opno = opno;
 			list->inputcollid = arm->inputcollid;
 		}
-		if (!OidIsValid(operator) || operator!= list->opno || arm->inputcollid != list->inputcollid || !op_in_opfamily(operator, index->opfamily[column]) ||
+		if (!OidIsValid(opno) || opno != list->opno || arm->inputcollid != list->inputcollid || !op_in_opfamily(opno, index->opfamily[column]) ||
 			!collation_matches(index, column, arm->inputcollid) ||
 			!is_constant(constant) ||
 			(constants != NIL && exprType(constant) != exprType(linitial(constants))))
@@ -255,13 +255,13 @@ column_of(IndexOptInfo *index, Node *operand)
  * operator that is the opposite, too.
  */
 static bool
-operator_decided(IndexOptInfo *index, int column, Oid operator, Oid collation, bool negated)
+operator_decided(IndexOptInfo *index, int column, Oid opno, Oid collation, bool negated)
 {
-	return column >= 0 && OidIsValid(operator) &&
-		   op_in_opfamily(operator, index->opfamily[column]) &&
+	return column >= 0 && OidIsValid(opno) &&
+		   op_in_opfamily(opno, index->opfamily[column]) &&
 		   collation_matches(index, column, collation) &&
-		   (!negated || (OidIsValid(get_negator(operator)) &&
-						 op_in_opfamily(get_negator(operator), index->opfamily[column])));
+		   (!negated || (OidIsValid(get_negator(opno)) &&
+						 op_in_opfamily(get_negator(opno), index->opfamily[column])));
 }
 
 static bool
@@ -324,14 +324,14 @@ sets_apart(IndexOptInfo *index, Node *clause)
 	OpExpr	   *comparison = (OpExpr *) clause;
 	List	   *args;
 	Node	   *constant;
-	Oid			operator;
+	Oid			opno;
 	int			column;
 
 	if (winnow_recall >= 1 || (is_list ? list->useOr : !IsA(clause, OpExpr)))
 		return false;
 	args = is_list ? list->args : comparison->args;
-	operator= get_negator(is_list ? list->opno : comparison->opno);
-	if (!OidIsValid(operator) || list_length(args) != 2)
+	opno = get_negator(is_list ? list->opno : comparison->opno);
+	if (!OidIsValid(opno) || list_length(args) != 2)
 		return false;
 
 	column = column_of(index, linitial(args));
@@ -340,10 +340,10 @@ sets_apart(IndexOptInfo *index, Node *clause)
 	{
 		column = column_of(index, lsecond(args));
 		constant = linitial(args);
-		operator= get_commutator(operator);
+		opno = get_commutator(opno);
 	}
-	return column >= 0 && is_constant(constant) && OidIsValid(operator) &&
-		   get_op_opfamily_strategy(operator, index->opfamily[column]) == WINNOW_STRATEGY_EQUAL &&
+	return column >= 0 && is_constant(constant) && OidIsValid(opno) &&
+		   get_op_opfamily_strategy(opno, index->opfamily[column]) == WINNOW_STRATEGY_EQUAL &&
 		   collation_matches(index, column, is_list ? list->inputcollid : comparison->inputcollid) &&
 		   is_hashed(index, column);
 }

@@ -62,13 +62,11 @@ typedef struct WinnowQueueEntry
 #define winnow_entry_before(a, b) ((a)->key < (b)->key)
 WINNOW_HEAP(winnow_entries, WinnowQueueEntry, winnow_entry_before)
 
-/* Nodes in no order of their own */
-#define winnow_item_before(a, b) ((a)->key < (b)->key)
-WINNOW_HEAP(winnow_items, WinnowQueueItem, winnow_item_before)
+WINNOW_ARRAY(winnow_items, WinnowQueueItem)
 
 typedef struct WinnowQueue
 {
-	winnow_items_heap items;	/* read or not, as they came */
+	winnow_items_array items;	/* read or not, as they came */
 	winnow_entries_heap inner;	/* the unread inner nodes */
 	winnow_entries_heap lists;	/* the unread lists: first such as are a heap, ... */
 	Size		nordered;		/* ... so many, then those that have come since */

@@ -17,7 +17,7 @@
  */
 #include "postgres.h"
 
-#include "cluster.h"
+#include "calibrate.h"
 #include "fetch.h"
 
 #include "access/table.h"
@@ -40,10 +40,6 @@
 
 /* The relation may grow for that until one page in so many is free afterwards */
 #define SPARE_SHARE 16
-
-/* Salts of the draws of these rows */
-#define SALT_LOOKED_AT 34
-#define SALT_SAMPLED 35
 
 typedef struct Recalibration
 {
@@ -82,7 +78,7 @@ take_rows(Recalibration *state, const WinnowView *view)
 				palloc_extended(sizeof(float) * state->index->dims * state->allocated,
 								MCXT_ALLOC_HUGE);
 		}
-		if (!winnow_fetch_vector(state->fetch, state->rel, state->index, view->ids[i],
+		if (!winnow_fetch_vector(state->fetch, state->index, view->ids[i],
 								 rows->vectors + (Size) rows->count * state->index->dims))
 			continue;
 		rows->ids[rows->count++] = view->ids[i];
@@ -166,14 +162,14 @@ calibrate(Recalibration *state, WinnowTeam *team, double nrows, WinnowMeta *meta
 	team->shared->nsamples = 1;
 	state->sample = winnow_spool_create(&team->files, "sample", 0, 0, dims);
 	state->row = winnow_spool_row_alloc(0, dims);
-	walk(state, nrows, SAMPLED, SALT_SAMPLED);
+	walk(state, nrows, SAMPLED, WINNOW_SALT_SAMPLED);
 	winnow_spool_close(state->sample);
 	winnow_calibration_seed(team);
 	state->calibration = winnow_calibration_open(team);
 	state->node = winnow_node_alloc(state->index);
 	team->shared->nparts = 1;
 	winnow_calibration_begin_part(state->calibration, 0);
-	walk(state, nrows, LOOKED_AT, SALT_LOOKED_AT);
+	walk(state, nrows, LOOKED_AT, WINNOW_SALT_LOOKED_AT);
 	winnow_calibration_end_part(state->calibration);
 	winnow_calibration_close(state->calibration);
 	winnow_calibration_finish(team, nrows, meta);

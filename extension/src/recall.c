@@ -47,7 +47,7 @@
  */
 #include "postgres.h"
 
-#include "recall.h"
+#include "calibrate.h"
 
 #include <math.h>
 
@@ -217,7 +217,7 @@ void
 winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index,
 				   const float *query)
 {
-	winnow_items_heap probed = recall->probed;
+	winnow_items_array probed = recall->probed;
 
 	tables_init();
 	memset(recall, 0, sizeof(*recall));

@@ -23,7 +23,7 @@ typedef struct WinnowRecall
 	double		variance;		/* sum of their squared distances to the root's centroid */
 	double		next_check;		/* lists read when to look again */
 	bool		volume_last;	/* the estimate that said no was that by volume */
-	winnow_items_heap probed;	/* lists read that had a match, in that order */
+	winnow_items_array probed;	/* lists read that had a match, in that order */
 	double		expected;		/* rows that match, as the planner has it, or 0 */
 	double		unread;			/* rows of the nodes queued, not read */
 	double		nread;			/* all lists read */
@@ -65,9 +65,5 @@ extern float winnow_recall_better_rows(const WinnowQueueItem *list, float thresh
 
 /* Tolerances of searches for more than 100 rows fall with that power of the number */
 #define WINNOW_MORE_ROWS 0.5
-
-/* calibrate.c */
-extern void winnow_calibration_default(WinnowMeta *meta);
-extern double winnow_tolerance(const float *tolerance, double target);
 
 #endif							/* WINNOW_RECALL_H */

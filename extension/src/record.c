@@ -78,29 +78,29 @@ winnow_record_refine(const WinnowIndex *index, const float *vector, const float 
  * "start" on, to the given blocks.
  */
 void
-winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
-					 int level, const float *centroid, const WinnowRows *rows, int start,
-					 int nrows, const BlockNumber *blocks, XLogRecPtr born, bool logged)
+winnow_records_write(const WinnowNodeWriter *writer, int start, int nrows, const BlockNumber *blocks)
 {
-	const WinnowLayout *layout = winnow_layout(index, level);
+	const WinnowIndex *index = writer->index;
+	const WinnowRows *rows = writer->rows;
+	const WinnowLayout *layout = winnow_layout(index, writer->level);
 	uint8	   *code = palloc(layout->record_bytes);
 	PGAlignedBlock image;
 	int			current = 0;
 
-	winnow_page_init(image.data, WINNOW_PAGE_DATA, born);
+	winnow_page_init(image.data, WINNOW_PAGE_DATA, writer->born);
 	for (int slot = 0; slot < nrows; slot++)
 	{
 		int			row = start + slot;
 		const uint8 *record = code;
 
-		if (level > 0)
+		if (writer->level > 0)
 			record = rows->images + (Size) row * layout->image_bytes + layout->imprint_offset;
 		else
 			winnow_record_refine(index,
 								 row < rows->nknown ?
 									 rows->vectors + (Size) row * index->dims :
 									 NULL,
-								 centroid, code);
+								 writer->centroid, code);
 		for (int done = 0; done < layout->record_bytes;)
 		{
 			int			page;
@@ -109,8 +109,8 @@ winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 
 			if (page != current)
 			{
-				winnow_page_write(rel, fork, blocks[current], image.data, logged);
-				winnow_page_init(image.data, WINNOW_PAGE_DATA, born);
+				winnow_page_write(writer->rel, writer->fork, blocks[current], image.data, writer->logged);
+				winnow_page_init(image.data, WINNOW_PAGE_DATA, writer->born);
 				current = page;
 			}
 			memcpy(PageGetContents(image.data) + offset, record + done, bytes);
@@ -119,7 +119,7 @@ winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
 		}
 	}
 	if (nrows > 0)
-		winnow_page_write(rel, fork, blocks[current], image.data, logged);
+		winnow_page_write(writer->rel, writer->fork, blocks[current], image.data, writer->logged);
 	pfree(code);
 }
 

@@ -323,7 +323,7 @@ take_added(Regroup *state)
 								   bms_make_singleton(state->index->schema.vector_attno));
 	for (int i = 0; i < added.count; i++)
 	{
-		bool		known = winnow_fetch_vector(fetch, state->rel, state->index, added.ids[i],
+		bool		known = winnow_fetch_vector(fetch, state->index, added.ids[i],
 												added.vectors);
 		WinnowRows *part = known ? nearest_part(state, added.vectors) :
 			&state->parts[i % state->nparts];

@@ -125,7 +125,7 @@ winnow_load_rows(Relation rel, Relation heap, const WinnowIndex *index,
 				if (level > 0)
 					winnow_node_centroid(rel, index, (BlockNumber) id, level - 1, vector, NULL);
 				else
-					known = vectors && winnow_fetch_vector(fetch, rel, index, id, vector);
+					known = vectors && winnow_fetch_vector(fetch, index, id, vector);
 				winnow_row_image(layout, page, slot, image);
 				if (level > 0)
 					winnow_imprint_read(rel, index, page, copies[n].blocks[g], slot, image);

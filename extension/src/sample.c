@@ -31,9 +31,6 @@
 #define STRETCHES 32
 #define MOST_TASKS 64
 
-#define SALT_SAMPLE 0
-#define SALT_BLOCK 3
-
 typedef struct SampleState
 {
 	const WinnowIndex *index;
@@ -108,7 +105,7 @@ sample_row(Relation rel, ItemPointer tid, Datum *values, bool *isnull, bool aliv
 		return;
 	}
 	state->row->key = winnow_tid_pack(tid);
-	if (winnow_key_draw(state->row->key, SALT_SAMPLE) >= state->rate)
+	if (winnow_key_draw(state->row->key, WINNOW_SALT_SAMPLE) >= state->rate)
 		return;
 	old = MemoryContextSwitchTo(state->context);
 	winnow_index_vector(state->index, values[attno], state->row->vector);
@@ -124,7 +121,7 @@ chosen_block(BlockNumber stretch, BlockNumber nblocks, BlockNumber nstretches)
 	BlockNumber low = (BlockNumber) ((uint64) stretch * nblocks / nstretches);
 	BlockNumber high = (BlockNumber) ((uint64) (stretch + 1) * nblocks / nstretches);
 
-	return low + (BlockNumber) (winnow_key_draw(stretch, SALT_BLOCK) * (high - low));
+	return low + (BlockNumber) (winnow_key_draw(stretch, WINNOW_SALT_BLOCK) * (high - low));
 }
 
 /* Scan the blocks of some stretches of the table, those from first to end - 1 */
@@ -270,7 +267,7 @@ winnow_sample_nodes(WinnowTeam *team, int level, int64 nrows, int *nlists)
 
 		CHECK_FOR_INTERRUPTS();
 		while (winnow_spool_next(nodes, row))
-			if (rate >= 1 || winnow_key_draw(row->key, SALT_SAMPLE) < rate)
+			if (rate >= 1 || winnow_key_draw(row->key, WINNOW_SALT_SAMPLE) < rate)
 				winnow_spool_add(sample, row);
 		winnow_spool_close(nodes);
 	}

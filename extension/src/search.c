@@ -9,6 +9,8 @@
 
 #include "search_private.h"
 
+#include <float.h>
+
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/float.h"
@@ -343,7 +345,7 @@ take_rows(WinnowSearch *search, uint32 list, int group, double limit, uint64 *ta
 
 		candidates_push(&search->active, candidate_of(search, list, group, good[i]));
 		if (taken != NULL)
-			taken[slot / 64] |= UINT64CONST(1) << (slot % 64);
+			winnow_bit_set(taken, slot);
 	}
 	return n;
 }
@@ -441,7 +443,7 @@ winnow_search_collect(WinnowSearch *search)
 				return false;
 			search->counters->codes_estimated += view->nselected;
 			for (int i = 0; i < view->nselected; i++)
-				if (!(taken[view->selected[i] / 64] >> (view->selected[i] % 64) & 1))
+				if (!winnow_bit_get(taken, view->selected[i]))
 				{
 					Candidate	candidate = candidate_of(search, left->list, g, i);
 

@@ -10,7 +10,7 @@
 
 /*
  * What a search did; EXPLAIN ANALYZE and winnow_last_scan() show it.  Every member is a uint64,
- * in the order of the names in stats.c.
+ * in the order of the names in last_scan.c.
  */
 typedef struct WinnowScanCounters
 {

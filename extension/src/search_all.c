@@ -91,7 +91,7 @@ typedef enum Gathered
 static bool
 gather_nodes(WinnowSearch *search)
 {
-	winnow_items_heap *rest = &search->rest;
+	winnow_items_array *rest = &search->rest;
 	bool		whole = true;
 
 	rest->count = 0;
@@ -122,7 +122,7 @@ gather_nodes(WinnowSearch *search)
 static Gathered
 gather(WinnowSearch *search, Size most)
 {
-	winnow_items_heap *rest = &search->rest;
+	winnow_items_array *rest = &search->rest;
 
 	if (!gather_nodes(search))
 		return GATHERED_PAGE_GONE;

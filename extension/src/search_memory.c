@@ -18,7 +18,7 @@
 #define FIRST_ITEMS		256
 #define MOST_BYTES		(512 * 1024)
 
-/* What all heaps are (heap.h) */
+/* What all of them are (heap.h) */
 typedef struct Array
 {
 	Size		count;
@@ -43,8 +43,8 @@ arrays_of(WinnowSearch *search, ArrayOf *arrays)
 {
 	int			n = 0;
 
-#define ADD_ARRAY(heap) arrays[n++] = (ArrayOf){(Array *) &(heap), sizeof(*(heap).items)}
-	StaticAssertStmt(sizeof(Array) == sizeof(scores_heap), "heaps look like this");
+#define ADD_ARRAY(array) arrays[n++] = (ArrayOf){(Array *) &(array), sizeof(*(array).items)}
+	StaticAssertStmt(sizeof(Array) == sizeof(scores_heap), "arrays and heaps look like this");
 	ADD_ARRAY(search->queue.items);
 	ADD_ARRAY(search->queue.inner);
 	ADD_ARRAY(search->queue.lists);

@@ -37,11 +37,8 @@ typedef struct WinnowLeft
 	Size		taken;			/* where the bits are of those that became one, by group and slot */
 } WinnowLeft;
 
-/* Neither is in order */
-#define left_before(a, b) ((a)->block < (b)->block)
-WINNOW_HEAP(lefts, WinnowLeft, left_before)
-#define word_before(a, b) (*(a) < *(b))
-WINNOW_HEAP(words, uint64, word_before)
+WINNOW_ARRAY(lefts, WinnowLeft)
+WINNOW_ARRAY(words, uint64)
 
 /* A row known by its distances, one per ORDER BY key; NaN sorts last */
 typedef struct Found
@@ -102,7 +99,7 @@ struct WinnowSearch
 	float	   *query;			/* index space */
 	bool		directed;		/* false: every row is as good as another */
 	WinnowQueryCode *code;
-	WinnowRefinementQuery *refined; /* the same in more bits; NULL: the index has one */
+	WinnowRefinementQuery *refined; /* the same in more bits; NULL: the index has one bit only */
 	uint8	   *record;			/* a refinement code */
 	uint32		refinable;		/* the list that "groups" and "code" are of; PG_UINT32_MAX: none */
 	bool		prepared;		/* "refined" is for that list */
@@ -123,11 +120,11 @@ struct WinnowSearch
 	float		least_key;		/* of the children of the inner node at hand */
 	bool		sorted;			/* results are, best last */
 	bool		gathering;		/* children go to "rest" instead, as they come */
-	winnow_items_heap rest;		/* all that is not yet read, while it is read */
+	winnow_items_array rest;		/* all that is not yet read, while it is read */
 	candidates_heap active;		/* candidates that were good enough when found */
 	candidates_heap pool;		/* the others, without order */
-	lefts_heap	left;			/* lists that have rows in neither of them */
-	words_heap	taken;			/* bits of those lists' rows that became candidates */
+	lefts_array left;			/* lists that have rows in neither of them */
+	words_array taken;			/* bits of those lists' rows that became candidates */
 	Size		nleft;			/* rows of those lists that did not */
 	Size		nleft_doubtful; /* of them, rows in doubt */
 	Size		ndoubtful;		/* active, in the pool or left, rows in doubt: their lower bound is infinite */

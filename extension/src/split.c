@@ -7,15 +7,10 @@
 #include "postgres.h"
 
 #include "fetch.h"
+#include "owner.h"
 
 #include "core/kmeans.h"
 #include "miscadmin.h"
-
-static void
-split_tick(void *arg)
-{
-	CHECK_FOR_INTERRUPTS();
-}
 
 /*
  * Part the rows in two by 2-means; those without a known vector are
@@ -34,7 +29,7 @@ winnow_part_rows(const WinnowIndex *index, int level, const WinnowRows *rows, Wi
 	if (rows->nknown < 2)
 		return 0;
 	winnow_split_two(rows->vectors, rows->nknown, index->dims, rows->nknown, centroids,
-					 side, scratch, split_tick, NULL);
+					 side, scratch, winnow_check_interrupts, NULL);
 	for (int i = rows->nknown; i < rows->count; i++)
 		side[i] = i % 2;
 	for (int i = 0; i < rows->count; i++)

@@ -70,6 +70,22 @@ extern Size winnow_spool_row_bytes(int image_bytes, int dims);
 extern WinnowBatch *winnow_spool_load(WinnowSpool *spool, int64 most, int salt);
 extern void winnow_batch_free(WinnowBatch *batch);
 extern void winnow_rows_arrange(WinnowRows *rows, int image_bytes, int dims, int32 *from);
+
+/* What a row's draws are for: each has its own */
+typedef enum WinnowSalt
+{
+	WINNOW_SALT_SAMPLE,
+	WINNOW_SALT_GROUPS,
+	WINNOW_SALT_LISTS,
+	WINNOW_SALT_BLOCK,
+	WINNOW_SALT_LARGE,			/* rows of a large list */
+	WINNOW_SALT_SEED,
+	WINNOW_SALT_FILTER,
+	WINNOW_SALT_LOOKED_AT,
+	WINNOW_SALT_SAMPLED,
+	WINNOW_SALT_PIECE			/* the last: the pieces of a large list's pieces have those that follow */
+} WinnowSalt;
+
 extern double winnow_key_draw(uint64 key, int salt);
 
 #endif							/* WINNOW_SPOOL_H */

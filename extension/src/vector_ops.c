@@ -8,10 +8,12 @@
 #include "utils/varbit.h"
 
 #include "compat.h"
+#include "core/distance.h"
 #include "vector.h"
 
-void
-winnow_check_dims(const WinnowVector *a, const WinnowVector *b)
+/* Two operands must have the same number of dimensions. */
+static void
+check_dims(const WinnowVector *a, const WinnowVector *b)
 {
 	if (a->dim != b->dim)
 		ereport(ERROR,
@@ -21,88 +23,52 @@ winnow_check_dims(const WinnowVector *a, const WinnowVector *b)
 }
 
 /*
- * The sums of the distances in double, for the vectors that the kernels'
- * floats cannot represent; see winnow_distance_l2.
- */
-double
-winnow_wide_l2_squared(const float *a, const float *b, int dim)
-{
-	double		sum = 0.0;
-	int			i;
-
-	for (i = 0; i < dim; i++)
-	{
-		double		difference = (double) a[i] - (double) b[i];
-
-		sum += difference * difference;
-	}
-	return sum;
-}
-
-double
-winnow_wide_inner_product(const float *a, const float *b, int dim)
-{
-	/* four sums, since each addition waits for the one before it */
-	double		sums[4] = {0.0, 0.0, 0.0, 0.0};
-	int			i = 0;
-
-	for (; i + 4 <= dim; i += 4)
-		for (int j = 0; j < 4; j++)
-			sums[j] += (double) a[i + j] * (double) b[i + j];
-	for (; i < dim; i++)
-		sums[0] += (double) a[i] * (double) b[i];
-	return sums[0] + sums[1] + sums[2] + sums[3];
-}
-
-double
-winnow_wide_l1(const float *a, const float *b, int dim)
-{
-	double		sum = 0.0;
-	int			i;
-
-	for (i = 0; i < dim; i++)
-		sum += fabs((double) a[i] - (double) b[i]);
-	return sum;
-}
-
-double
-winnow_wide_cosine(const float *a, const float *b, int dim)
-{
-	double		aa = winnow_wide_inner_product(a, a, dim);
-	double		bb = winnow_wide_inner_product(b, b, dim);
-	double		similarity;
-
-	if (aa == 0.0 || bb == 0.0)
-		return get_float8_nan();
-	similarity = winnow_wide_inner_product(a, b, dim) / sqrt(aa * bb);
-	return 1.0 - Max(-1.0, Min(1.0, similarity));
-}
-
-/*
  * Distances
  */
-#define WINNOW_DISTANCE_FUNCTION(name, expression) \
-PG_FUNCTION_INFO_V1(name); \
-Datum \
-name(PG_FUNCTION_ARGS) \
-{ \
-	WinnowVector *a = PG_GETARG_WINNOW_VECTOR_P(0); \
-	WinnowVector *b = PG_GETARG_WINNOW_VECTOR_P(1); \
-	winnow_check_dims(a, b); \
-	PG_RETURN_FLOAT8(expression); \
-} \
-extern int no_such_variable
+static double
+distance(FunctionCallInfo fcinfo, WinnowDistance kind)
+{
+	WinnowVector *a = PG_GETARG_WINNOW_VECTOR_P(0);
+	WinnowVector *b = PG_GETARG_WINNOW_VECTOR_P(1);
 
-WINNOW_DISTANCE_FUNCTION(winnow_l2_distance,
-						 winnow_distance_l2(a->x, b->x, a->dim));
-WINNOW_DISTANCE_FUNCTION(winnow_inner_product,
-						 0.0 - winnow_distance_negative_ip(a->x, b->x, a->dim));
-WINNOW_DISTANCE_FUNCTION(winnow_vector_negative_inner_product,
-						 winnow_distance_negative_ip(a->x, b->x, a->dim));
-WINNOW_DISTANCE_FUNCTION(winnow_cosine_distance,
-						 winnow_distance_cosine(a->x, b->x, a->dim));
-WINNOW_DISTANCE_FUNCTION(winnow_l1_distance,
-						 winnow_distance_l1(a->x, b->x, a->dim));
+	check_dims(a, b);
+	return winnow_distance(kind, a->x, b->x, a->dim);
+}
+
+PG_FUNCTION_INFO_V1(winnow_l2_distance);
+Datum
+winnow_l2_distance(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FLOAT8(distance(fcinfo, WINNOW_DISTANCE_L2));
+}
+
+PG_FUNCTION_INFO_V1(winnow_inner_product);
+Datum
+winnow_inner_product(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FLOAT8(0.0 - distance(fcinfo, WINNOW_DISTANCE_IP));
+}
+
+PG_FUNCTION_INFO_V1(winnow_vector_negative_inner_product);
+Datum
+winnow_vector_negative_inner_product(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FLOAT8(distance(fcinfo, WINNOW_DISTANCE_IP));
+}
+
+PG_FUNCTION_INFO_V1(winnow_cosine_distance);
+Datum
+winnow_cosine_distance(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FLOAT8(distance(fcinfo, WINNOW_DISTANCE_COSINE));
+}
+
+PG_FUNCTION_INFO_V1(winnow_l1_distance);
+Datum
+winnow_l1_distance(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FLOAT8(distance(fcinfo, WINNOW_DISTANCE_L1));
+}
 
 /*
  * Arithmetic, element by element. A result too small for a float becomes
@@ -133,7 +99,7 @@ name(PG_FUNCTION_ARGS) \
 	WinnowVector *b = PG_GETARG_WINNOW_VECTOR_P(1); \
 	WinnowVector *result; \
 	int			i; \
-	winnow_check_dims(a, b); \
+	check_dims(a, b); \
 	result = winnow_vector_new(a->dim); \
 	for (i = 0; i < a->dim; i++) \
 		result->x[i] = a->x[i] op b->x[i]; \

@@ -15,6 +15,8 @@
 
 #include "verify.h"
 
+#include "owner.h"
+
 #include <math.h>
 
 #include "access/relation.h"
@@ -139,9 +141,9 @@ note_block(WinnowCheck *check, BlockNumber block)
 		memset(check->seen + check->nseen / 64, 0, (wanted - check->nseen) / 8);
 		check->nseen = wanted;
 	}
-	if (check->seen[block / 64] & (UINT64CONST(1) << (block % 64)))
+	if (winnow_bit_get(check->seen, block))
 		return false;
-	check->seen[block / 64] |= UINT64CONST(1) << (block % 64);
+	winnow_bit_set(check->seen, block);
 	return true;
 }
 
@@ -158,7 +160,7 @@ note_new_block(WinnowCheck *check, BlockNumber block)
 
 /* Turn to one of the groups */
 static void
-use_group(WinnowCheck *check, NodeCheck *node, int g)
+use_group(NodeCheck *node, int g)
 {
 	node->block = node->heads.blocks[g];
 	node->head = node->heads.pages[g].data;
@@ -509,7 +511,7 @@ check_node(WinnowCheck *check, BlockNumber block, int level, XLogRecPtr asof,
 		return false;
 	for (int g = 0; g < node->heads.ngroups; g++)
 	{
-		use_group(check, node, g);
+		use_group(node, g);
 		if (g > 0)
 		{
 			if (!note_new_block(check, node->block))

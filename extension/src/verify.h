@@ -36,7 +36,6 @@ typedef struct WinnowCheck
 
 	Snapshot	snapshot;		/* rows that it sees are compared */
 	WinnowFetch *fetch;
-	BlockNumber heap_blocks;	/* of the table, when last asked */
 	Tuplesortstate *tids;		/* of all rows of the index */
 	uint8	   *image;
 	float	   *vector;

@@ -48,7 +48,7 @@ tid_sort_next(Tuplesortstate *sort)
 static char *
 tid_text(uint64 id)
 {
-	return psprintf("(%u,%u)", (uint32) (id >> 16), (uint32) (id & 0xFFFF));
+	return psprintf("(%u,%u)", winnow_tid_block(id), winnow_tid_offset(id));
 }
 
 /*
@@ -62,7 +62,6 @@ winnow_check_heap_begin(WinnowCheck *check)
 
 	check->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	check->fetch = winnow_fetch_begin(check->heap, check->rel, winnow_all_columns(check->rel));
-	check->heap_blocks = RelationGetNumberOfBlocks(check->heap);
 	check->tids = tid_sort_begin();
 	check->image = palloc(Max(index->leaf.image_bytes, 1));
 	check->vector = palloc(sizeof(float) * index->dims);
@@ -75,8 +74,8 @@ winnow_check_heap_begin(WinnowCheck *check)
 static void
 check_item(WinnowCheck *check, const WinnowCheckedRow *row)
 {
-	BlockNumber block = (BlockNumber) (row->id >> 16);
-	OffsetNumber offset = (OffsetNumber) (row->id & 0xFFFF);
+	BlockNumber block = winnow_tid_block(row->id);
+	OffsetNumber offset = winnow_tid_offset(row->id);
 	Buffer		buffer;
 	Page		page;
 	bool		used;
@@ -128,15 +127,10 @@ winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
 	Datum		values[INDEX_MAX_KEYS];
 	bool		isnull[INDEX_MAX_KEYS];
 	const WinnowRowPlace nowhere = {InvalidBuffer, 0};
-	ItemPointerData tid;
 	MemoryContext old;
 
 	CHECK_FOR_INTERRUPTS();
-	winnow_tid_unpack(row->id, &tid);
-	if (ItemPointerGetBlockNumberNoCheck(&tid) >= check->heap_blocks)
-		check->heap_blocks = RelationGetNumberOfBlocks(check->heap);
-	if (!ItemPointerIsValid(&tid) ||
-		ItemPointerGetBlockNumberNoCheck(&tid) >= check->heap_blocks)
+	if (!winnow_fetch_in_table(check->fetch, row->id))
 		winnow_check_failed(check, row,
 							psprintf("points to %s, which is not in the table",
 									 tid_text(row->id)));

@@ -11,6 +11,7 @@
 #include "access/amapi.h"
 #include "access/generic_xlog.h"
 #include "access/reloptions.h"
+#include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "nodes/pathnodes.h"
 #include "storage/bufpage.h"
@@ -61,7 +62,7 @@ typedef struct WinnowPageOpaque
 	((int) (BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(WinnowPageOpaque))))
 
 /* Build options, and their limits */
-#define WINNOW_CHOSEN				0	/* not given: as the dimensions ask, see below */
+#define WINNOW_UNSET				0	/* not given: as the dimensions ask, see below */
 #define WINNOW_MIN_LIST_SIZE		8
 #define WINNOW_MAX_LIST_SIZE		4096
 
@@ -115,9 +116,9 @@ winnow_default_list_size(int dims)
 typedef struct WinnowOptions
 {
 	int32		vl_len_;		/* varlena header (do not touch directly!) */
-	int			list_size;		/* rows that a build puts into a list at most, or WINNOW_CHOSEN */
+	int			list_size;		/* rows that a build puts into a list at most, or WINNOW_UNSET */
 	int			bits;			/* per dimension; more than 1: refinement codes; or
-								 * WINNOW_CHOSEN */
+								 * WINNOW_UNSET */
 } WinnowOptions;
 
 /*
@@ -323,6 +324,13 @@ extern void winnow_page_gone(Relation rel, bool replaying, int *restarts);
 pg_noreturn extern void winnow_corrupted(Relation rel, BlockNumber block,
 										 const char *detail);
 
+/* A WinnowTick (core/kmeans.h): a cancel is noticed */
+static inline void
+winnow_check_interrupts(void *arg)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
 static inline bool
 winnow_bit_get(const uint64 *bits, uint32 i)
 {
@@ -348,10 +356,22 @@ winnow_tid_pack(const ItemPointerData *tid)
 		ItemPointerGetOffsetNumberNoCheck(tid);
 }
 
+static inline BlockNumber
+winnow_tid_block(uint64 id)
+{
+	return (BlockNumber) (id >> 16);
+}
+
+static inline OffsetNumber
+winnow_tid_offset(uint64 id)
+{
+	return (OffsetNumber) (id & 0xFFFF);
+}
+
 static inline void
 winnow_tid_unpack(uint64 id, ItemPointerData *tid)
 {
-	ItemPointerSet(tid, (BlockNumber) (id >> 16), (OffsetNumber) (id & 0xFFFF));
+	ItemPointerSet(tid, winnow_tid_block(id), winnow_tid_offset(id));
 }
 
 /* A packed TID, or the block of a child */
@@ -458,7 +478,22 @@ typedef struct WinnowNode
 	uint8	   *image;			/* its row in the parent: stats, summary, imprint */
 } WinnowNode;
 
+/* A node that is being written to new pages */
+typedef struct WinnowNodeWriter
+{
+	Relation	rel;
+	ForkNumber	fork;
+	const WinnowIndex *index;
+	int			level;
+	const WinnowRows *rows;
+	const float *centroid;
+	XLogRecPtr	born;
+	bool		logged;
+} WinnowNodeWriter;
+
 extern WinnowNode *winnow_node_alloc(const WinnowIndex *index);
+extern WinnowChildStats winnow_describe_row(const WinnowIndex *index, int level, const uint8 *row,
+											WinnowChildStats *stats, uint8 *image);
 extern float winnow_mean_radius2(const WinnowIndex *index, int n, const double *squared,
 								 const double *weights, const double *below, double far);
 extern void winnow_node_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
@@ -612,10 +647,8 @@ extern int	winnow_record_page_count(const WinnowLayout *layout, int nrows);
 extern int	winnow_record_page_end(const WinnowLayout *layout, int page, int nrows);
 extern void winnow_record_refine(const WinnowIndex *index, const float *vector,
 								 const float *centroid, uint8 *record);
-extern void winnow_records_write(Relation rel, ForkNumber fork, const WinnowIndex *index,
-								 int level, const float *centroid, const WinnowRows *rows,
-								 int start, int nrows, const BlockNumber *blocks, XLogRecPtr born,
-								 bool logged);
+extern void winnow_records_write(const WinnowNodeWriter *writer, int start, int nrows,
+								 const BlockNumber *blocks);
 extern void winnow_record_add(Relation rel, WinnowRoom *room, const uint8 *record);
 extern bool winnow_record_read(Relation rel, const WinnowLayout *layout, BlockNumber head,
 							   const BlockNumber *blocks, int nblocks, int slot,
@@ -632,6 +665,7 @@ extern Buffer winnow_allocate(Relation rel);
 extern bool winnow_sweep_pays(Relation rel, Relation heap);
 extern BlockNumber winnow_free_pages(Relation rel);
 extern void winnow_count_retired(Relation rel, uint32 npages);
+extern void winnow_group_retire(WinnowGroup *group);
 extern void winnow_retire(Relation rel, Buffer buffer);
 extern void winnow_sweep(Relation rel, Relation heap, const WinnowIndex *index,
 						 uint64 *seen, BlockNumber nblocks, uint32 retired_before,

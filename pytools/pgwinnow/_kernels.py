@@ -52,7 +52,7 @@ __all__ = [
 
 Metric: TypeAlias = Literal["l2", "ip", "cosine", "l1"]
 
-# The numbers of WinnowDistance in core/exact.h; the first three are also those of WinnowMetric.
+# The numbers of WinnowDistance in core/distance.h; the first three are also those of WinnowMetric.
 _METRICS: Final[dict[str, int]] = {"l2": 1, "ip": 2, "cosine": 3, "l1": 4}
 _LEVELS: Final[tuple[str, ...]] = ("scalar", "neon", "avx2", "avx512", "avx512_vpopcnt")
 _NUMPY_BLOCK_ROWS: Final = 16384
@@ -206,7 +206,6 @@ def _codes_asked(
     centroid: ArrayLike,
     codes: NDArray[np.uint8],
     metric: Metric,
-    previous_centroid: ArrayLike | None = None,
 ) -> tuple[Any, tuple[Any, Any], NDArray[np.uint8], NDArray[np.uint16]]:
     """The library, the query as prepared (with what keeps its memory), and the codes with the numbers of their rows."""
     lib, ffi = _compiled(name)
@@ -222,10 +221,7 @@ def _codes_asked(
         raise ValueError(f"{len(codes)} codes are too many for one call: pass at most 65536")
     memory = ffi.new("uint64_t[]", lib.winnow_query_bytes(dim) // 8 + 1)
     prepared = ffi.cast("WinnowQueryCode *", memory)
-    first = centre if previous_centroid is None else _vector(previous_centroid, "previous_centroid", dim)
-    lib.winnow_query_prepare(prepared, kind, _at("float *", asked), _at("float *", first), dim)
-    if previous_centroid is not None:
-        lib.winnow_query_recentre(prepared, _at("float *", asked), _at("float *", centre))
+    lib.winnow_query_prepare(prepared, kind, _at("float *", asked), _at("float *", centre), dim)
     return lib, (prepared, memory), np.ascontiguousarray(codes), np.arange(len(codes), dtype=np.uint16)
 
 
@@ -235,7 +231,6 @@ def estimate(
     codes: NDArray[np.uint8],
     metric: Metric = "l2",
     epsilon: float = 1.9,
-    previous_centroid: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the scores of encoded rows, and bound them from below.
 
@@ -243,12 +238,11 @@ def estimate(
     vectors that the caller has normalised.
 
     query, centroid: [dim], rotated; codes: [n, code_bytes(dim)] with n <= 65536, of that centroid; epsilon: standard
-    deviations that the bound allows for, infinite for one that is never wrong; previous_centroid: prepare the query for
-    this one first and then move it, as a scan does.
+    deviations that the bound allows for, infinite for one that is never wrong.
 
     Returns estimates [n] and lower bounds [n].
     """
-    lib, prepared, records, numbers = _codes_asked("estimate", query, centroid, codes, metric, previous_centroid)
+    lib, prepared, records, numbers = _codes_asked("estimate", query, centroid, codes, metric)
     estimates = np.empty(len(codes), np.float32)
     lower = np.empty(len(codes), np.float32)
     lib.winnow_estimate(

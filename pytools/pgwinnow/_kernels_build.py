@@ -25,6 +25,7 @@ SOURCES = (
     "core/refine.c",
     "core/mean.c",
     "core/kmeans.c",
+    "core/distance.c",
     "core/exact.c",
 )
 HEADERS = (
@@ -34,6 +35,7 @@ HEADERS = (
     "core/refine.h",
     "core/mean.h",
     "core/kmeans.h",
+    "core/distance.h",
     "core/exact.h",
 )
 
@@ -79,7 +81,6 @@ void winnow_encode(const float *x, const float *centroid, int dim, uint8_t *code
 size_t winnow_query_bytes(int dim);
 void winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric, const float *query, const float *centroid,
     int dim);
-void winnow_query_recentre(WinnowQueryCode *q, const float *query, const float *centroid);
 void winnow_estimate(const WinnowQueryCode *q, const uint8_t *codes, size_t stride, const uint16_t *rows, int nrows,
     float epsilon, float *estimate, float *lower);
 void winnow_estimate_errors(const WinnowQueryCode *q, const uint8_t *codes, size_t stride, const uint16_t *rows,

@@ -262,8 +262,7 @@ fuzz_codes(Input *input)
 	centroid = take_vector(input, dim);
 	x = take_vector(input, dim);
 	winnow_encode(x, centroid, dim, code);
-	winnow_query_prepare(q, metric, query, x, dim);
-	winnow_query_recentre(q, query, centroid);
+	winnow_query_prepare(q, metric, query, centroid, dim);
 	winnow_estimate(q, code, winnow_code_bytes(dim), &row, 1, INFINITY, &estimate, &lower);
 	CHECK(!isnan(estimate));
 	CHECK(lower <= true_score(metric, x, query, dim));

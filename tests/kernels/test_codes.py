@@ -181,16 +181,6 @@ def test_certain_bound_is_better_than_the_triangle_inequality(random: np.random.
     assert lower.mean() > 5 * triangle.mean()
 
 
-def test_recentre_equals_prepare(random: np.random.Generator) -> None:
-    rows = random.standard_normal((50, 96)).astype(np.float32)
-    for metric in METRICS:
-        codes = _kernels.encode(rows, rows[1])
-        direct = _kernels.estimate(rows[0], rows[1], codes, metric, 1.9)
-        moved = _kernels.estimate(rows[0], rows[1], codes, metric, 1.9, previous_centroid=rows[2])
-        assert (direct[0] == moved[0]).all()
-        assert (direct[1] == moved[1]).all()
-
-
 @settings(max_examples=400)
 @given(case=hard_cases(), metric=st.sampled_from(METRICS), seed=st.integers(0, 2**64 - 1), rotated=st.booleans())
 def test_certain_bound_is_never_above_the_score(

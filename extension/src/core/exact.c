@@ -4,46 +4,17 @@
  */
 #include <math.h>
 
-#include "../kernels/kernels.h"
 #include "exact.h"
 
 /* Bytes of base rows that all queries look at before the next ones are read. */
 #define BLOCK_BYTES (128 * 1024)
-
-float
-winnow_distance(WinnowDistance kind, const float *a, const float *b, int dim)
-{
-	float		ab;
-	float		aa;
-	float		bb;
-	double		cosine;
-
-	switch (kind)
-	{
-		case WINNOW_DISTANCE_L2:
-			return sqrtf(winnow_kernels->l2_squared(a, b, dim));
-		case WINNOW_DISTANCE_IP:
-			return -winnow_kernels->inner_product(a, b, dim);
-		case WINNOW_DISTANCE_L1:
-			return winnow_kernels->l1(a, b, dim);
-		case WINNOW_DISTANCE_COSINE:
-			break;
-	}
-	winnow_kernels->cosine_terms(a, b, dim, &ab, &aa, &bb);
-	cosine = ab / sqrt((double) aa * bb);
-	if (cosine > 1)
-		cosine = 1;
-	if (cosine < -1)
-		cosine = -1;
-	return (float) (1 - cosine);
-}
 
 void
 winnow_distances(WinnowDistance kind, const float *query, const float *base,
 				 int64_t n, int dim, float *out)
 {
 	for (int64_t i = 0; i < n; i++)
-		out[i] = winnow_distance(kind, query, base + i * dim, dim);
+		out[i] = (float) winnow_distance(kind, query, base + i * dim, dim);
 }
 
 /*
@@ -132,7 +103,7 @@ winnow_exact_topk(WinnowDistance kind, const float *queries, int nqueries,
 
 				if (wanted != NULL && !wanted[row])
 					continue;
-				distance = winnow_distance(kind, query, base + row * dim, dim);
+				distance = (float) winnow_distance(kind, query, base + row * dim, dim);
 				if (worse(best[0], best_ids[0], distance, row))
 					replace_top(best, best_ids, k, distance, row);
 			}

@@ -9,20 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What the operators of the vector type compute. */
-typedef enum WinnowDistance
-{
-	WINNOW_DISTANCE_L2 = 1,		/* Euclidean */
-	WINNOW_DISTANCE_IP = 2,		/* inner product, negated */
-	WINNOW_DISTANCE_COSINE = 3, /* 1 - cosine; NaN for a zero vector */
-	WINNOW_DISTANCE_L1 = 4		/* sum of absolute differences */
-} WinnowDistance;
+#include "distance.h"
 
-/* The distance of two vectors of dim floats. */
-extern float winnow_distance(WinnowDistance kind, const float *a,
-							 const float *b, int dim);
-
-/* out[i] = the distance of query and row i of base, i < n. */
+/* out[i] = the distance of query and row i of base, i < n, as a float. */
 extern void winnow_distances(WinnowDistance kind, const float *query,
 							 const float *base, int64_t n, int dim, float *out);
 

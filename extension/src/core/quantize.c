@@ -39,7 +39,7 @@
  * the bound is a matter of chance anyway) from r, t and the sums behind g, which carry the error of float sums (WINNOW_SUM_ERROR), and
  * the vectors carry that of the rotation (WINNOW_ROTATION_ERROR).  Their effect
  * on a score is a small multiple of the squared sizes involved, and is taken
- * off every lower bound: see score_slack.
+ * off every lower bound: see winnow_score_slack.
  */
 #include <float.h>
 #include <math.h>
@@ -250,20 +250,6 @@ winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 	quantize_query(q, scratch, most);
 }
 
-void
-winnow_query_recentre(WinnowQueryCode *q, const float *query,
-					  const float *centroid)
-{
-	if (q->metric != WINNOW_METRIC_IP || !(q->span <= FLT_MAX))
-	{
-		winnow_query_prepare(q, q->metric, query, centroid, q->dim);
-		return;
-	}
-	centre_inner_product(q, query, centroid);
-	if (!(q->centroid_norm <= FLT_MAX))
-		q->span = INFINITY;
-}
-
 /*
  * An upper bound of <o, v> / g that is never wrong: cos(theta - phi) for
  * cos(theta) in t (1 -+ align_error) and cos(phi) in [phi_low, phi_high].
@@ -386,7 +372,7 @@ fill_terms(const WinnowQueryCode *q, double epsilon, WinnowBoundTerms *terms)
 	terms->floor = inner ? -INFINITY : 0;
 	terms->unknown = winnow_to_float(q->centroid_score);
 
-	/* score_slack, by powers of r */
+	/* winnow_score_slack, by powers of r */
 	if (inner)
 	{
 		terms->slack0 = (float) (q->slack * g * c + FLT_MIN);

@@ -118,13 +118,6 @@ extern void winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 								 int dim);
 
 /*
- * Move a prepared query to the list of another centroid.  For inner products
- * this costs one pass over the centroid; for L2 it is winnow_query_prepare.
- */
-extern void winnow_query_recentre(WinnowQueryCode *q, const float *query,
-								  const float *centroid);
-
-/*
  * Estimate the scores of nrows rows, the code record of row i being at
  * codes + rows[i] * stride, of the list the query was prepared for.
  *

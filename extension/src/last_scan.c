@@ -1,13 +1,12 @@
 /*
- * stats.c
- *		What can be seen of a scan, from SQL.
+ * last_scan.c
+ *		What this session's last scan did, from SQL.
  */
 #include "postgres.h"
 
 #include "search.h"
 
 #include "funcapi.h"
-#include "kernels/kernels.h"
 #include "utils/builtins.h"
 
 WinnowScanCounters winnow_last_counters;
@@ -22,15 +21,7 @@ static const char *const counter_names[] = {
 StaticAssertDecl(lengthof(counter_names) * sizeof(uint64) == sizeof(WinnowScanCounters),
 				 "every counter has a name");
 
-/* winnow_simd(): the instruction set in use */
-PG_FUNCTION_INFO_V1(winnow_simd);
-Datum
-winnow_simd(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(winnow_kernels->name));
-}
-
-/* winnow_last_scan(): counters of this session's last scan of a winnow index */
+/* winnow_last_scan(): counters of the last scan of a winnow index */
 PG_FUNCTION_INFO_V1(winnow_last_scan);
 Datum
 winnow_last_scan(PG_FUNCTION_ARGS)
