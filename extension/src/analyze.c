@@ -5,7 +5,7 @@
  * Whether a search, another index with a sort, or a sequential scan is quickest
  * depends on how many rows match, and of a table without statistics the planner
  * guesses that: on a grid of searches it then takes the quickest plan for two in
- * three, and is up to hundreds of times slower for some (DESIGN.md, section 11).
+ * three, and is up to hundreds of times slower for some (MEASUREMENTS.md, section 11).
  * Autovacuum comes a minute later, or never (temporary tables); the first search
  * does not wait for it.
  *

@@ -13,7 +13,7 @@
  * that it has not read is not exact, as it comes from codes; so it is here.  The tolerance of a target is
  * the largest at which no kind of filter falls short of it.
  *
- * DESIGN.md, section 4, has figures.
+ * DESIGN.md, section 4, has the rules, MEASUREMENTS.md the figures.
  */
 #include "postgres.h"
 
