@@ -209,6 +209,38 @@ winnow_note_rows(Relation rel, double nrows, double nremoved)
 	write_meta(rel, &meta);
 }
 
+/* About how many rows are below the root */
+static double
+rows_below_root(Relation rel, const WinnowIndex *index)
+{
+	WinnowView *view = winnow_view_alloc(index);
+	double		nrows = 0;
+
+	for (BlockNumber block = winnow_read_root(rel, NULL); BlockNumberIsValid(block); block = view->next)
+	{
+		winnow_view_read(rel, index, block, -1, InvalidXLogRecPtr, NULL, view);
+		if (view->level == 0)
+			nrows += view->nlive;
+		else
+			for (int i = 0; i < view->nselected; i++)
+				nrows += view->stats[i].rows;
+	}
+	winnow_view_free(view);
+	return nrows;
+}
+
+/* Have so many rows come since they were counted last that they are to be counted again? */
+bool
+winnow_count_pays(Relation rel)
+{
+	WinnowIndex *index = winnow_index_open(rel, CurrentMemoryContext);
+	double		ncounted = (double) winnow_read_meta(rel, NULL).counted_rows;
+	double		nrows = rows_below_root(rel, index);
+
+	pfree(index);
+	return nrows - ncounted > nrows / UNSETTLED_SHARE;
+}
+
 static void
 recalibrate(Relation rel, Relation heap, const WinnowIndex *index, double nrows,
 			WinnowMeta *meta)

@@ -295,7 +295,7 @@ winnow_bulkdelete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
 
 /*
  * amvacuumcleanup.  If no row was dead there may still be free pages, left by
- * the splits that insertions have led to.  Where rows have been counted lists
+ * the splits that insertions have led to, or rows that have come.  Where rows have been counted lists
  * and stopping rule may need to be brought up to date.  Without a walk nothing
  * is known that VACUUM could report.
  */
@@ -308,7 +308,7 @@ winnow_vacuumcleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	{
 		Relation	heap = table_open(info->index->rd_index->indrelid, AccessShareLock);
 
-		if (winnow_sweep_pays(info->index, heap))
+		if (winnow_sweep_pays(info->index, heap) || winnow_count_pays(info->index))
 			stats = vacuum_index(info, NULL, NULL, NULL);
 		table_close(heap, AccessShareLock);
 	}

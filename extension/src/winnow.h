@@ -753,6 +753,7 @@ extern double winnow_regroup(Relation rel, Relation heap, const WinnowIndex *ind
 							 double nrows, double npages);
 
 /* recalibrate.c */
+extern bool winnow_count_pays(Relation rel);
 extern void winnow_note_rows(Relation rel, double nrows, double nremoved);
 extern void winnow_follow(Relation rel, double nrows, BlockNumber nfree);
 

@@ -75,6 +75,20 @@ def test_after_filling_an_empty_index(filled: Connection, seed: int) -> None:
     check_indexes(filled)
 
 
+def test_rows_that_split_no_list(filled: Connection, seed: int) -> None:
+    """Without dead rows and split lists VACUUM has nothing to free, but something to learn."""
+    filled.execute("DROP INDEX items_index")
+    filled.execute("CREATE INDEX items_index ON items USING winnow (e vector_ip_ops, bucket) WITH (list_size = 2000)")
+    fill(filled, ROWS, seed, ROWS // 100)
+    assert calibrations(filled, "VACUUM items") == 0
+    fill(filled, 2 * ROWS, seed, ROWS // 2)
+    unused, lists = filled.execute("SELECT unused_pages, lists FROM winnow_index_info('items_index')").fetchone() or ()
+    assert (unused, lists > 1) == (0, True)
+    assert calibrations(filled, "VACUUM items") > 0
+    assert calibrations(filled, "VACUUM items") == 0
+    check_indexes(filled)
+
+
 def test_after_replacing_most_rows(filled: Connection, seed: int) -> None:
     filled.execute("VACUUM items")
     for turn, (share, due) in enumerate(((10, False), (8, False), (4, True)), 1):
