@@ -5,11 +5,11 @@
     create_index(dsn, table, ...)       CREATE INDEX ... USING winnow, with its progress
     search(connection, query, ...)      a filtered search
     check_index(dsn, index)             is the index sound
-    pgwinnow.psycopg, pgwinnow.sqlalchemy, pgwinnow.types, pgwinnow.server
+    pgwinnow.psycopg, pgwinnow.sqlalchemy, pgwinnow.types, pgwinnow.server, pgwinnow.errors
 
-What goes wrong with files, models, indexes and searches is a ``WinnowError`` (the tree is in ``pgwinnow._errors``), an
-argument out of range a ``ValueError``, and what else the server refuses a ``psycopg.Error``. Names are imported when
-first used.
+What goes wrong with files, models, indexes, searches and embedded servers is a ``WinnowError``: their tree is in
+``pgwinnow.errors``. An argument out of range is a ``ValueError``, one of the wrong kind a ``TypeError``, and what else
+the server refuses a ``psycopg.Error``. Names are imported when first used.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import psycopg, server, sqlalchemy, types
-    from ._errors import WinnowError
+    from . import errors, psycopg, server, sqlalchemy, types
     from .embed import Provider, embed_column
+    from .errors import WinnowError
     from .index import check_index, create_index
     from .load import LoadedFile, load_files
     from .query import SearchResult, search
@@ -36,6 +36,7 @@ __all__ = [
     "check_index",
     "create_index",
     "embed_column",
+    "errors",
     "load_files",
     "psycopg",
     "search",
@@ -48,7 +49,7 @@ _HOME = {
     "LoadedFile": ".load",
     "Provider": ".embed",
     "SearchResult": ".query",
-    "WinnowError": "._errors",
+    "WinnowError": ".errors",
     "check_index": ".index",
     "create_index": ".index",
     "embed_column": ".embed",

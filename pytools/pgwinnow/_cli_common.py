@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from ._errors import WinnowError
+from .errors import WinnowError
 
 FAILED, INTERRUPTED = 1, 130  # 2 is wrong usage, from typer
 

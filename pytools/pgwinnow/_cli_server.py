@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pgwinnow._cli_common import Json
-from pgwinnow._errors import WinnowError
 from pgwinnow._server import postmaster
+from pgwinnow.errors import WinnowError
 from pgwinnow.server import Server
 
 app = typer.Typer(
@@ -25,6 +26,14 @@ Version = Annotated[int, typer.Option("--version", help="PostgreSQL's major vers
 Database = Annotated[str, typer.Option("--dbname", "-d", help="Database to connect to.")]
 
 
+class StopMode(str, Enum):
+    """The ways to stop a server."""
+
+    SMART = "smart"
+    FAST = "fast"
+    IMMEDIATE = "immediate"
+
+
 @app.command()
 def start(
     data_dir: DataDir = None,
@@ -32,8 +41,10 @@ def start(
     port: Annotated[
         int | None,
         typer.Option(
+            min=1,
+            max=65535,
             help="Also listen on localhost at this port until it is stopped. There a password is needed: set one by"
-            " ALTER ROLE postgres PASSWORD '...'."
+            " ALTER ROLE postgres PASSWORD '...'.",
         ),
     ] = None,
     setting: Annotated[
@@ -55,12 +66,12 @@ def start(
 def stop(
     data_dir: DataDir = None,
     version: Version = 18,
-    mode: Annotated[str, typer.Option(help="smart, fast or immediate, as for pg_ctl.")] = "fast",
+    mode: Annotated[StopMode, typer.Option(help="As for pg_ctl.")] = StopMode.FAST,
     as_json: Json = False,
 ) -> None:
     """Stop the server; does nothing when it does not run."""
     server = Server(data_dir, version=version)
-    server.stop(mode)
+    server.stop(mode.value)
     _report(server, as_json)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from ._errors import ConnectionFailed, WinnowError
+from .errors import ConnectionFailed, WinnowError
 
 _LIBPQ = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from ._errors import WinnowError
+from .errors import WinnowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from ._errors import ExtensionMissing, UnknownName
+from .errors import ExtensionMissing, UnknownName
 from .types import Metric
 
 

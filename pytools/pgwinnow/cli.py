@@ -28,7 +28,7 @@ from ._cli_common import (
     split_names,
 )
 from ._connect import resolve_dsn
-from ._errors import MissingExtra, WinnowError
+from .errors import MissingExtra, WinnowError
 from .types import Metric
 
 app = typer.Typer(

@@ -15,8 +15,8 @@ from psycopg import sql
 
 from . import _tables
 from ._connect import connect
-from ._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
 from ._tables import Column, Table
+from .errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
 from .types import Metric
 
 __all__ = ["BuildProgress", "check_index", "create_index"]

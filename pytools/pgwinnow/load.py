@@ -23,7 +23,7 @@ from psycopg import sql
 
 from . import _tables
 from ._connect import connect
-from ._errors import FileFormatError, LoadError, MissingExtra, UnknownName, ValueRefused
+from .errors import FileFormatError, LoadError, MissingExtra, UnknownName, ValueRefused
 
 try:
     import pyarrow as pa

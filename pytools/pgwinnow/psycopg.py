@@ -22,7 +22,7 @@ from psycopg.pq import Format
 from psycopg.types import TypeInfo
 
 from . import types
-from ._errors import ExtensionMissing
+from .errors import ExtensionMissing
 
 __all__ = ["register", "register_async", "register_type"]
 

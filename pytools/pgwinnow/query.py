@@ -17,8 +17,8 @@ from psycopg import sql
 from psycopg.types import TypeInfo
 
 from . import _tables
-from ._errors import QueryError
 from ._tables import Column, Table
+from .errors import QueryError
 from .psycopg import register_type
 from .types import Metric, VectorLike, as_vector
 

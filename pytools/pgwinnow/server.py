@@ -29,8 +29,7 @@ from typing import Literal
 
 import psycopg.conninfo
 
-from pgwinnow._errors import MissingExtra
-from pgwinnow._server.errors import BuildError, ServerError
+from pgwinnow.errors import BuildError, MissingExtra, ServerError
 
 try:
     import platformdirs
@@ -87,7 +86,7 @@ class Server:
         :param fsync: False for data that may be lost with the machine
         """
         if port is not None and not 0 < port < 65536:
-            raise ServerError(f"{port} is not a port", "TCP ports are 1 to 65535.")
+            raise ValueError(f"a port is from 1 to 65535, not {port}")
         self.data_dir = Path(data_dir or _default_data_dir(version)).absolute()
         self.version = version
         self.user = USER
@@ -203,7 +202,7 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server if it runs; ``mode`` is smart, fast or immediate as for pg_ctl."""
         if mode not in postmaster.STOP_SIGNALS:
-            raise ServerError(f"unknown way to stop a server: {mode!r}", f"Use {', '.join(postmaster.STOP_SIGNALS)}.")
+            raise ValueError(f"unknown way to stop a server: {mode!r}; there are {', '.join(postmaster.STOP_SIGNALS)}")
         running = postmaster.find(self.data_dir)
         if running is not None and not postmaster.stop(running, mode, STOP_TIMEOUT):
             raise ServerError(

@@ -36,7 +36,7 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from ._errors import MissingExtra
+from .errors import MissingExtra
 
 try:
     from sqlalchemy import Column, ColumnElement, Dialect, Float, Index, event

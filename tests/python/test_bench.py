@@ -18,7 +18,6 @@ from rich.progress import Progress
 from typer.testing import CliRunner
 
 from cluster import VERSION, Cluster
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets, filters, loading, report, tables
 from pgwinnow.bench.cli import app
 from pgwinnow.bench.datasets import DataError, Dataset, Roles
@@ -31,6 +30,7 @@ from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Score
 from pgwinnow.bench.upkeep import Plan
 from pgwinnow.bench.workloads import make_workloads
+from pgwinnow.errors import WinnowError
 from pgwinnow.types import Metric
 
 ROWS = 1500

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from cluster import Cluster
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench import plans
 from pgwinnow.bench.cli import app, numbers
 from pgwinnow.bench.plans import OTHER, SEQUENTIAL, STATISTICS, WINNOW, Point
+from pgwinnow.errors import WinnowError
 
 ROWS = 2000
 

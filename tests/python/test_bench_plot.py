@@ -17,12 +17,12 @@ testing = pytest.importorskip("typer.testing")
 
 from rich.table import Table  # noqa: E402
 
-from pgwinnow._errors import WinnowError  # noqa: E402
 from pgwinnow.bench import cli, plot  # noqa: E402
 from pgwinnow.bench.curve import Point  # noqa: E402
 from pgwinnow.bench.page import html_table, write_page  # noqa: E402
 from pgwinnow.bench.report import Results  # noqa: E402
 from pgwinnow.bench.upkeep import BusySearch, UpkeepCost  # noqa: E402
+from pgwinnow.errors import WinnowError  # noqa: E402
 
 from .test_bench_regress import made_run  # noqa: E402
 

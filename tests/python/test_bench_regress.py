@@ -18,7 +18,6 @@ testing = pytest.importorskip("typer.testing")
 
 from rich.console import Console
 
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench.cli import app
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
@@ -27,6 +26,7 @@ from pgwinnow.bench.report import Results, show
 from pgwinnow.bench.tables import Build
 from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
+from pgwinnow.errors import WinnowError
 
 WORKLOADS = ("none", "EM own")
 

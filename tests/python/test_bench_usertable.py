@@ -22,7 +22,6 @@ pytest.importorskip("pyarrow")
 testing = pytest.importorskip("typer.testing")
 
 from pgwinnow import _tables  # noqa: E402
-from pgwinnow._errors import WinnowError  # noqa: E402
 from pgwinnow.bench.cli import app  # noqa: E402
 from pgwinnow.bench.prepared import BenchError, Statement, vector_call  # noqa: E402
 from pgwinnow.bench.report import Results  # noqa: E402
@@ -37,6 +36,7 @@ from pgwinnow.bench.userquery import (  # noqa: E402
 )
 from pgwinnow.bench.usertable import TableExact, measure_table  # noqa: E402
 from pgwinnow.bench.workloads import Workload  # noqa: E402
+from pgwinnow.errors import WinnowError  # noqa: E402
 from pgwinnow.types import Metric, to_text  # noqa: E402
 
 Connection = psycopg.Connection[Any]

@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 
 from cluster import VERSION, Cluster
-from pgwinnow._errors import WinnowError
 from pgwinnow.demo import cli
 from pgwinnow.demo.corpus import Entry, as_table, entries_of, load_or_collect, sample, source_files
 from pgwinnow.demo.searches import SEARCHES
 from pgwinnow.demo.vectors import VectorStore
+from pgwinnow.errors import WinnowError
 
 SOURCE = '''"""A module that must not be imported, because that fails."""
 raise RuntimeError("imported")

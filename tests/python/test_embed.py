@@ -13,8 +13,8 @@ import pytest
 
 import pgwinnow.psycopg
 from pgwinnow import embed_column, search
-from pgwinnow._errors import EmbedError, ModelMismatch, ModelMissing, UnknownName
 from pgwinnow.embed import EmbedProgress, LocalModel
+from pgwinnow.errors import EmbedError, ModelMismatch, ModelMissing, UnknownName
 
 from .fake import BrokenModel, FakeModel
 
@@ -69,6 +69,13 @@ def test_batches_hold_texts_of_like_length(items: Connection, dsn: str) -> None:
     assert all(len(batch) <= 10 for batch in model.batches)
     lengths = [len(text) for batch in model.batches[:5] for text in batch]
     assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("name", ["batch_rows", "window_rows"])
+def test_no_rows_at_once(items: Connection, dsn: str, name: str) -> None:
+    options: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=f"{name} is at least 1, not 0"):
+        embed_column(dsn, "items", text="body", provider=FakeModel(), **options)
 
 
 def test_goes_on_after_a_failure(items: Connection, dsn: str) -> None:

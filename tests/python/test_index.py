@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgwinnow import check_index, create_index
-from pgwinnow._errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
+from pgwinnow.errors import ExtensionMissing, IndexBuildError, IndexDamaged, UnknownName, WinnowError
 from pgwinnow.index import BuildProgress
 
 Connection = psycopg.Connection[Any]

@@ -19,8 +19,8 @@ import pytest
 
 import pgwinnow.psycopg
 from pgwinnow import load_files
-from pgwinnow._errors import LoadError, UnknownName
 from pgwinnow._load import ledger
+from pgwinnow.errors import LoadError, UnknownName
 from pgwinnow.load import LoadedFile, LoadProgress
 
 pa = pytest.importorskip("pyarrow")

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgwinnow import load_files
-from pgwinnow._errors import ExtensionMissing, FileFormatError, LoadError, UnknownName, ValueRefused, WinnowError
+from pgwinnow.errors import ExtensionMissing, FileFormatError, LoadError, UnknownName, ValueRefused, WinnowError
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

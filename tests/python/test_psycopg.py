@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import pgwinnow.psycopg
-from pgwinnow._errors import ExtensionMissing
+from pgwinnow.errors import ExtensionMissing
 
 Connection = psycopg.Connection[Any]
 

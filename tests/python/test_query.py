@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from pgwinnow import create_index, search
-from pgwinnow._errors import ModelMismatch, QueryError, UnknownName
+from pgwinnow.errors import ModelMismatch, QueryError, UnknownName
 
 from .fake import FakeModel
 

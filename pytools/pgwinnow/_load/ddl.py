@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from .. import _tables
-from .._errors import FileFormatError, LoadError, UnknownName
 from .._tables import Table
+from ..errors import FileFormatError, LoadError, UnknownName
 from ..readers import Reader
 from . import locks, values
 

@@ -16,8 +16,8 @@ import psycopg
 from psycopg import sql
 
 from .. import _tables
-from .._errors import LoadError
 from .._tables import Table
+from ..errors import LoadError
 from . import locks
 from .sources import Source
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from .._errors import FileFormatError
+from ..errors import FileFormatError
 from ..readers import ATTRIBUTE_SUFFIXES, NpyReader, Reader, open_attributes
 
 

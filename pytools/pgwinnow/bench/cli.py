@@ -16,7 +16,6 @@ from rich.console import Console
 from pgwinnow._cli_common import print_error
 from pgwinnow._cli_server import _parse_settings
 from pgwinnow._connect import connect, resolve_dsn
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench import datasets, kernels, plans
 from pgwinnow.bench.grow import grow
 from pgwinnow.bench.inprocess import LIBRARIES
@@ -29,6 +28,7 @@ from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import check_metric
 from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
+from pgwinnow.errors import WinnowError
 from pgwinnow.server import Server
 from pgwinnow.types import Metric
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pgwinnow._errors import WinnowError
+from pgwinnow.errors import WinnowError
 
 Vectors = npt.NDArray[np.float32]
 

@@ -19,9 +19,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pgwinnow import _kernels
-from pgwinnow._errors import WinnowError
 from pgwinnow._kernels import _at, _compiled
 from pgwinnow.bench.measure import memory_bandwidth
+from pgwinnow.errors import WinnowError
 
 DIMENSIONS = (128, 384, 768, 1536, 4096)
 SECONDS = 0.05

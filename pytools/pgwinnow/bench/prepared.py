@@ -16,7 +16,7 @@ import numpy.typing as npt
 import psycopg
 from psycopg import pq
 
-from pgwinnow._errors import WinnowError
+from pgwinnow.errors import WinnowError
 from pgwinnow.types import to_binary
 
 TEXT, BINARY = 0, 1

@@ -18,13 +18,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pgwinnow._cli_common import plain
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.tables import BUILD_SETTINGS, Build
 from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
+from pgwinnow.errors import WinnowError
 
 OWN = "winnow"  # the side that the others are compared with
 PAGE = 8192

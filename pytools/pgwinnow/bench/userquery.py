@@ -20,11 +20,11 @@ import psycopg
 from psycopg import pq, sql
 from psycopg.types import TypeInfo
 
-from pgwinnow._errors import UnknownName
 from pgwinnow._tables import Column, Table, pick_column
 from pgwinnow.bench.datasets import Vectors
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.rivals import Effort, Ivfflat, Pgvector, Side, Winnow
+from pgwinnow.errors import UnknownName
 from pgwinnow.psycopg import register_type
 from pgwinnow.types import Metric
 

@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.syntax import Syntax
 from rich.table import Table
 
-from pgwinnow._errors import WinnowError
 from pgwinnow.bench.report import wide_console
 from pgwinnow.demo import database
 from pgwinnow.demo.corpus import as_table, corpus_folder, load_or_collect, sample
 from pgwinnow.demo.searches import COLUMNS, LIMIT, RIVALS, SEARCHES, WINNOW, Contender, Found, Outcome, ask
 from pgwinnow.demo.vectors import VectorStore
 from pgwinnow.embed import LocalModel, Provider
+from pgwinnow.errors import WinnowError
 from pgwinnow.psycopg import register
 from pgwinnow.server import Server
 

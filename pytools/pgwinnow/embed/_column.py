@@ -12,8 +12,8 @@ from psycopg.types import TypeInfo
 
 from .. import _tables
 from .._connect import connect
-from .._errors import EmbedError, UnknownName
 from .._tables import Column, Table
+from ..errors import EmbedError, UnknownName
 from ..psycopg import register_type
 from ._models import LocalModel, Provider, embed_checked
 from ._record import claim
@@ -50,6 +50,9 @@ def embed_column(
     It can be stopped at any time and run again, and run several times at once: rows another session is at work on are
     passed over. Raises UnknownName, ModelMismatch, ModelMissing, EmbedError; what was committed stays.
     """
+    for name, rows in (("batch_rows", batch_rows), ("window_rows", window_rows)):
+        if rows < 1:
+            raise ValueError(f"{name} is at least 1, not {rows}")
     provider = provider or LocalModel()
     with connect(dsn) as connection:
         found = _tables.get_table(connection, table)

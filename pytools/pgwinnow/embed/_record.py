@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from .._errors import ModelMismatch
 from .._tables import Column, Table
+from ..errors import ModelMismatch
 from ._models import DEFAULT_MODEL, LocalModel, Provider
 
 _LINE = re.compile(r"^pgwinnow model: (.+)$", re.MULTILINE)

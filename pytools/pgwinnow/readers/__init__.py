@@ -12,11 +12,11 @@ from typing import Protocol
 try:
     import pyarrow as pa
 except ModuleNotFoundError as missing:
-    from .._errors import MissingExtra
+    from ..errors import MissingExtra
 
     raise MissingExtra("pyarrow", "io") from missing
 
-from .._errors import FileFormatError
+from ..errors import FileFormatError
 from .csv import CsvReader
 from .jsonl import JsonlReader
 from .npy import NpyReader

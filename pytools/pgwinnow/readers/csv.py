@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 
-from .._errors import FileFormatError
+from ..errors import FileFormatError
 from ._infer import SAMPLE_ROWS, infer_text
 
 _BLOCK_BYTES = 8 << 20  # a row must fit in a block

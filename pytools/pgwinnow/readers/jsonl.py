@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .._errors import FileFormatError, ValueRefused
+from ..errors import FileFormatError, ValueRefused
 from ._infer import SAMPLE_ROWS, infer_text
 from ._json import decode, double
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .._errors import FileFormatError
+from ..errors import FileFormatError
 
 _DTYPES = ("float16", "float32", "float64")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .._errors import FileFormatError
+from ..errors import FileFormatError
 
 
 class ParquetReader:

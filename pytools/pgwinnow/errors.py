@@ -2,8 +2,8 @@
 
     WinnowError                  everything below; has .hint, the way out, when there is one
     ├── ConnectionFailed         no database was named, or it cannot be reached
-    ├── ServerError              (pgwinnow.server) the embedded server could not be installed, started or stopped
-    ├── KernelsMissing           (pgwinnow._kernels) the compiled kernels are not there, and numpy has no substitute
+    ├── ServerError              the embedded server could not be installed, started or stopped
+    │   └── BuildError           the extension does not compile here
     ├── MissingExtra             an optional dependency is not installed
     ├── ExtensionMissing         the database has no vector type or no winnow access method
     ├── UnknownName              no such table, column, index or metric
@@ -23,6 +23,7 @@ Errors the server reports stay reachable as ``__cause__`` (a ``psycopg.Error``).
 from __future__ import annotations
 
 __all__ = [
+    "BuildError",
     "ConnectionFailed",
     "EmbedError",
     "ExtensionMissing",
@@ -34,6 +35,7 @@ __all__ = [
     "ModelMismatch",
     "ModelMissing",
     "QueryError",
+    "ServerError",
     "UnknownName",
     "ValueRefused",
     "WinnowError",
@@ -53,6 +55,14 @@ class WinnowError(Exception):
 
 class ConnectionFailed(WinnowError):
     """No database was named, or it cannot be reached."""
+
+
+class ServerError(WinnowError):
+    """The embedded server cannot be installed, started or stopped."""
+
+
+class BuildError(ServerError):
+    """The extension does not compile here: something is missing, or the message shows the compiler's words."""
 
 
 class MissingExtra(WinnowError):
