@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pgwinnow._cli_common import Json
+from pgwinnow._cli_common import Json, split_pairs
 from pgwinnow._server import postmaster
-from pgwinnow.errors import WinnowError
 from pgwinnow.server import Server
 
 app = typer.Typer(
@@ -53,7 +52,8 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start the server, after installing PostgreSQL and building the extension when that is needed."""
-    server = Server(data_dir, version=version, port=port, settings=_parse_settings(setting or []))
+    settings = split_pairs("--set", setting, "work_mem=64MB")
+    server = Server(data_dir, version=version, port=port, settings=settings)
     before = postmaster.find(server.data_dir)
     server.start()
     after = postmaster.find(server.data_dir)
@@ -93,16 +93,6 @@ def psql(
     server = Server(data_dir, version=version)
     server.start()
     raise typer.Exit(server.psql(*context.args, dbname=dbname))
-
-
-def _parse_settings(settings: list[str]) -> dict[str, str]:
-    parsed = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name.strip():
-            raise WinnowError(f"--set {setting!r} is not of the form NAME=VALUE", "For example: --set work_mem=64MB")
-        parsed[name.strip()] = value.strip()
-    return parsed
 
 
 def _report(server: Server, as_json: bool) -> None:

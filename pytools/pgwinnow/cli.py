@@ -26,6 +26,7 @@ from ._cli_common import (
     print_table,
     progress_bar,
     split_names,
+    split_pairs,
 )
 from ._connect import resolve_dsn
 from .errors import MissingExtra, WinnowError
@@ -124,7 +125,7 @@ def load(
                 create=create,
                 vector=vector,
                 columns=split_names(columns),
-                sql_types=_types(sql_type or []),
+                sql_types=split_pairs("--type", sql_type, "price=numeric"),
                 vectors=vectors,
                 attributes=attributes,
                 resume=resume,
@@ -137,16 +138,6 @@ def load(
         raise
     if as_json:
         print_json({"files": [vars(file) for file in done], "rows": sum(file.rows for file in done)})
-
-
-def _types(options: list[str]) -> dict[str, str]:
-    types = {}
-    for option in options:
-        name, equals, sql_type = option.partition("=")
-        if not (name and equals and sql_type):
-            raise typer.BadParameter(f"{option!r} is not COLUMN=TYPE, for example price=numeric", param_hint="--type")
-        types[name] = sql_type
-    return types
 
 
 @app.command()
@@ -238,7 +229,7 @@ def index_create(
         index = create_index(
             resolve_dsn(dsn),
             table,
-            vector,
+            vector=vector,
             metric=metric.value,
             columns=split_names(columns) or [],
             name=name,
@@ -261,7 +252,9 @@ def query(
     limit: Annotated[int, typer.Option("--limit", "-k", min=1, help="Rows to return.")] = 10,
     recall: Annotated[
         float | None,
-        typer.Option(help="Share of the true nearest to find, 0.01 to 1. Default: winnow.recall.", show_default=False),
+        typer.Option(
+            min=0.01, max=1, help="Share of the true nearest to find. Default: winnow.recall.", show_default=False
+        ),
     ] = None,
     columns: Annotated[
         str | None,
@@ -289,8 +282,6 @@ def query(
     from ._connect import connect
     from .query import search
 
-    if recall is not None and not 0.01 <= recall <= 1:
-        raise typer.BadParameter(f"recall is from 0.01 to 1, not {recall}", param_hint="--recall")
     with connect(resolve_dsn(dsn)) as connection:
         result = search(
             connection,

@@ -1,6 +1,6 @@
 """Building a winnow index, watching it grow, and checking it.
 
-create_index("dbname=shop", "items", "embedding", metric="cosine", columns=["category", "price"])
+create_index("dbname=shop", "items", metric="cosine", columns=["category", "price"])
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class BuildProgress:
 def create_index(
     dsn: str,
     table: str,
-    vector: str = "embedding",
     *,
+    vector: str = "embedding",
     metric: str = "cosine",
     columns: Sequence[str] = (),
     name: str | None = None,

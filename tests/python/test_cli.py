@@ -177,12 +177,17 @@ def test_wrong_usage_is_exit_code_2(run: Any, arguments: tuple[str, ...]) -> Non
 
 @pytest.mark.parametrize(
     ("command", "option", "value"),
-    [("start", "--port", "0"), ("start", "--port", "65536"), ("stop", "--mode", "gently")],
+    [
+        ("start", "--port", "0"),
+        ("start", "--port", "65536"),
+        ("start", "--set", "work_mem"),
+        ("stop", "--mode", "gently"),
+    ],
 )
 def test_wrong_usage_of_server_commands(run: Any, command: str, option: str, value: str) -> None:
     refused = run("server", command, option, value, dsn=None)
     assert refused.exit_code == 2
-    assert f"Invalid value for '{option}'" in refused.stderr
+    assert option in refused.stderr
 
 
 def test_unreachable_database(run: Any) -> None:

@@ -49,7 +49,7 @@ def test_names(items: Connection, dsn: str) -> None:
     assert create_index(dsn, "items", name="My index", concurrently=True) == "My index"
     items.execute(f"CREATE TABLE {'t' * 63} (v vector(2))")
     items.commit()
-    names = {create_index(dsn, "t" * 63, "v") for _ in range(2)}
+    names = {create_index(dsn, "t" * 63, vector="v") for _ in range(2)}
     assert len(names) == 2
     assert all(items.execute("SELECT to_regclass(%s)", [name]).fetchone() != (None,) for name in names)
 
@@ -85,7 +85,7 @@ def test_failed_concurrent_build_says_what_is_left(items: Connection, dsn: str) 
     items.execute("CREATE TABLE mixed (v vector); INSERT INTO mixed VALUES ('[1,2]'), ('[1,2,3]')")
     items.commit()
     with pytest.raises(IndexBuildError, match=r"index mixed_v_idx on public\.mixed was not built") as failed:
-        create_index(dsn, "mixed", "v", concurrently=True)
+        create_index(dsn, "mixed", vector="v", concurrently=True)
     left = items.execute("SELECT to_regclass('mixed_v_idx')").fetchone() != (None,)
     assert left == ('DROP INDEX "public"."mixed_v_idx";' in (failed.value.hint or ""))
     assert isinstance(failed.value.__cause__, psycopg.Error)

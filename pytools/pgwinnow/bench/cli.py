@@ -13,8 +13,7 @@ import platformdirs
 import typer
 from rich.console import Console
 
-from pgwinnow._cli_common import print_error
-from pgwinnow._cli_server import _parse_settings
+from pgwinnow._cli_common import print_error, split_names, split_pairs
 from pgwinnow._connect import connect, resolve_dsn
 from pgwinnow.bench import datasets, kernels, plans
 from pgwinnow.bench.grow import grow
@@ -146,6 +145,20 @@ def refuse(context: typer.Context, names: Sequence[str], other: str, reason: str
         raise WinnowError(f"{other} takes no {', '.join(given)}: {reason}", f"leave out {other}, or the others")
 
 
+def check_together(
+    context: typer.Context, *, table: str | None, where: list[str] | None, metric: Metric | None, dsn: str | None
+) -> None:
+    """Raise WinnowError where options of "run" do not go together."""
+    if table is None and where:
+        raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
+    if table is not None:
+        refuse(context, OF_DATA_SETS, "--table", "it searches by the indexes that the table has, and does nothing else")
+    elif dsn is not None:
+        refuse(context, OF_EMBEDDED_SERVERS, "--dsn", "they are for the embedded server")
+    if table is None and metric is not None:
+        check_metric(metric)
+
+
 @app.command("run")
 def run_command(
     context: typer.Context,
@@ -197,19 +210,8 @@ def run_command(
 
         pgwinnow bench run --table items --filter 'price < $price AND category = $category' --k 10 --k 100
     """
-    if table is None and where:
-        raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
-    if table is not None:
-        refuse(context, OF_DATA_SETS, "--table", "it searches by the indexes that the table has, and does nothing else")
-    elif dsn is not None:
-        refuse(context, OF_EMBEDDED_SERVERS, "--dsn", "they are for the embedded server")
-    phases = [name.strip() for name in only.split(",") if name.strip()]
-    if unknown := [name for name in phases if name not in PHASES]:
-        raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
-    if not phases:
-        raise WinnowError("--only names no phase", f"there are {', '.join(PHASES)}")
-    if table is None and metric is not None:
-        check_metric(metric)
+    check_together(context, table=table, where=where, metric=metric, dsn=dsn)
+    phases = chosen_phases(only)
     check_writable(json_file)
     names = chosen_rivals(rival)
     options = Options(
@@ -448,6 +450,16 @@ def reporting(options: Options, json_file: Path | None) -> Iterator[Options]:
                 console.print(f"raw results: {json_file}", markup=False)
 
 
+def chosen_phases(only: str) -> list[str]:
+    """The phases named on the command line."""
+    chosen = split_names(only) or []
+    if unknown := [name for name in chosen if name not in PHASES]:
+        raise WinnowError(f"unknown phase {', '.join(unknown)}", f"there are {', '.join(PHASES)}")
+    if not chosen:
+        raise WinnowError("--only names no phase", f"there are {', '.join(PHASES)}")
+    return chosen
+
+
 def chosen_rivals(names: list[str] | None) -> list[str]:
     """The rivals named on the command line, each once; pgvector's HNSW unless any is named."""
     chosen = list(dict.fromkeys(names or ["hnsw"]))
@@ -543,7 +555,8 @@ def serving(
         yield dsn
         return
     folder = server_dir or Server(version=version).data_dir.with_name(f"bench-{version}")
-    server = Server(folder, version=version, settings=server_settings(_parse_settings(setting or [])))
+    settings = server_settings(split_pairs("--set", setting, "work_mem=64MB"))
+    server = Server(folder, version=version, settings=settings)
     server.stop()  # settings take effect at the start
     server.start()
     try:

@@ -103,7 +103,6 @@ def fill(dsn: str, connection: psycopg.Connection[Any], corpus: Corpus, provider
     create_index(
         dsn,
         "docs",
-        "embedding",
         columns=FILTERS,
         name="docs_winnow",
         on_progress=lambda at: progress(f"winnow: {at.phase}", at.done, at.total),
@@ -121,7 +120,6 @@ def fill_pgvector(dsn: str, connection: psycopg.Connection[Any], corpus: Corpus,
     create_index(
         dsn,
         "docs_pgvector",
-        "embedding",
         name="docs_hnsw",
         method="hnsw",
         on_progress=lambda at: progress(f"pgvector: {at.phase}", at.done, at.total),
