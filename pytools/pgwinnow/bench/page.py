@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -11,21 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgwinnow.bench.plot import DARK, LIGHT, Chart, charts, side_order
-from pgwinnow.bench.report import (
-    Results,
-    answers_table,
-    builds_table,
-    busy_table,
-    curves_table,
-    environment_table,
-    inserts_table,
-    surplus_table,
-    throughput_table,
-    upkeep_table,
-    vacuums_table,
-    verdict,
-    work_table,
-)
+from pgwinnow.bench.report import Results, tables, verdict
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --ground: #fff; --line: #d8dee4; --bad: #b3261e; }
@@ -79,31 +65,6 @@ def section(name: str, results: Results, pictures: Sequence[str]) -> str:
     lines.append(f'<div class="charts">{"".join(pictures)}</div>')
     lines += [html_table(table) for table in tables(results)]
     return f"<section>\n<h2>{escape(name)}</h2>\n" + "\n".join(lines) + "\n</section>"
-
-
-def tables(results: Results) -> Iterator[Table]:
-    """The tables that the run has figures for, the same as on the screen."""
-    if results.answers:
-        yield answers_table(results.answers, float(results.environment["recall"]))
-    if results.points:
-        yield curves_table(results.points)
-    if results.builds:
-        yield builds_table(results.builds)
-    if results.inserts:
-        yield inserts_table(results.inserts)
-    if results.upkeep:
-        yield upkeep_table(results.upkeep)
-    if results.busy:
-        yield busy_table(results.busy)
-    if results.vacuums:
-        yield vacuums_table(results.vacuums)
-    if results.throughput:
-        yield throughput_table(results.throughput)
-    if results.answers:
-        yield work_table(results.answers, results.environment.get("memory_bytes_per_second"))
-        if (surplus := surplus_table(results.answers)).row_count:
-            yield surplus
-    yield environment_table(results.environment)
 
 
 def picture(chart: Chart, light: bytes, dark: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, groupby
 from pathlib import Path
@@ -119,29 +119,35 @@ def wide_console() -> Console:
 
 def show(results: Results, console: Console) -> None:
     """Print every part that the run has."""
-    console.print(environment_table(results.environment))
-    if results.builds:
-        console.print(builds_table(results.builds))
+    for table in tables(results, full=console.width >= FULL_WIDTH):
+        console.print(table)
     if results.answers:
-        target = float(results.environment["recall"])
-        console.print(answers_table(results.answers, target, full=console.width >= FULL_WIDTH))
-        console.print(work_table(results.answers, results.environment.get("memory_bytes_per_second")))
-        if (surplus := surplus_table(results.answers)).row_count:
-            console.print(surplus)
-        for line in verdict(results.answers, target):
+        for line in verdict(results.answers, float(results.environment["recall"])):
             console.print(escape(line))
+
+
+def tables(results: Results, *, full: bool = True) -> Iterator[Table]:
+    """The tables that the run has figures for; not ``full``: without what a narrow terminal has no room for."""
+    yield environment_table(results.environment)
+    if results.builds:
+        yield builds_table(results.builds)
+    if results.answers:
+        yield answers_table(results.answers, float(results.environment["recall"]), full=full)
+        yield work_table(results.answers, results.environment.get("memory_bytes_per_second"))
+        if (surplus := surplus_table(results.answers)).row_count:
+            yield surplus
     if results.points:
-        console.print(curves_table(results.points))
+        yield curves_table(results.points)
     if results.throughput:
-        console.print(throughput_table(results.throughput))
+        yield throughput_table(results.throughput)
     if results.inserts:
-        console.print(inserts_table(results.inserts))
+        yield inserts_table(results.inserts)
     if results.upkeep:
-        console.print(upkeep_table(results.upkeep))
+        yield upkeep_table(results.upkeep)
     if results.busy:
-        console.print(busy_table(results.busy))
+        yield busy_table(results.busy)
     if results.vacuums:
-        console.print(vacuums_table(results.vacuums))
+        yield vacuums_table(results.vacuums)
 
 
 def environment_table(environment: Mapping[str, Any]) -> Table:
