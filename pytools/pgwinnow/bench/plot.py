@@ -57,7 +57,6 @@ DARK = Theme(
     "#30363d",
     ("#58a6ff", "#ff8a80", "#e3b341", "#6fd08c", "#c4a3ff", "#ffa657", "#adb5bd"),
 )
-THEMES = (LIGHT, DARK)
 
 Draw = Callable[[Theme], Figure]
 

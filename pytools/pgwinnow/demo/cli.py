@@ -66,7 +66,8 @@ def run(console: Console, server: Server, rows: int | None, fresh: bool, provide
     dsn = server.dsn(database.DATABASE)
     with progress_bars(console) as progress:
         corpus = prepare_corpus(console, progress, corpus_folder(), rows, provider)
-        questions = embedded(progress, corpus_folder(), [search.question for search in SEARCHES], provider)
+        # Their vectors are kept where those of the documents are.
+        questions, _ = VectorStore(corpus_folder(), provider).vectors([search.question for search in SEARCHES])
         with connect(dsn) as connection:
             fill_tables(console, progress, dsn, connection, corpus, provider, fresh)
     with connect(dsn) as connection:
@@ -147,11 +148,6 @@ def prepare_corpus(
     corpus = database.Corpus(folder, table.add_column(0, "id", pa.array(range(len(table)), type=pa.int64())), vectors)
     corpus.save()
     return corpus
-
-
-def embedded(progress: Progress, folder: Path, texts: Sequence[str], provider: Provider) -> Any:
-    """Vectors of the questions, from the same store."""
-    return VectorStore(folder, provider).vectors(texts)[0]
 
 
 def fill_tables(
