@@ -360,7 +360,7 @@ def run_filter(cursor: psycopg.RawCursor[Any], statement: str, values: Sequence[
         ) from error
 
 
-def where(target: Target, condition: Condition | None, columns: dict[str, Column], first: int) -> sql.Composed:
+def where(condition: Condition | None, columns: dict[str, Column], first: int) -> sql.Composed:
     """The WHERE clause of the condition; a line of its own, so that a comment at its end ends there."""
     if condition is None:
         return sql.Composed([])
@@ -374,7 +374,7 @@ def search_sql(
     return sql.SQL("SELECT tableoid, ctid, {distance} FROM {table}{where} ORDER BY {distance} LIMIT {limit}").format(
         distance=target.distance("$1"),
         table=table.identifier,
-        where=where(target, condition, columns, 2),
+        where=where(condition, columns, 2),
         limit=sql.Literal(limit),
     )
 
@@ -387,7 +387,7 @@ def count_sql(table: Table, target: Target, condition: Condition | None, columns
     ).format(
         vector=sql.Identifier(target.column.name),
         table=table.identifier,
-        where=where(target, condition, columns, 3),
+        where=where(condition, columns, 3),
     )
 
 
