@@ -117,9 +117,11 @@ PG_CONFIG ?= pg_config
 all install uninstall: ## build, install or remove the extension, for the server of PG_CONFIG
 	$(MAKE) --no-print-directory -C extension $@ PG_CONFIG="$(PG_CONFIG)"
 
+VERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" extension/winnow.control)
+
 dist: env ## make the archive for PGXN and the Python packages, in dist/
 	mkdir -p dist
-	git archive --format=zip --prefix=winnow-0.1.0/ --output=dist/winnow-0.1.0.zip HEAD
+	git archive --format=zip --prefix=winnow-$(VERSION)/ --output=dist/winnow-$(VERSION).zip HEAD
 	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## remove what the targets made
