@@ -6,7 +6,6 @@ import csv
 import datetime as dt
 import json
 import random
-import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
@@ -18,6 +17,7 @@ import psycopg
 import pytest
 
 import pgwinnow.psycopg
+from patience import eventually
 from pgwinnow import load_files
 from pgwinnow._load import ledger
 from pgwinnow.errors import LoadError, UnknownName
@@ -510,8 +510,10 @@ def test_first_loads_with_resume_do_not_wait_for_each_other(connection: Connecti
 def wait_for_lock(connection: Connection, waiter: Future[Any]) -> None:
     """Return once another session of the database waits for a lock, or is done without."""
     waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    while not (waiter.done() or connection.execute(waiting).fetchall()):
-        time.sleep(0.01)
+    eventually(
+        "another session waits for a lock, or is done",
+        lambda: waiter.done() or connection.execute(waiting).rowcount > 0,
+    )
 
 
 def test_two_sessions_make_the_record_of_loads(connection: Connection, dsn: str) -> None:

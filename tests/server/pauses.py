@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 
+from patience import PATIENCE, eventually
 from pgwinnow.server import Server
 from server.oracle import Connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-PATIENCE = 60.0
-"""Seconds until what should happen is taken never to happen: on an idle machine it takes milliseconds."""
 
 CLASS = 7411
 """First key of the advisory locks of the points, as in wait.c."""
@@ -28,14 +25,6 @@ BLOCKED = (
     " OR wait_event IN ('BufferContent', 'BufferExclusive', 'BufferShared')"
     " FROM pg_stat_activity WHERE pid = %s"
 )
-
-
-def eventually(what: str, happened: Callable[[], bool]) -> None:
-    """Wait until something is the case."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, f"this never happened: {what}"
-        time.sleep(0.002)
 
 
 def take(connection: Connection, point: str) -> None:

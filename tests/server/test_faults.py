@@ -15,7 +15,6 @@ import resource
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +24,13 @@ import psycopg
 import pytest
 
 from cluster import temporary_server
+from patience import PATIENCE, eventually
 from pgwinnow._server import account
 from pgwinnow.server import Server
 from server.load import DIMS, NEAREST, cancelled, create_table
 from server.oracle import INDEX_ONLY, Connection, check_exact, check_indexes
 
 ROUNDS = int(os.environ.get("WINNOW_FAULT_ROUNDS", "20"))
-PATIENCE = 60.0
-"""Seconds until a statement must have noticed that it is cancelled; what takes longer hangs."""
 ROWS = 1500
 SIZE = 24 << 20
 """Bytes of the files after which the table is written anew."""
@@ -211,10 +209,8 @@ def interrupt(it: Subject, observer: Connection, todo: Action, function: str, de
         assert not thread.is_alive(), f"{what}: it goes on"
         # 57014: cancelled; 57P01, or a connection that is lost: ended
         assert all(error.sqlstate in ("57014", "57P01", None) for error in failures), f"{what}: {failures}"
-    deadline = time.monotonic() + PATIENCE
-    while observer.execute("SELECT FROM pg_stat_activity WHERE pid = %s OR leader_pid = %s", [pid, pid]).fetchone():
-        assert time.monotonic() < deadline, f"{what}: the backend or its workers go on"
-        time.sleep(0.01)
+    left = "SELECT FROM pg_stat_activity WHERE pid = %s OR leader_pid = %s"
+    eventually(f"{what}: the backend and its workers end", lambda: not observer.execute(left, [pid, pid]).rowcount)
     return bool(failures)
 
 

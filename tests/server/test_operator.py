@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from cluster import VERSION, temporary_server
+from patience import eventually
 from server.load import NEAREST, create_table, fill
 from server.oracle import INDEX_ONLY, Connection, check_exact, check_indexes
 from server.test_standby import caught_up, make_standby
@@ -285,13 +284,8 @@ def held_check(dsn: str) -> Iterator[int]:
 
 def wait_for_lock(connection: Connection, pid: int, kind: str) -> None:
     """Until a process waits for a lock of that kind."""
-    for attempt in itertools.count():
-        if number(
-            connection, f"SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted AND locktype = '{kind}'"
-        ):
-            return
-        assert attempt < 6000, f"process {pid} does not wait for a lock of kind {kind}"
-        time.sleep(0.01)
+    waiting = f"SELECT count(*) FROM pg_locks WHERE pid = {pid} AND NOT granted AND locktype = '{kind}'"
+    eventually(f"process {pid} waits for a lock of kind {kind}", lambda: number(connection, waiting) > 0)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import psycopg
 import pytest
 
 from cluster import base_backup, copied_server, temporary_server
+from patience import eventually
 from pgwinnow.server import Server
 from server.load import NEAREST, create_table, fill, vector
 from server.oracle import Connection, check_exact, check_indexes, winnow_indexes
@@ -32,8 +32,6 @@ ROUNDS = int(os.environ.get("WINNOW_REPLAY_ROUNDS", "1"))
 PROMOTIONS = int(os.environ.get("WINNOW_REPLAY_PROMOTIONS", "5"))
 
 SEGMENT = 16 << 20
-PATIENCE = 60.0
-"""Seconds for one record; what takes longer hangs."""
 STANDBY = {
     "max_standby_archive_delay": "-1",
     "max_standby_streaming_delay": "-1",
@@ -132,11 +130,12 @@ def value(connection: Connection, sql: str) -> str:
 
 def wait_for_replay(connection: Connection, begin: int, end: int) -> None:
     """Wait until the record that takes this stretch has been replayed, the last one there is."""
-    deadline = time.monotonic() + PATIENCE
-    while (replayed := lsn_number(value(connection, "SELECT pg_last_wal_replay_lsn()"))) <= begin:
-        assert time.monotonic() < deadline, f"the record at {lsn_text(begin)} is not replayed"
-        time.sleep(0.0005)
-    assert replayed <= end
+
+    def replayed() -> int:
+        return lsn_number(value(connection, "SELECT pg_last_wal_replay_lsn()"))
+
+    eventually(f"the record at {lsn_text(begin)} is replayed", lambda: replayed() > begin)
+    assert replayed() <= end
 
 
 @pytest.fixture(scope="module")

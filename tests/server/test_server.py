@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ import pytest
 
 import pgwinnow
 from cluster import VERSION, temporary_server
+from patience import eventually
 from pgwinnow._server import build, postmaster
 from pgwinnow.server import BuildError, Server, ServerError
 
@@ -61,10 +61,7 @@ def test_temporary_server_ends_with_its_process() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     data_dir = Path(done.stdout.strip())
     assert data_dir.name == "data", done.stderr
-    deadline = time.monotonic() + 60
-    while data_dir.parent.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not data_dir.parent.exists()
+    eventually("the server's folder is removed", lambda: not data_dir.parent.exists())
     assert postmaster.find(data_dir) is None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from pathlib import Path
 from random import Random
 
@@ -11,6 +9,7 @@ import psycopg
 import pytest
 
 from cluster import base_backup, copied_server, temporary_server
+from patience import eventually
 from pgwinnow.server import Server
 from server.load import NEAREST, Load, Reader, Repeater, create_table, fill, writers
 from server.oracle import check_exact, check_indexes
@@ -68,11 +67,11 @@ def caught_up(primary: Server, standby: Server) -> None:
         end = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
     assert end is not None
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
-        for attempt in itertools.count():
-            if connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", end).fetchone() == (True,):
-                return
-            assert attempt < 6000, f"the standby does not get to {end[0]}: see {standby.log_path}"
-            time.sleep(0.02)
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        eventually(
+            f"the standby gets to {end[0]}, see {standby.log_path}",
+            lambda: connection.execute(replayed, end).fetchone() == (True,),
+        )
 
 
 def compare_files(primary: Server, standby: Server) -> None:

@@ -16,10 +16,11 @@ import psycopg
 import pytest
 
 from cluster import temporary_server
+from patience import PATIENCE
 from pgwinnow.server import Server
 from server.load import DIMS, NEAREST, create_table, fill
 from server.oracle import INDEX_ONLY, NO_INDEX, Connection, check_indexes, complaint, matching_rows, rows_of
-from server.pauses import PATIENCE, Gate, Session
+from server.pauses import Gate, Session
 
 VACUUM = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) items"
 REINDEX = "REINDEX INDEX CONCURRENTLY items_index"
