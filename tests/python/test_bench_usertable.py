@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from rich.progress import Progress
+
+from patience import PATIENCE
 
 pytest.importorskip("pyarrow")
 testing = pytest.importorskip("typer.testing")
@@ -337,18 +338,20 @@ def test_a_filter_has_the_rows_that_it_needs(shop: Connection, measuring: Connec
 
 @contextmanager
 def interrupted_at_sleep(connection: Connection) -> Iterator[None]:
-    """Ctrl-C as soon as the server sleeps, which what is inside must end of long before it wakes up."""
+    """Ctrl-C as soon as the server sleeps. Who does not end that sleep then loses the connection."""
     done = threading.Event()
 
     def watch() -> None:
         with psycopg.connect(connection.info.dsn, autocommit=True) as watcher:
+            sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
             while not done.wait(0.05):
-                if watcher.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone():
+                if watcher.execute(f"SELECT {sleeping}").rowcount:
                     os.kill(os.getpid(), signal.SIGINT)
-                    return
+                    break
+            if not done.wait(PATIENCE):
+                watcher.execute(f"SELECT pg_terminate_backend(pid) {sleeping}")
 
     thread = threading.Thread(target=watch)
-    start = time.monotonic()
     # A process that was started in the background may have been told to ignore it.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
@@ -359,16 +362,13 @@ def interrupted_at_sleep(connection: Connection) -> Iterator[None]:
         done.set()
         thread.join()
         signal.signal(signal.SIGINT, handler)
-    assert time.monotonic() - start < 25
 
 
 def test_ctrl_c_ends_a_running_search(shop: Connection, measuring: Connection) -> None:
-    measuring.execute("SET statement_timeout = '30s'")
-    measuring.commit()
     with interrupted_at_sleep(shop):  # pg_sleep in the measured search alone
-        run(measuring, ["CASE WHEN current_setting('enable_indexscan')::bool THEN pg_sleep(60) IS NULL ELSE true END"])
+        run(measuring, ["CASE WHEN current_setting('enable_indexscan')::bool THEN pg_sleep(999) IS NULL ELSE true END"])
     assert measuring.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    statement = Statement(measuring, "SELECT $1::public.vector, pg_sleep(60)::text")
+    statement = Statement(measuring, "SELECT $1::public.vector, pg_sleep(999)::text")
     with interrupted_at_sleep(shop):
         statement.explain(vector_call(np.ones(3, dtype=np.float32)))
     measuring.rollback()
