@@ -7,7 +7,7 @@ known but for the order of rows at the same distance.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ def matching_rows(connection: Connection, sql: str) -> dict[int, Row]:
     matching = {row.id: row for row in rows}
     assert len(matching) == len(rows), "ids are not unique: the test is wrong"
     return matching
+
+
+def column(connection: Connection, query: str) -> list[Any]:
+    """The first column of an answer."""
+    return [row[0] for row in connection.execute(query).fetchall()]
 
 
 def counters(connection: psycopg.Connection[Any]) -> dict[str, int]:
@@ -117,30 +122,21 @@ def _wrong_distances(found: Sequence[Row], matching: Mapping[int, Row], offset: 
 
 def index_scans(plan: object) -> set[str]:
     """Names of the indexes that a plan (the value of EXPLAIN (FORMAT JSON)) scans."""
-    names: set[str] = set()
-    if isinstance(plan, list):
-        for part in plan:
-            names |= index_scans(part)
-    elif isinstance(plan, dict):
-        if plan.get("Node Type") == "Index Scan":
-            names.add(plan["Index Name"])
-        for part in plan.values():
-            names |= index_scans(part)
-    return names
+    return {node["Index Name"] for node in _nodes(plan) if node.get("Node Type") == "Index Scan"}
 
 
 def table_scans(plan: object) -> set[str]:
     """Names of the tables that a plan scans in any way."""
-    names: set[str] = set()
+    return {node["Relation Name"] for node in _nodes(plan) if "Relation Name" in node}
+
+
+def _nodes(plan: object) -> Iterator[dict[str, Any]]:
     if isinstance(plan, list):
         for part in plan:
-            names |= table_scans(part)
+            yield from _nodes(part)
     elif isinstance(plan, dict):
-        if "Relation Name" in plan:
-            names.add(plan["Relation Name"])
-        for part in plan.values():
-            names |= table_scans(part)
-    return names
+        yield plan
+        yield from _nodes(list(plan.values()))
 
 
 def winnow_indexes(connection: Connection) -> dict[str, str]:

@@ -10,11 +10,9 @@ import pytest
 
 from cluster import temporary_server
 from pgwinnow.server import Server
+from server.index_file import MAGIC, PAGE, VERSION
 from server.load import DIMS, NEAREST, create_table, fill
 from server.oracle import INDEX_ONLY, Connection, check_exact, check_indexes
-
-# extension/src/winnow.h: WinnowMeta, behind the page header of block 0
-PAGE, MAGIC, VERSION = 8192, 24, 28
 
 HERE = "[" + ",".join(["0.25"] * DIMS) + "]"
 
