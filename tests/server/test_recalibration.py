@@ -82,8 +82,8 @@ def test_rows_that_split_no_list(filled: Connection, seed: int) -> None:
     fill(filled, ROWS, seed, ROWS // 100)
     assert calibrations(filled, "VACUUM items") == 0
     fill(filled, 2 * ROWS, seed, ROWS // 2)
-    unused, lists = filled.execute("SELECT unused_pages, lists FROM winnow_index_info('items_index')").fetchone() or ()
-    assert (unused, lists > 1) == (0, True)
+    state = filled.execute("SELECT unused_pages, lists > 1 FROM winnow_index_info('items_index')").fetchone()
+    assert state == (0, True)
     assert calibrations(filled, "VACUUM items") > 0
     assert calibrations(filled, "VACUUM items") == 0
     check_indexes(filled)
