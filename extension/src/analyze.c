@@ -15,7 +15,6 @@
 
 #include "winnow.h"
 
-#include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_attribute.h"
 #include "commands/vacuum.h"
@@ -57,9 +56,7 @@ unknown_columns(Relation heap)
 }
 
 /*
- * The lock is kept to the end of the transaction, and others that make an index of the
- * table wait for it.  So it is not taken inside a transaction block, unless nobody else
- * has the table yet, and not if that takes waiting.  While REINDEX or a rewrite of
+ * The lock is not taken if that takes waiting.  While REINDEX or a rewrite of
  * the table is at work its indexes cannot be opened.  With a table that has
  * children these would be read, and with extended statistics, expressions
  * evaluated that are no part of the index.  Who we are during a build is the owner.
@@ -67,11 +64,7 @@ unknown_columns(Relation heap)
 static bool
 may_analyze(Relation heap)
 {
-	bool		own = heap->rd_createSubid != InvalidSubTransactionId ||
-		RelationUsesLocalBuffers(heap);
-
-	return (own || !(IsTransactionBlock() || IsSubTransaction())) &&
-		!ReindexIsProcessingHeap(RelationGetRelid(heap)) &&
+	return !ReindexIsProcessingHeap(RelationGetRelid(heap)) &&
 		!heap->rd_rel->relhassubclass &&
 		RelationGetStatExtList(heap) == NIL &&
 		winnow_owner_maintains(RelationGetRelid(heap)) &&
@@ -112,6 +105,13 @@ winnow_analyze_new(Relation heap)
 	target = MyBEEntry->st_progress_command_target;
 	memcpy(parameters, MyBEEntry->st_progress_param, sizeof(parameters));
 	analyze(RelationGetRelid(heap), columns);
+
+	/*
+	 * Ours, and that of ANALYZE, which would keep it to the end of the transaction: others that make an
+	 * index of the table would wait for it.  Until then CREATE INDEX's own lock keeps other ANALYZEs away.
+	 */
+	UnlockRelationOid(RelationGetRelid(heap), ShareUpdateExclusiveLock);
+	UnlockRelationOid(RelationGetRelid(heap), ShareUpdateExclusiveLock);
 	pgstat_progress_start_command(progress, target);
 	for (int i = 0; i < PGSTAT_NUM_PROGRESS_PARAM; i++)
 		pgstat_progress_update_param(i, parameters[i]);

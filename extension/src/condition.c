@@ -205,12 +205,40 @@ attribute_of(const Compiler *compiler, Node *operand)
 	return -1;
 }
 
-/* Is an expression a constant for the length of a scan? */
+static bool
+is_not_leakproof(Oid function, void *context)
+{
+	return !get_func_leakproof(function);
+}
+
+/* Does an expression have a parameter? */
+static bool
+has_parameter(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, Param) || expression_tree_walker(node, has_parameter, context);
+}
+
+/* Does it have a function that may raise an error? */
+static bool
+may_fail(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return check_functions_in_node(node, is_not_leakproof, context) ||
+		   expression_tree_walker(node, may_fail, context);
+}
+
+/*
+ * Is an expression a constant for the length of a scan, and one that can be evaluated before it, although
+ * the executor may not come to it?  What has no parameter the planner has evaluated already.
+ */
 static bool
 is_constant(Node *expression)
 {
 	return !contain_var_clause(expression) && !contain_volatile_functions(expression) &&
-		   !contain_subplans(expression);
+		   !contain_subplans(expression) && !(has_parameter(expression, NULL) && may_fail(expression, NULL));
 }
 
 static Datum

@@ -13,7 +13,9 @@
 
 #include "winnow.h"
 
+#include "owner.h"
 #include "recall.h"
+#include "search.h"
 
 #include <math.h>
 
@@ -138,7 +140,8 @@ is_search(PlannerInfo *root, const RelOptInfo *rel)
 
 	if (root->sort_pathkeys == NIL || root->query_pathkeys == NIL || parse->sortClause == NIL ||
 		linitial(root->sort_pathkeys) != linitial(root->query_pathkeys) ||
-		parse->groupingSets != NIL || winnow_may_be_extended(root, rel))
+		parse->groupClause != NIL || parse->groupingSets != NIL || parse->hasAggs ||
+		winnow_may_be_extended(root, rel))
 		return false;
 	foreach(cell, parse->windowClause)
 	{
@@ -188,6 +191,21 @@ has_vectors(PlannerInfo *root, IndexOptInfo *index, int column)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Would a search compute vectors of rows that a policy hides from the user by functions that call what he puts in
+ * his search path?  It does before the policy is looked at if the conditions cannot be tested first (row_condition.c).
+ */
+static bool
+reveals_rows(PlannerInfo *root, IndexPath *path)
+{
+	const IndexOptInfo *index = path->indexinfo;
+
+	return index->indexkeys[vector_column(path)] == 0 &&
+		index->rel->baserestrict_min_security < root->qual_security_level &&
+		winnow_looks_names_up((Node *) index->indexprs, NULL) &&
+		!winnow_may_test(extract_actual_clauses(index->indrestrictinfo, false), path->indexorderbys);
 }
 
 /* Is it a relation whose rows need not match for a row of the others to be kept? */
@@ -457,7 +475,7 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 	*correlation = 0;
 	*pages = index->pages;
 	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) || is_minimum(root) ||
-		!(is_search(root, index->rel) || has_vectors(root, index, vector_column(path))))
+		!(is_search(root, index->rel) || has_vectors(root, index, vector_column(path))) || reveals_rows(root, path))
 	{
 		/* rows without a vector are missing: only a search by distance is right */
 		*startup = FORBIDDEN_COST;

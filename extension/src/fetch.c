@@ -153,9 +153,12 @@ find_row(WinnowFetch *fetch, uint64 id, Snapshot snapshot)
 	return found;
 }
 
-/* Fill values and isnull (of the index's columns) from the slot */
-static void
-evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
+/*
+ * Fill values and isnull of some columns of the index, which are among those wanted, from the row
+ * that was fetched last.  They are good until the next call.
+ */
+void
+winnow_fetch_values(WinnowFetch *fetch, const Bitmapset *columns, Datum *values, bool *isnull)
 {
 	ExprContext *context = NULL;
 	MemoryContext old = MemoryContextSwitchTo(fetch->row_context);
@@ -166,7 +169,7 @@ evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
 		context = GetPerTupleExprContext(fetch->estate);
 		context->ecxt_scantuple = fetch->slot;
 	}
-	for (int i = -1; (i = bms_next_member(fetch->wanted, i)) >= 0;)
+	for (int i = -1; (i = bms_next_member(columns, i)) >= 0;)
 		if (fetch->expressions[i] != NULL)
 			values[i] = ExecEvalExprSwitchContext(fetch->expressions[i], context, &isnull[i]);
 		else
@@ -176,21 +179,16 @@ evaluate(WinnowFetch *fetch, Datum *values, bool *isnull)
 }
 
 /*
- * Fetch the row version at the TID that the snapshot accepts, and fill values
- * and isnull (of the index's columns).  They are good until the next call.
+ * Fetch the row version at the TID that the snapshot accepts.
  * place is what winnow_fetch_prepare has found.
  * Returns false if there is no such version.  The snapshot is one that VACUUM
  * heeds: values out of line are there.
  */
 bool
-winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
-				 Snapshot snapshot, Datum *values, bool *isnull)
+winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place, Snapshot snapshot)
 {
 	winnow_fetch_hold(fetch->heap, id, place);
-	if (!find_row(fetch, id, snapshot))
-		return false;
-	evaluate(fetch, values, isnull);
-	return true;
+	return find_row(fetch, id, snapshot);
 }
 
 /*
@@ -216,7 +214,7 @@ winnow_fetch_vector(WinnowFetch *fetch, const WinnowIndex *index, uint64 id, flo
 	MemoryContextSwitchTo(old);
 	if (!there)
 		return false;
-	evaluate(fetch, values, isnull);
+	winnow_fetch_values(fetch, fetch->wanted, values, isnull);
 	if (isnull[attno])
 		ereport(ERROR,
 				(errcode(ERRCODE_INDEX_CORRUPTED),

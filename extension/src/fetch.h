@@ -30,8 +30,8 @@ typedef struct WinnowRowPlace
 
 extern void winnow_fetch_prepare(WinnowFetch *fetch, const uint64 *ids, int n,
 								 WinnowRowPlace *places);
-extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place,
-							 Snapshot snapshot, Datum *values, bool *isnull);
+extern bool winnow_fetch_row(WinnowFetch *fetch, uint64 id, const WinnowRowPlace *place, Snapshot snapshot);
+extern void winnow_fetch_values(WinnowFetch *fetch, const Bitmapset *columns, Datum *values, bool *isnull);
 extern bool winnow_fetch_vector(WinnowFetch *fetch, const WinnowIndex *index, uint64 id, float *vector);
 extern WinnowRowPlace winnow_fetch_place(WinnowFetch *fetch);
 extern void winnow_fetch_ahead(const WinnowRowPlace *place);

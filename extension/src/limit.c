@@ -7,14 +7,15 @@
  * more, and rows of one search come in perfect order, so it is worth knowing:
  * while a plan runs, the scan looks for itself in that plan.  Where the number
  * of rows does not follow from the nodes above, the search starts small and
- * deepens.  The node also has the conditions that the planner left to the
+ * deepens; rows that are found then may be nearer than some that have been returned, which
+ * nodes that rely on the order (Unique, a merge join) cannot bear.  The node also has the conditions that the planner left to the
  * executor (condition.c).
  *
  * The library is loaded when the plan is made, so this needs no preloading.
  */
 #include "postgres.h"
 
-#include "winnow.h"
+#include "search.h"
 
 #include "access/parallel.h"
 #include "executor/executor.h"
@@ -39,13 +40,20 @@ typedef struct ScanFinder
 	int64		wanted;			/* result: rows it will be asked for */
 } ScanFinder;
 
-static bool find_scan(PlanState *node, ScanFinder *finder, int64 wanted);
+/* What is asked of a node */
+typedef struct Asked
+{
+	int64		rows;
+	bool		in_order;		/* a node above would be wrong, not just unsorted, if they were not */
+} Asked;
+
+static bool find_scan(PlanState *node, ScanFinder *finder, Asked asked);
 
 /* For the walker: nothing is known of what is asked of the node */
 static bool
 find_scan_anywhere(PlanState *node, void *finder)
 {
-	return find_scan(node, finder, WINNOW_WANTED_UNKNOWN);
+	return find_scan(node, finder, (Asked){WINNOW_WANTED_UNKNOWN, false});
 }
 
 static bool
@@ -62,11 +70,11 @@ find_in_subplans(List *subplans, ScanFinder *finder)
 }
 
 static bool
-find_in_array(PlanState **nodes, int count, ScanFinder *finder, int64 wanted)
+find_in_array(PlanState **nodes, int count, ScanFinder *finder, Asked asked)
 {
 	for (int i = 0; i < count; i++)
 	{
-		if (find_scan(nodes[i], finder, wanted))
+		if (find_scan(nodes[i], finder, asked))
 			return true;
 	}
 	return false;
@@ -92,73 +100,102 @@ limit_wanted(const LimitState *limit, int64 wanted)
 }
 
 /*
+ * The scan's node has been found.  If it cannot be known beforehand how many rows must be found, as
+ * the executor drops some of them, and the order is relied on, all rows are: those come sorted.
+ */
+static bool
+found_scan(IndexScanState *node, ScanFinder *finder, Asked asked)
+{
+	bool		drops = node->ss.ps.plan->qual != NIL && !winnow_tests_rows(node);
+
+	finder->node = node;
+	finder->wanted = asked.in_order && (asked.rows == WINNOW_WANTED_UNKNOWN || drops) ?
+		WINNOW_WANTED_ALL :
+		asked.rows;
+	return true;
+}
+
+/*
  * Look for the scan at and below a node that is asked for so many rows.  Only
  * what is below nodes that hand rows on one by one, or that read all that there
  * is, is known to be asked for as many.
  */
 static bool
-find_scan(PlanState *node, ScanFinder *finder, int64 wanted)
+find_scan(PlanState *node, ScanFinder *finder, Asked asked)
 {
-	int64		all_or_unknown = wanted == WINNOW_WANTED_ALL ? wanted : WINNOW_WANTED_UNKNOWN;
+	const Asked all = {WINNOW_WANTED_ALL, false};
+	const Asked all_in_order = {WINNOW_WANTED_ALL, true};
+	Asked		all_or_unknown = asked;
+	Asked		below = asked;
 
 	if (node == NULL)
 		return false;
+	if (asked.rows != WINNOW_WANTED_ALL)
+		all_or_unknown.rows = WINNOW_WANTED_UNKNOWN;
 	switch (nodeTag(node))
 	{
 		case T_IndexScanState:
 			if (((IndexScanState *) node)->iss_ScanDesc != finder->scan)
 				break;
-			finder->node = (IndexScanState *) node;
-			finder->wanted = wanted;
-			return true;
+			return found_scan((IndexScanState *) node, finder, asked);
 		case T_LimitState:
-			if (find_scan(outerPlanState(node), finder,
-						  limit_wanted((LimitState *) node, wanted)))
+			below.rows = limit_wanted((LimitState *) node, asked.rows);
+			if (find_scan(outerPlanState(node), finder, below))
 				return true;
 			break;
 		case T_LockRowsState:
 		case T_ResultState:
-			if (find_scan(outerPlanState(node), finder, wanted))
+			if (find_scan(outerPlanState(node), finder, asked))
 				return true;
 			break;
 		case T_SubqueryScanState:
-			if (find_scan(((SubqueryScanState *) node)->subplan, finder, wanted))
+			if (find_scan(((SubqueryScanState *) node)->subplan, finder, asked))
 				return true;
 			break;
 		case T_WindowAggState:
 			/* it stops where its run condition fails */
-			if (wanted == WINNOW_WANTED_ALL && ((WindowAgg *) node->plan)->runCondition != NIL)
-				wanted = WINNOW_WANTED_UNKNOWN;
-			if (find_scan(outerPlanState(node), finder, and_one_more(wanted)))
+			if (asked.rows == WINNOW_WANTED_ALL && ((WindowAgg *) node->plan)->runCondition != NIL)
+				below.rows = WINNOW_WANTED_UNKNOWN;
+			below.rows = and_one_more(below.rows);
+			if (find_scan(outerPlanState(node), finder, below))
 				return true;
 			break;
 		case T_IncrementalSortState:
-			if (find_scan(outerPlanState(node), finder, and_one_more(wanted)))
+			below.rows = and_one_more(asked.rows);
+			if (find_scan(outerPlanState(node), finder, below))
 				return true;
 			break;
 		case T_SortState:
+			if (find_scan(outerPlanState(node), finder, all))
+				return true;
+			break;
 		case T_AggState:
 		case T_GroupState:
 		case T_UniqueState:
 			/* these read all there is, or need it in perfect order */
-			if (find_scan(outerPlanState(node), finder, WINNOW_WANTED_ALL))
+			if (find_scan(outerPlanState(node), finder, all_in_order))
 				return true;
 			break;
 		case T_MergeJoinState:
-			if (find_scan(outerPlanState(node), finder, WINNOW_WANTED_ALL) ||
-				find_scan(innerPlanState(node), finder, WINNOW_WANTED_ALL))
+			if (find_scan(outerPlanState(node), finder, all_in_order) ||
+				find_scan(innerPlanState(node), finder, all_in_order))
+				return true;
+			break;
+		case T_MaterialState:
+		case T_ProjectSetState:
+			if (find_scan(outerPlanState(node), finder, all_or_unknown))
 				return true;
 			break;
 		case T_ModifyTableState:
 		case T_NestLoopState:
 			/* what is on the inner side may be asked for less */
 			if (find_scan(outerPlanState(node), finder, all_or_unknown) ||
-				find_scan(innerPlanState(node), finder, WINNOW_WANTED_UNKNOWN))
+				find_scan(innerPlanState(node), finder, (Asked){WINNOW_WANTED_UNKNOWN, false}))
 				return true;
 			break;
 		case T_MergeAppendState:
 			if (find_in_array(((MergeAppendState *) node)->mergeplans,
-							  ((MergeAppendState *) node)->ms_nplans, finder, wanted))
+							  ((MergeAppendState *) node)->ms_nplans, finder, asked))
 				return true;
 			break;
 		case T_AppendState:
@@ -183,7 +220,7 @@ winnow_node_of(IndexScanDesc scan, int64 *wanted)
 
 	for (RunningPlan *plan = running; plan != NULL && finder.node == NULL; plan = plan->outer)
 		find_scan(plan->planstate, &finder,
-				  plan->to_end ? WINNOW_WANTED_ALL : WINNOW_WANTED_UNKNOWN);
+				  (Asked){plan->to_end ? WINNOW_WANTED_ALL : WINNOW_WANTED_UNKNOWN, false});
 	*wanted = finder.wanted;
 	return finder.node;
 }

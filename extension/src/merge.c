@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fetch.h"
+#include "owner.h"
 
 #include <math.h>
 
@@ -140,14 +141,14 @@ drop(Merge *merge, WinnowChild *child)
 /*
  * Can the vectors of a level's rows be had?  If those of the table are values of
  * an index expression, not in a parallel VACUUM, where the user's functions may be
- * such as cannot run; and not in autovacuum, which must not fail time and again
- * because they do.
+ * such as cannot run; not in autovacuum, which must not fail time and again
+ * because they do; and not for a user who may not have them run (owner.c).
  */
 bool
-winnow_vectors_available(Relation rel, const WinnowIndex *index, int level)
+winnow_vectors_available(Relation heap, Relation rel, const WinnowIndex *index, int level)
 {
 	return level > 0 || !winnow_vector_computed(rel, index) ||
-		(!IsInParallelMode() && !winnow_is_autovacuum());
+		(!IsInParallelMode() && !winnow_is_autovacuum() && winnow_may_run(heap, rel));
 }
 
 /*
@@ -164,7 +165,7 @@ winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index, int
 	int			size = winnow_layout(index, level)->size;
 	Merge		merge = {rel, heap, index, children, nchildren, nchildren, size, NULL};
 	int			small = Max(size / SMALL_SHARE, LEAST_ROWS);
-	bool		merges = winnow_vectors_available(rel, index, level);
+	bool		merges = winnow_vectors_available(heap, rel, index, level);
 
 	for (int i = 0; i < nchildren; i++)
 	{

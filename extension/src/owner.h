@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "nodes/nodes.h"
 #include "utils/rel.h"
 
 /* Who ran the statement */
@@ -17,6 +18,8 @@ typedef struct WinnowUser
 	int			nestlevel;
 } WinnowUser;
 
+extern bool winnow_looks_names_up(Node *node, void *context);
+extern bool winnow_may_run(Relation heap, Relation rel);
 extern void winnow_become_owner(Relation heap, WinnowUser *user);
 extern void winnow_become_user(const WinnowUser *user);
 

@@ -279,6 +279,7 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 	MemoryContext context;
 	MemoryContext old;
 	WinnowIndex *index;
+	Relation	heap;
 
 	if (!due && unsettled < SETTLED_ROWS * nrows / UNSETTLED_SHARE)
 		return;
@@ -286,15 +287,13 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
 	index = winnow_index_open(rel, context);
-	if (winnow_vectors_available(rel, index, 0))
+	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
+	if (winnow_vectors_available(heap, rel, index, 0))
 	{
-		Relation	heap = table_open(rel->rd_index->indrelid, AccessShareLock);
-
 		meta.unsettled_rows = (uint64) winnow_regroup(rel, heap, index, unsettled,
 													  Max(nfree, RelationGetNumberOfBlocks(rel) / SPARE_SHARE));
 		if (due)
 			recalibrate(rel, heap, index, nrows, &meta);
-		table_close(heap, AccessShareLock);
 		if (due || meta.unsettled_rows != (uint64) unsettled)
 			write_meta(rel, &meta);
 
@@ -302,6 +301,7 @@ winnow_follow(Relation rel, double nrows, BlockNumber nfree)
 		if (due)
 			CacheInvalidateRelcache(rel);
 	}
+	table_close(heap, AccessShareLock);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

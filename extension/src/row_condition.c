@@ -22,24 +22,29 @@
 #include "optimizer/optimizer.h"
 
 /*
- * Does a scan's node have conditions, such as may be tested on a row twice, and on
- * rows that will not come out?  Those that cost more than two distances are better
- * left to the executor, which tests few rows.
+ * May conditions be tested on a row twice, and on rows that will not come out?  Those
+ * that cost more than two distances are better left to the executor, which tests few rows.
  */
 bool
-winnow_tests_rows(const IndexScanState *node)
+winnow_may_test(List *conditions, List *distances)
 {
-	IndexScan  *plan = (IndexScan *) node->ss.ps.plan;
-	List	   *conditions = plan->scan.plan.qual;
 	QualCost	test;
 	QualCost	distance;
 
-	if (conditions == NIL || contain_volatile_functions((Node *) conditions) ||
-		contain_subplans((Node *) conditions))
+	if (contain_volatile_functions((Node *) conditions) || contain_subplans((Node *) conditions))
 		return false;
 	cost_qual_eval(&test, conditions, NULL);
-	cost_qual_eval(&distance, plan->indexorderbyorig, NULL);
+	cost_qual_eval(&distance, distances, NULL);
 	return test.per_tuple <= 2 * distance.per_tuple;
+}
+
+/* Does a scan's node have conditions, and such? */
+bool
+winnow_tests_rows(const IndexScanState *node)
+{
+	const IndexScan *plan = (const IndexScan *) node->ss.ps.plan;
+
+	return plan->scan.plan.qual != NIL && winnow_may_test(plan->scan.plan.qual, plan->indexorderbyorig);
 }
 
 /* Does the row in the slot, one of the node's table, pass the node's conditions? */

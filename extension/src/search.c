@@ -125,7 +125,10 @@ winnow_search_accepted(const WinnowSearch *search)
 	return (found + 1) / (found + (double) search->nrejected + 1);
 }
 
-/* Fetch a candidate's heap row; if it matches, it becomes a result */
+/*
+ * Fetch a candidate's heap row; if it matches, it becomes a result.  The vector may be the value of an
+ * index expression: it is evaluated for rows that match alone, as the others may be hidden by a policy.
+ */
 static void
 rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *place)
 {
@@ -142,12 +145,13 @@ rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *p
 		bsearch(&id, search->returned, search->nsorted, sizeof(uint64), compare_ids))
 		return;
 	search->counters->reranked++;
-	if (!winnow_fetch_row(search->fetch, id, place, scan->xs_snapshot, values, isnull))
+	if (!winnow_fetch_row(search->fetch, id, place, scan->xs_snapshot))
 	{
 		search->counters->invisible++;
 		return;
 	}
 	old = MemoryContextSwitchTo(winnow_fetch_context(search->fetch));
+	winnow_fetch_values(search->fetch, search->rechecked, values, isnull);
 	if (!winnow_filter_recheck(search->filter, values, isnull) ||
 		(search->tester != NULL &&
 		 !winnow_row_passes(search->tester, winnow_fetch_slot(search->fetch))))
@@ -157,6 +161,7 @@ rerank(WinnowSearch *search, const Candidate *candidate, const WinnowRowPlace *p
 		MemoryContextSwitchTo(old);
 		return;
 	}
+	winnow_fetch_values(search->fetch, search->compared, values, isnull);
 	result.at = winnow_fetch_place(search->fetch);
 	if (scan->numberOfOrderBys > 1)
 	{
@@ -652,6 +657,8 @@ winnow_search_begin(IndexScanDesc scan, const WinnowIndex *index,
 	search->filter = filter;
 	search->first_column = winnow_filter_first_column(filter);
 	search->fetch = fetch;
+	search->rechecked = winnow_filter_rechecked(filter);
+	search->compared = bms_make_singleton(index->schema.vector_attno);
 	search->counters = counters;
 	search->query = palloc0(sizeof(float) * index->dims);
 	if (scan->numberOfOrderBys > 0 && !(scan->orderByData[0].sk_flags & SK_ISNULL))

@@ -40,6 +40,7 @@ extern const WinnowScanCounters *winnow_scan_counters(IndexScanDesc scan);
 extern List *winnow_scan_conditions(IndexScanDesc scan);
 
 /* row_condition.c */
+extern bool winnow_may_test(List *conditions, List *distances);
 extern bool winnow_tests_rows(const IndexScanState *node);
 extern bool winnow_row_passes(IndexScanState *node, TupleTableSlot *slot);
 

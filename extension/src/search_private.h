@@ -89,6 +89,8 @@ struct WinnowSearch
 	const WinnowIndex *index;
 	const WinnowFilter *filter;
 	WinnowFetch *fetch;
+	Bitmapset  *rechecked;		/* columns that the filter's rechecks need ... */
+	Bitmapset  *compared;		/* ... and that of the vector */
 	IndexScanState *tester;		/* has conditions that rows are to pass; NULL: none */
 	WinnowRecall recall;
 	WinnowScanCounters *counters;

@@ -76,24 +76,24 @@ path_is_current(Relation rel, const WinnowIndex *index, const WinnowPath *path)
  * Split the leaf at the end of the path, and then its ancestors as far as they have
  * become too full.  Does nothing if another split or a vacuum is under way, or the
  * path is out of date: a later insert into the leaf tries again.  (To wait for
- * autovacuum would cancel it.)  No buffer may be locked.
+ * autovacuum would cancel it.)  Nor where the user may not have the vectors computed.
+ * No buffer may be locked.
  */
 void
 winnow_split(Relation rel, Relation heap, const WinnowIndex *index, const WinnowPath *path)
 {
 	WinnowReplacement split = {0};
 	WinnowUser	user;
-	bool		computed = WINNOW_RESTRICTS_PATH && winnow_vector_computed(rel, index);
+	bool		computed = winnow_vector_computed(rel, index);
 	int			depth = path->nsteps;
 
 	WINNOW_WAIT_POINT("split");
-	if (!winnow_structure_try_lock(rel))
+	if ((computed && !winnow_may_run(heap, rel)) || !winnow_structure_try_lock(rel))
 		return;
 
 	/*
 	 * An index expression is evaluated for rows that the user need not be allowed to
-	 * see.  (Where the search path cannot be restricted, that would give him the
-	 * owner's rights.)
+	 * see (owner.c).
 	 */
 	if (computed)
 		winnow_become_owner(heap, &user);

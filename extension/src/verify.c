@@ -653,13 +653,20 @@ winnow_check(PG_FUNCTION_ARGS)
 	if (!OidIsValid(heapid))
 		relation_close(winnow_index_relation(indexid, AccessShareLock), AccessShareLock);
 	heap = table_open(heapid, AccessShareLock);
-	winnow_become_owner(heap, &user);
 	rel = winnow_index_relation(indexid, AccessShareLock);
 	if (rel->rd_index->indrelid != heapid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("could not open parent table of index \"%s\"",
 						RelationGetRelationName(rel))));
+	if (!winnow_may_run(heap, rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to check index \"%s\"", RelationGetRelationName(rel)),
+				 errdetail("It calls functions that look names up by your search_path, with the rights of the owner of table \"%s\".",
+						   RelationGetRelationName(heap)),
+				 errhint("Let the owner check it, or give these functions a search_path of their own: ALTER FUNCTION ... SET search_path.")));
+	winnow_become_owner(heap, &user);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "winnow check",
 									ALLOCSET_DEFAULT_SIZES);

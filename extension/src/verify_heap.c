@@ -135,11 +135,12 @@ winnow_check_heap_row(WinnowCheck *check, const WinnowCheckedRow *row)
 							psprintf("points to %s, which is not in the table",
 									 tid_text(row->id)));
 	tid_sort_add(check->tids, row->id);
-	if (!winnow_fetch_row(check->fetch, row->id, &nowhere, check->snapshot, values, isnull))
+	if (!winnow_fetch_row(check->fetch, row->id, &nowhere, check->snapshot))
 	{
 		check_item(check, row);
 		return;
 	}
+	winnow_fetch_values(check->fetch, winnow_fetch_wanted(check->fetch), values, isnull);
 	if (isnull[attno])
 		winnow_check_failed(check, row,
 							psprintf("points to %s, which has no vector", tid_text(row->id)));

@@ -721,7 +721,7 @@ typedef struct WinnowChild
 	bool		fresh;			/* it is the result of a merge */
 } WinnowChild;
 
-extern bool winnow_vectors_available(Relation rel, const WinnowIndex *index, int level);
+extern bool winnow_vectors_available(Relation heap, Relation rel, const WinnowIndex *index, int level);
 extern bool winnow_merge_children(Relation rel, Relation heap, const WinnowIndex *index,
 								  int level, WinnowChild *children, int nchildren);
 extern bool winnow_tighten(Relation rel, const WinnowIndex *index, const WinnowStep *step);

@@ -134,13 +134,23 @@ def test_nobody_is_waited_for(items: Connection, dsn: str) -> None:
 
 @pytest.mark.parametrize("savepoint", [False, True])
 def test_inside_a_transaction(items: Connection, dsn: str, savepoint: bool) -> None:
-    """Others may make indexes of the same table before it ends, and autovacuum comes whether it commits or not."""
+    """Others may make indexes of the same table before it ends: two that do so crosswise would be a deadlock."""
     fill(items)
     with items.transaction(), contextlib.ExitStack() as stack:
         if savepoint:
             stack.enter_context(items.transaction())
         items.execute(CREATE.format(""))
-        assert columns_seen(items) == set()
+        assert columns_seen(items) != set()
+        with psycopg.connect(dsn) as other:
+            other.execute("SET lock_timeout = '1s'; CREATE INDEX ON items (a)")
+    check_indexes(items)
+
+
+def test_inside_a_function(items: Connection, dsn: str) -> None:
+    fill(items)
+    with items.transaction():
+        items.execute("DO $$ BEGIN " + CREATE.format("") + "; END $$")
+        assert columns_seen(items) != set()
         with psycopg.connect(dsn) as other:
             other.execute("SET lock_timeout = '1s'; CREATE INDEX ON items (a)")
     check_indexes(items)

@@ -51,7 +51,7 @@ def test_time_zone_days_from_utc(connection: Connection, zone: int, operator: st
 @pytest.mark.parametrize("query", ["SELECT DISTINCT {d} FROM t ORDER BY 1", "SELECT {d} FROM t GROUP BY 1 ORDER BY 1"])
 def test_equal_distances_are_one_under_a_limit(connection: Connection, query: str) -> None:
     """Who drops repetitions needs rows in perfect order, however few are wanted."""
-    connection.execute("CREATE TABLE t (e vector(4))")
+    connection.execute("CREATE TABLE t (e vector(4) NOT NULL)")
     connection.execute(
         "INSERT INTO t SELECT ARRAY[i * 7 % 40, i * 11 % 40, i * 13 % 40, i % 40]::real[]::vector"
         " FROM generate_series(1, 2000) i"
@@ -65,6 +65,52 @@ def test_equal_distances_are_one_under_a_limit(connection: Connection, query: st
     found = column(connection, statement)
     assert found == sorted(set(found), key=lambda distance: float(str(distance)))
     assert len(found) == 25
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT DISTINCT d FROM ({joined}) x ORDER BY d",
+        "SELECT d FROM ({joined}) x GROUP BY d ORDER BY d",
+        "SELECT {d} FROM t JOIN t u ON {d} = u.e <-> {center} ORDER BY 1 LIMIT 400",
+    ],
+)
+def test_order_that_is_relied_on(connection: Connection, query: str) -> None:
+    """Nor may it be that a join drops some rows, and more are looked for: a merge join would raise an error."""
+    connection.execute(
+        "CREATE TABLE t (e vector(12) NOT NULL, a integer); SELECT setseed(0.3);"
+        " INSERT INTO t SELECT v, i % 50 FROM (SELECT i, (SELECT array_agg(random())::vector"
+        " FROM generate_series(1, 12) g WHERE i > 0) v FROM generate_series(1, 3000) i) s, generate_series(1, 3);"
+        " CREATE INDEX ON t USING winnow (e vector_l2_ops) WITH (list_size = 16);"
+        " CREATE TABLE kept AS SELECT a FROM generate_series(0, 49, 3) a; ALTER TABLE kept ADD PRIMARY KEY (a);"
+        " ANALYZE kept"
+    )
+    connection.execute(f"{INDEX_ONLY}; SET enable_hashagg = off; SET enable_hashjoin = off; SET enable_sort = off")
+    connection.execute("SET winnow.recall = 0.5")
+    for center in range(20):
+        vector = f"'[{','.join([str(center / 20)] * 12)}]'"
+        d = f"t.e <-> {vector}"
+        joined = f"SELECT {d} AS d FROM t JOIN kept USING (a) ORDER BY 1 LIMIT 300"
+        statement = query.format(d=d, center=vector, joined=joined)
+        [[plan]] = column(connection, f"EXPLAIN (FORMAT JSON) {statement}")
+        assert index_scans(plan["Plan"])
+        found = [float(str(distance)) for distance in column(connection, statement)]
+        assert found == sorted(found if " u.e " in statement else set(found))
+        assert len(found) == (400 if " u.e " in statement else 100)
+
+
+@pytest.mark.parametrize("query", ["EXECUTE p(0)", "SELECT x.* FROM zero, LATERAL ({search}) x"])
+def test_what_the_executor_does_not_come_to(connection: Connection, query: str) -> None:
+    """No error comes from a part of the condition that is not reached: 10 / 0 is asked for where a = -1."""
+    connection.execute(
+        "CREATE TABLE t (id integer, a integer, e vector(2)); CREATE TABLE zero AS SELECT 0 AS z;"
+        " INSERT INTO t SELECT i, i % 9, ARRAY[i, 0]::real[]::vector FROM generate_series(1, 200) i;"
+        " CREATE INDEX ON t USING winnow (e, a); ANALYZE t"
+    )
+    connection.execute(f"{INDEX_ONLY}; SET plan_cache_mode = force_generic_plan")
+    search = "SELECT id FROM t WHERE (a = -1 AND a = 10 / {z}) OR a = 3 ORDER BY e <-> '[0,0]' LIMIT 3"
+    connection.execute("PREPARE p (integer) AS " + search.format(z="$1"))
+    assert column(connection, query.format(search=search.format(z="zero.z"))) == [3, 12, 21]
 
 
 WORDS = ["a", "A", "b", "B", "ab", "aB ", "AB", "é", "É", "", "  ", "zz"]

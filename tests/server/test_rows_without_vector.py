@@ -23,6 +23,7 @@ def without_vectors(connection: Connection, kind: str = "") -> None:
         "count(*), cardinality(array_agg(id ORDER BY e <-> '[0,0,0]')) FROM items WHERE a = 7",
         "string_agg(id::text, ',' ORDER BY e <-> '[0,0,0]', id) FROM items WHERE a = 7",
         "sum(c) FROM (SELECT e <-> '[0,0,0]', count(*) c FROM items WHERE a = 7 GROUP BY 1) z",
+        "max(c) FROM (SELECT e <-> '[0,0,0]', count(*) c FROM items WHERE a = 7 GROUP BY 1 ORDER BY 1 OFFSET 0) z",
         "count(*) FROM (SELECT DISTINCT e <-> '[0,0,0]' FROM items WHERE a = 7 OFFSET 0) z",
         "count(r) FROM (SELECT row_number() OVER (ORDER BY e <-> '[0,0,0]') r FROM items WHERE a = 7) z",
         "max(n) FROM (SELECT count(*) OVER () n FROM items WHERE a = 7 ORDER BY e <-> '[0,0,0]' LIMIT 5) z",
