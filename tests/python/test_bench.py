@@ -29,7 +29,7 @@ from pgwinnow.bench.run import DATABASE, Options, run
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Score
 from pgwinnow.bench.upkeep import Plan
-from pgwinnow.bench.workloads import make_workloads
+from pgwinnow.bench.workloads import Workload, make_workloads
 from pgwinnow.errors import WinnowError
 from pgwinnow.types import Metric
 
@@ -195,6 +195,21 @@ def test_ties_count_whichever_row_came_back(dataset: Dataset) -> None:
     workload = make_workloads(twins, seed=1, patterns=["none"])[0]
     truth = exact.answer(workload)
     assert exact.score(workload, truth, 0, np.arange(25, 35)).recall == 1.0
+
+
+@pytest.mark.filterwarnings("error")
+def test_vectors_without_direction_come_last_and_count(dataset: Dataset) -> None:
+    base = np.zeros((8, 2), np.float32)
+    base[:3] = [[1, 0], [1, 1], [-1, 0]]
+    queries = np.array([[1, 0], [0, 0]], np.float32)
+    zeros = Dataset("zeros", base, queries, dataset.attributes.slice(0, 8), pa.table({}), dataset.roles)
+    exact, workload = Exact(zeros, 5), Workload("none", (None, None))
+    truth = exact.answer(workload)
+    assert exact.score(workload, truth, 0, np.array([0, 1, 2, 6, 7])) == Score(1.0, 5, 5, 0)
+    assert exact.score(workload, truth, 0, np.array([0, 1, 2])) == Score(0.6, 3, 5, 0)
+    assert exact.score(workload, truth, 1, np.array([1, 2, 3, 4, 5])) == Score(1.0, 5, 5, 0)
+    exact = Exact(zeros, 3)
+    assert exact.score(workload, exact.answer(workload), 0, np.array([0, 1, 6])).recall == pytest.approx(2 / 3)
 
 
 def test_summaries() -> None:

@@ -24,6 +24,7 @@ from pgwinnow.types import Metric
 
 TIE = 1e-6  # distances this close (relative, at least absolute) count as equal: float32 sums differ by less
 BLOCK = 16  # queries answered at a time
+FORMAT = 2  # of answers in the cache; another number where they are computed in another way
 
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]
@@ -115,7 +116,7 @@ class Exact:
     def _cache_file(self, workload: Workload) -> Path | None:
         if self.cache is None:
             return None
-        asked = repr((self._asked, self.k, self.metric.value, workload.limited, workload.filters))
+        asked = repr((FORMAT, self._asked, self.k, self.metric.value, workload.limited, workload.filters))
         return self.cache / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.npz"
 
     def _compute(self, workload: Workload, progress: Progress) -> Truth:
@@ -161,11 +162,16 @@ class Exact:
 
 
 def distances(rows: Vectors, query: npt.NDArray[np.float32], metric: Metric) -> npt.NDArray[np.float64]:
-    """Exact distances in double precision of r x d rows from one query, as the SQL operators define them."""
+    """Exact distances in double precision of r x d rows from one query, as the SQL operators define them.
+
+    NaN, the cosine distance of what has no direction, is infinite here: it comes last, and is as far as its like.
+    """
     wide, asked = rows.astype(np.float64), query.astype(np.float64)
     if metric is Metric.L2:
         return np.asarray(np.linalg.norm(wide - asked, axis=1))
     products = wide @ asked
     if metric is Metric.IP:
         return np.asarray(-products)
-    return np.asarray(1 - products / (np.linalg.norm(wide, axis=1) * np.linalg.norm(asked)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = 1 - products / (np.linalg.norm(wide, axis=1) * np.linalg.norm(asked))
+    return np.asarray(np.where(np.isnan(cosine), np.inf, cosine))
