@@ -23,9 +23,9 @@ from pgwinnow.bench.cli import app
 from pgwinnow.bench.datasets import DataError, Dataset, Roles
 from pgwinnow.bench.filters import And, AnyOf, Between, Columns, Compare, Contains, Filter, IsNull, Not, Or, Overlaps
 from pgwinnow.bench.grow import grow
-from pgwinnow.bench.measure import LOOKED_AT, latencies, mean_recall, worst_decile
+from pgwinnow.bench.measure import LOOKED_AT, ServerContestant, latencies, mean_recall, worst_decile
 from pgwinnow.bench.rivals import Pgvector, Side, Winnow, numbers_of
-from pgwinnow.bench.run import DATABASE, Options, run
+from pgwinnow.bench.run import DATABASE, Options, connect, run
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Score
 from pgwinnow.bench.upkeep import Plan
@@ -383,6 +383,21 @@ def test_a_run_measures_both_sides(cluster: Cluster, dataset: Dataset, tmp_path:
 
     # An index for another metric is another one.
     assert run(cluster.server.dsn(), dataset, [Winnow(Metric.IP, 0.9)], again, progress).builds[0] != anew[0]
+
+
+def test_counters_are_those_of_the_search(cluster: Cluster, dataset: Dataset) -> None:
+    side, exact = Winnow(Metric.COSINE, 0.9), Exact(dataset, 10)
+    run(cluster.server.dsn(), dataset, [side], Options(phases=["build"]), Progress(disable=True))
+    workload = make_workloads(dataset, seed=1, patterns=["none"])[0]
+    with connect(cluster.server.dsn()) as connection:
+        contestant = ServerContestant(side, connection)
+        contestant.prepare(workload, exact)
+        connection.execute("SET enable_seqscan = off")
+        used = contestant.look(range(2))
+        assert used.plans == {"winnow_index": 2}
+        assert used.counters["lists_probed"] > 0
+        connection.execute("SET enable_seqscan = on; SET enable_indexscan = off")
+        assert contestant.look(range(2)).counters == {}
 
 
 def test_ways_to_load_give_equal_tables(cluster: Cluster, dataset: Dataset) -> None:

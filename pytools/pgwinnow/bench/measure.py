@@ -170,10 +170,9 @@ class ServerContestant(Contestant):
         counted: dict[str, list[float]] = {}
         pages, plans = [], Counter[str]()
         for query in queries:
-            self.ask(query)
-            for name, value in self.side.counters(self.connection).items():
-                counted.setdefault(name, []).append(value)
             kind, touched = plan_kind(self.statements[query].explain(self.calls[query]))
+            for name, value in self.side.counters(self.connection, kind).items():
+                counted.setdefault(name, []).append(value)
             plans[kind] += 1
             pages.append(touched)
         counters = {name: float(np.mean(values)) for name, values in counted.items()}

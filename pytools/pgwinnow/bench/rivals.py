@@ -21,6 +21,7 @@ from pgwinnow.bench.filters import Filter, identifier, to_sql
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.types import Metric
 
+INDEX = "winnow_index"  # winnow's
 CURVE_RECALLS = (0.8, 0.9, 0.95, 0.99)
 TAKEN = ("items", "plain", "hnsw", "ivfflat", "filter_")  # what names of tables and other indexes go on with
 
@@ -102,8 +103,8 @@ class Side(ABC):
         for name, value in effort.settings.items():
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
 
-    def counters(self, connection: psycopg.Connection) -> dict[str, float]:
-        """What the session's last search did, where the side tells."""
+    def counters(self, connection: psycopg.Connection, plan: str) -> dict[str, float]:
+        """What the session's last search did, whose plan was of this kind, where the side tells."""
         return {}
 
 
@@ -126,8 +127,7 @@ class Winnow(Side):
         """One index over the vector and every filter column."""
         columns = ", ".join([f"embedding {self.opclass}", *map(identifier, dataset.roles.indexed)])
         parameters = "" if self.bits is None else f" WITH (bits = {self.bits})"
-        statement = f"CREATE INDEX winnow_index ON {self.table} USING winnow ({columns}){parameters}"
-        return [Index("winnow_index", statement)]
+        return [Index(INDEX, f"CREATE INDEX {INDEX} ON {self.table} USING winnow ({columns}){parameters}")]
 
     def efforts(self) -> list[Effort]:
         """The recall that is asked for, and no other knob."""
@@ -137,8 +137,10 @@ class Winnow(Side):
         """Recalls that users ask for."""
         return [recall_effort(recall) for recall in CURVE_RECALLS]
 
-    def counters(self, connection: psycopg.Connection) -> dict[str, float]:
-        """What ``winnow_last_scan()`` tells."""
+    def counters(self, connection: psycopg.Connection, plan: str) -> dict[str, float]:
+        """What ``winnow_last_scan()`` tells; of another plan it tells nothing, but of an earlier search."""
+        if INDEX not in plan.split(" + "):
+            return {}
         cursor = connection.execute("SELECT * FROM winnow_last_scan()")
         names = [column.name for column in cursor.description or ()]
         return numbers_of(names, cursor.fetchall())
