@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_fingerprints_tell_large_data_apart() -> None:
 def test_fingerprints_do_not_depend_on_how_values_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = datasets.open_dataset(make_folder(tmp_path / "data", every_type()))
     parts = [dataset.attributes.slice(start, 90) for start in range(0, ROWS, 90)]
-    monkeypatch.setattr(datasets, "HASHED_BYTES", 100)
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 100)
     again = replace(dataset, base=np.asfortranarray(dataset.base), attributes=pa.concat_tables(parts))
     assert again.fingerprint() == dataset.fingerprint()
     middle = replace(dataset, base=dataset.base[100:200], attributes=dataset.attributes.slice(100, 100))
@@ -212,6 +213,98 @@ def test_answers_are_not_taken_over_for_changed_rows(tmp_path: Path, monkeypatch
     assert Exact(asked, 10, cache=tmp_path / "truth").answer(workload).threshold[0] != answer.threshold[0]
     monkeypatch.setattr(truth, "exact_topk", None)
     Exact(dataset, 10, cache=tmp_path / "truth").answer(workload)
+
+
+# Files of one's own
+
+
+def npy(array: Any, cut: int | None = None) -> bytes:
+    """What numpy.save writes, or only the beginning of it."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()[:cut]
+
+
+def spoiled(row: int, value: float) -> Any:
+    array = FINE.copy()
+    array[row, 2] = value
+    return array
+
+
+FINE = np.ones((ROWS, 8), np.float32)
+WRONG_FILES = [
+    pytest.param(b"garbage, and more of it", "cannot be read as an array: the magic string", id="garbage"),
+    pytest.param(b"\x93NUMPY\x01\x00\x10\x00{'descr': 5     }", "cannot be read as an array", id="header"),
+    pytest.param(npy(FINE, 700), "cannot be read as an array: mmap length", id="truncated"),
+    pytest.param(b"", "cannot be read as an array: EOF", id="empty"),
+    pytest.param(npy(np.array([[None]])), "cannot be read as an array: .*Python objects", id="objects"),
+    pytest.param(npy(FINE.astype(int)), "holds int64, not numbers of floating point", id="integers"),
+    pytest.param(npy(FINE[0]), r"has the shape \(8,\)", id="one dimension"),
+    pytest.param(npy(FINE[None]), r"has the shape \(1, 400, 8\)", id="three dimensions"),
+    pytest.param(npy(FINE[:0]), r"has the shape \(0, 8\)", id="no rows"),
+    pytest.param(npy(FINE[:, :0]), r"has the shape \(400, 0\)", id="no dimensions"),
+    pytest.param(npy(spoiled(70, np.nan)), "holds nan in row 70", id="nan"),
+    pytest.param(npy(spoiled(3, -np.inf)), "holds -inf in row 3", id="inf"),
+]
+
+
+@pytest.mark.parametrize("name", [datasets.BASE, datasets.QUERIES, datasets.EMBEDDINGS])
+@pytest.mark.parametrize(("content", "message"), WRONG_FILES)
+def test_files_that_hold_no_vectors_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, message: str
+) -> None:
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 1000)
+    grown = name == datasets.EMBEDDINGS
+    folder = (make_source if grown else make_folder)(tmp_path / "folder", numbered())
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} {message}") as caught:
+        grow(folder, tmp_path / "out", 0, held_out=QUERIES) if grown else datasets.open_dataset(folder)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["float64", ">f4"])
+def test_a_base_of_another_type_can_be_converted(tmp_path: Path, kind: str) -> None:
+    folder = make_folder(tmp_path, numbered())
+    np.save(folder / datasets.BASE, FINE.astype(kind))
+    with pytest.raises(DataError, match="float32 is needed") as caught:
+        datasets.open_dataset(folder)
+    statement = str(caught.value.hint).removeprefix("convert it: ")
+    exec(statement, {"numpy": np})
+    np.save(folder / datasets.QUERIES, FINE[:QUERIES].astype(kind))
+    dataset = datasets.open_dataset(folder)
+    assert dataset.base.dtype == dataset.queries.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", [datasets.ATTRIBUTES, datasets.QUERY_ATTRIBUTES])
+@pytest.mark.parametrize("content", [b"", b"PAR1 and garbage PAR1"])
+def test_parquet_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = make_folder(tmp_path, numbered())
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} cannot be read as parquet"):
+        datasets.open_dataset(folder)
+
+
+@pytest.mark.parametrize("name", datasets.SOURCES)
+def test_embeddings_of_any_name_and_float_type(tmp_path: Path, name: str) -> None:
+    source = make_source(tmp_path / "source", numbered())
+    (source / datasets.EMBEDDINGS).unlink()
+    with pytest.raises(DataError, match=r"must hold embeddings\.f16\.npy or .* or embeddings\.npy, and") as caught:
+        grow(source, tmp_path / "out", 0, held_out=QUERIES)
+    assert "numpy.save('embeddings.npy'" in str(caught.value.hint)
+    assert "pyarrow.parquet.write_table(" in str(caught.value.hint)
+    np.save(source / name, FINE.astype(np.float64))
+    assert grow(source, tmp_path / "out", 0, held_out=QUERIES) == ROWS - QUERIES
+    with pytest.raises(DataError, match=f"holds {name}"):
+        generate(source, 1000, 8)
+
+
+def test_more_rows_than_the_disk_holds_are_refused(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", numbered())
+    with pytest.raises(DataError, match=r"rows of 8 dimensions take [\d,]+\.0 GB, and .* GB free"):
+        grow(source, tmp_path / "out" / "new", 999_999_999_999, held_out=QUERIES)
+    with pytest.raises(DataError, match="GB free"):
+        generate(tmp_path / "out", 999_999_999_999, 8)
+    assert not (tmp_path / "out").exists()
 
 
 # Columns of one's own

@@ -43,3 +43,8 @@ def test_unknown_level() -> None:
     result = CliRunner().invoke(app, ["kernels", "--level", "mmx"])
     assert result.exit_code != 0
     assert "mmx" in str(result.exception)
+
+
+def test_more_dimensions_than_a_vector_has() -> None:
+    result = CliRunner().invoke(app, ["kernels", "--dims", "16,100000000"])
+    assert "100000000 dimensions are more than a vector has" in str(result.exception)

@@ -29,7 +29,7 @@ from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.errors import WinnowError
 from pgwinnow.server import Server
-from pgwinnow.types import Metric
+from pgwinnow.types import MAX_DIMENSIONS, Metric
 
 app = typer.Typer(
     help="Measure winnow and others side by side at the same recall, and compare runs.",
@@ -345,7 +345,12 @@ def plot(
 
 @app.command()
 def data(
-    source: Annotated[Path, typer.Argument(help="Folder with embeddings.f16.npy and attributes.parquet.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help=f"Folder with {', '.join(datasets.SOURCES[:-1])} or {datasets.SOURCES[-1]}, and {datasets.ATTRIBUTES}."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the data set to.")],
     rows: Annotated[int, typer.Option(help="Rows to grow to; by default the real rows alone.")] = 0,
     queries: Annotated[int, typer.Option(min=1, help="Rows held out as queries.")] = 1000,
@@ -378,7 +383,7 @@ def data(
 def synthetic(
     out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the data set to.")],
     rows: Annotated[int, typer.Option(min=1000)] = SYNTHETIC_ROWS,
-    dimensions: Annotated[int, typer.Option(min=2, max=16000)] = SYNTHETIC_DIMENSIONS,
+    dimensions: Annotated[int, typer.Option(min=2, max=MAX_DIMENSIONS)] = SYNTHETIC_DIMENSIONS,
     queries: Annotated[int, typer.Option(min=1)] = 1000,
     seed: Seed = 7,
 ) -> None:

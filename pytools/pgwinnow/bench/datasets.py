@@ -8,6 +8,7 @@ A data set folder holds ``base.f32.npy`` (n x d float32), ``queries.f32.npy`` (m
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +23,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pgwinnow.errors import WinnowError
+from pgwinnow.types import MAX_DIMENSIONS
 
 Vectors = npt.NDArray[np.float32]
 
 BASE, QUERIES = "base.f32.npy", "queries.f32.npy"
 ATTRIBUTES, QUERY_ATTRIBUTES = "attributes.parquet", "query_attributes.parquet"
 EMBEDDINGS = "embeddings.f16.npy"
+SOURCES = (EMBEDDINGS, "embeddings.f32.npy", "embeddings.npy")  # the first of them that is there, whatever type it has
 
 OUR_COLUMNS = ("embedding",)  # of the tables, beside the id, which a file may hold and which is dropped
 SYSTEM_COLUMNS = ("ctid", "xmin", "cmin", "xmax", "cmax", "tableoid")  # PostgreSQL gives every table these
 NAME_BYTES = 63  # PostgreSQL cuts longer names off
-HASHED_BYTES = 1 << 26  # of the base at a time
+BLOCK_BYTES = 1 << 26  # of the base, checked or hashed at a time
 
 CATEGORY_VALUES = range(5, 1001)  # distinct values a text column may have to count as a category
 RANGE_VALUES = 200  # distinct values a column needs before ranges of 0.1 % mean anything
@@ -82,7 +85,7 @@ class Dataset:
     def _digest(self) -> str:
         columns = [(field.name, str(field.type)) for field in self.attributes.schema]
         digest = hashlib.blake2b(repr((self.base.shape, columns)).encode(), digest_size=8)
-        block = max(1, HASHED_BYTES // (4 * self.dimensions))
+        block = max(1, BLOCK_BYTES // (4 * self.dimensions))
         for start in range(0, len(self.base), block):
             digest.update(np.ascontiguousarray(self.base[start : start + block]).data)
         for column in self.attributes.columns:
@@ -113,7 +116,71 @@ def is_dataset(folder: Path) -> bool:
 
 def is_source(folder: Path) -> bool:
     """Whether the folder holds plain embeddings, which ``pgwinnow bench data`` turns into a data set."""
-    return all((folder / name).is_file() for name in (EMBEDDINGS, ATTRIBUTES))
+    return embeddings_file(folder) is not None and (folder / ATTRIBUTES).is_file()
+
+
+def embeddings_file(folder: Path) -> Path | None:
+    """The embeddings that the folder holds, if it does."""
+    return next((folder / name for name in SOURCES if (folder / name).is_file()), None)
+
+
+def read_vectors(file: Path, *, mapped: bool = False) -> Vectors:
+    """The vectors in a .npy file as float32; ``mapped``, they stay in the file, which then has to hold float32.
+
+    Raises DataError where the file holds anything but rows of finite numbers.
+    """
+    try:
+        # Not numpy.load, which takes what is no array for pickled objects, and advises to allow them.
+        array = np.lib.format.open_memmap(file, mode="r")
+    except Exception as error:  # a damaged header is parsed as Python, with whatever error that gives
+        raise DataError(
+            f"{file} cannot be read as an array: {getattr(error, 'strerror', None) or error}",
+            "write it anew: numpy.save(file, numpy.asarray(vectors, dtype='float32'))",
+        ) from error
+    if array.dtype.kind != "f":
+        raise DataError(f"{file} holds {array.dtype}, not numbers of floating point", float32_hint(file))
+    if array.ndim != 2 or 0 in array.shape or array.shape[1] > MAX_DIMENSIONS:
+        raise DataError(
+            f"{file} has the shape {array.shape}",
+            f"one row per vector is needed: (rows, dimensions), with 1 to {MAX_DIMENSIONS} dimensions, and some rows",
+        )
+    if mapped and array.dtype != np.float32:
+        raise DataError(f"{file} holds {array.dtype.name} ({array.dtype.str}); float32 is needed", float32_hint(file))
+    with np.errstate(over="ignore"):
+        vectors = array if mapped else np.array(array, dtype=np.float32)
+    block = max(1, BLOCK_BYTES // (4 * array.shape[1]))
+    for start in range(0, len(vectors), block):
+        finite = np.isfinite(vectors[start : start + block])
+        if not finite.all():
+            row = start + int(np.flatnonzero(~finite.all(axis=1))[0])
+            value = vectors[row][~np.isfinite(vectors[row])][0]
+            raise DataError(
+                f"{file} holds {value} in row {row} (the first is 0)", "drop such rows, and those of the attributes"
+            )
+    return vectors
+
+
+def float32_hint(file: Path) -> str:
+    """How to convert a file in place."""
+    return f"convert it: numpy.save({str(file)!r}, numpy.load({str(file)!r}).astype('float32'))"
+
+
+def read_parquet(file: Path) -> pa.Table:
+    """The table in a parquet file. Raises DataError where it cannot be read."""
+    with reading(file):
+        return pq.read_table(file)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """DataError where a parquet file cannot be read."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{file} cannot be read as parquet: {reason}", "write it anew: pyarrow.parquet.write_table(table, file)"
+        ) from error
 
 
 def open_dataset(folder: Path, *, queries: int | None = None, roles: Roles | None = None) -> Dataset:
@@ -125,17 +192,25 @@ def open_dataset(folder: Path, *, queries: int | None = None, roles: Roles | Non
         missing = [name for name in (BASE, QUERIES, ATTRIBUTES) if not (folder / name).is_file()]
         hint = f"make one of it: pgwinnow bench data {folder} OUT" if is_source(folder) else None
         raise DataError(f"{folder} is not a data set: {', '.join(missing)} missing", hint)
-    base: Vectors = np.load(folder / BASE, mmap_mode="r")
-    asked: Vectors = np.load(folder / QUERIES)
-    if base.ndim != 2 or asked.ndim != 2 or base.shape[1] != asked.shape[1] or base.dtype != np.float32:
-        raise DataError(f"{folder}: base {base.shape} {base.dtype} and queries {asked.shape} {asked.dtype} do not fit")
+    base, asked = read_vectors(folder / BASE, mapped=True), read_vectors(folder / QUERIES)
+    if base.shape[1] != asked.shape[1]:
+        raise DataError(
+            f"{folder}: vectors of {base.shape[1]} dimensions but queries of {asked.shape[1]}",
+            f"{BASE} and {QUERIES} must come from the same model",
+        )
     attributes = read_attributes(folder / ATTRIBUTES)
     if len(attributes) != len(base):
-        raise DataError(f"{folder}: {len(base)} vectors but {len(attributes)} rows of attributes")
+        raise DataError(
+            f"{folder}: {len(base)} vectors but {len(attributes)} rows of attributes",
+            f"row i of {ATTRIBUTES} belongs to row i of {BASE}",
+        )
     query_file = folder / QUERY_ATTRIBUTES
-    query_attributes = pq.read_table(query_file) if query_file.is_file() else pa.table({})
+    query_attributes = read_parquet(query_file) if query_file.is_file() else pa.table({})
     if query_file.is_file() and len(query_attributes) != len(asked):
-        raise DataError(f"{folder}: {len(asked)} queries but {len(query_attributes)} rows in {QUERY_ATTRIBUTES}")
+        raise DataError(
+            f"{folder}: {len(asked)} queries but {len(query_attributes)} rows in {QUERY_ATTRIBUTES}",
+            f"row i of {QUERY_ATTRIBUTES} belongs to row i of {QUERIES}; the file may be left out",
+        )
     if queries is not None:
         asked, query_attributes = asked[:queries], query_attributes.slice(0, queries)
     return Dataset(
@@ -154,10 +229,11 @@ def read_attributes(file: Path) -> pa.Table:
     Categoricals become their values, and all times count microseconds. Raises DataError with the name of a column that
     PostgreSQL cannot have or hold.
     """
-    schema = pq.read_schema(file)
-    for name, count in Counter(schema.names).items():
+    with reading(file):
+        names = pq.read_schema(file).names
+    for name, count in Counter(names).items():
         check_name(name, count)
-    table = pq.read_table(file).replace_schema_metadata(None)
+    table = read_parquet(file).replace_schema_metadata(None)
     if "id" in table.column_names:
         table = table.drop_columns(["id"])
     for place, name in enumerate(table.column_names):
@@ -315,9 +391,21 @@ def new_dataset(folder: Path, rows: int, dimensions: int) -> Iterator[Vectors]:
 
 def check_out(folder: Path) -> None:
     """Raise DataError where a data set must not be made."""
-    if (folder / EMBEDDINGS).exists():
+    if (source := embeddings_file(folder)) is not None:
         raise DataError(
-            f"{folder} holds {EMBEDDINGS}, whose {ATTRIBUTES} a data set would overwrite", "name another folder"
+            f"{folder} holds {source.name}, whose {ATTRIBUTES} a data set would overwrite", "name another folder"
+        )
+
+
+def check_room(folder: Path, rows: int, dimensions: int) -> None:
+    """Raise DataError where the disk of a folder, which need not be there yet, has no room for so many vectors."""
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    needed, free = 4 * rows * dimensions, shutil.disk_usage(there).free
+    if needed > free:
+        raise DataError(
+            f"{rows:,} rows of {dimensions} dimensions take {needed / 1e9:,.1f} GB, and {folder} has"
+            f" {free / 1e9:,.1f} GB free",
+            "ask for fewer --rows, or name a folder on a larger disk",
         )
 
 

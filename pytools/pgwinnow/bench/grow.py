@@ -15,13 +15,15 @@ import pyarrow as pa
 
 from pgwinnow.bench.datasets import (
     ATTRIBUTES,
-    EMBEDDINGS,
+    SOURCES,
     DataError,
     Vectors,
     check_out,
-    is_source,
+    check_room,
+    embeddings_file,
     new_dataset,
     read_attributes,
+    read_vectors,
     write_rest,
 )
 
@@ -47,19 +49,27 @@ def grow(
 ) -> int:
     """Write a data set of at least ``rows`` rows to ``out`` and return how many it has.
 
-    ``source`` holds ``embeddings.f16.npy`` (any float type) and ``attributes.parquet``. The attributes of a mixed row
+    ``source`` holds one of SOURCES (of any float type) and ``attributes.parquet``. The attributes of a mixed row
     are those of its real row, except for the integer column ``jitter``, which is scaled at random, and a new column
     ``bucket``, uniform in 0..999 and independent of the vector. The same arguments give the same rows (up to the
     last bit of float arithmetic between machines). Raises DataError when the folder does not fit or ``out`` is a source
     itself; nothing is written then.
     """
-    if not is_source(source):
-        raise DataError(f"{source} must hold {EMBEDDINGS} and {ATTRIBUTES}")
+    embeddings = embeddings_file(source)
+    if embeddings is None or not (source / ATTRIBUTES).is_file():
+        raise DataError(
+            f"{source} must hold {' or '.join(SOURCES)}, and {ATTRIBUTES}",
+            f"numpy.save('{SOURCES[-1]}', array) writes rows x dimensions, pyarrow.parquet.write_table(table,"
+            f" '{ATTRIBUTES}') as many rows of what searches filter by",
+        )
     check_out(out)
-    vectors = unit(np.load(source / EMBEDDINGS).astype(np.float32))
+    vectors = unit(read_vectors(embeddings))
     table = read_attributes(source / ATTRIBUTES)
     if len(table) != len(vectors):
-        raise DataError(f"{source}: {len(vectors)} vectors but {len(table)} rows of attributes")
+        raise DataError(
+            f"{source}: {len(vectors)} vectors but {len(table)} rows of attributes",
+            f"row i of {ATTRIBUTES} belongs to row i of {embeddings.name}",
+        )
     if len(vectors) <= held_out + NEIGHBOURS:
         raise DataError(f"{source}: {len(vectors)} rows are too few to hold out {held_out} queries", "lower --queries")
     if jitter is not None:
@@ -70,6 +80,7 @@ def grow(
     query_rows, real_rows = order[:held_out], order[held_out:]
     real = vectors[real_rows]
     rows = max(rows, len(real))
+    check_room(out, rows, real.shape[1])
     origin = np.concatenate([np.arange(len(real)), rng.integers(0, len(real), rows - len(real))])
 
     with new_dataset(out, rows, real.shape[1]) as base:

@@ -22,6 +22,7 @@ from pgwinnow import _kernels
 from pgwinnow._kernels import _at, _compiled
 from pgwinnow.bench.measure import memory_bandwidth
 from pgwinnow.errors import WinnowError
+from pgwinnow.types import MAX_DIMENSIONS
 
 DIMENSIONS = (128, 384, 768, 1536, 4096)
 SECONDS = 0.05
@@ -211,6 +212,10 @@ def as_json(times: Sequence[KernelTime], bytes_per_second: float) -> dict[str, A
 
 def run(options: Options, progress: Progress) -> tuple[list[KernelTime], float]:
     """Measure the kernels, and what the memory can do."""
+    if too_long := [each for each in options.dimensions if each > MAX_DIMENSIONS]:
+        raise WinnowError(
+            f"{too_long[0]} dimensions are more than a vector has", f"--dims takes up to {MAX_DIMENSIONS}"
+        )
     if missing := sorted(set(options.levels) - set(_kernels.levels())):
         raise WinnowError(f"this machine has no level {missing[0]!r}", f"choose one of {', '.join(_kernels.levels())}")
     return measure_kernels(options, progress), memory_bandwidth()

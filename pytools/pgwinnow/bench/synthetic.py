@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pgwinnow.bench.datasets import Vectors, new_dataset, write_rest
+from pgwinnow.bench.datasets import Vectors, check_room, new_dataset, write_rest
 from pgwinnow.bench.grow import BLOCK, BUCKETS, Progress, unit
 
 TOPICS = 60
@@ -37,8 +37,9 @@ def generate(
 ) -> None:
     """Write a synthetic data set of ``rows`` x ``dimensions`` to ``out``; the same arguments give the same data.
 
-    Raises DataError, with nothing written, where ``out`` holds embeddings that data sets are made of.
+    Raises DataError, with nothing written, where ``out`` holds embeddings that data sets are made of, or has no room.
     """
+    check_room(out, rows, dimensions)
     rng = np.random.default_rng(seed)
     topics = directions(rng, TOPICS, dimensions) * TOPIC
     subtopics = directions(rng, TOPICS * SUBTOPICS, dimensions) * SUBTOPIC
