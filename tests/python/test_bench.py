@@ -295,7 +295,10 @@ def test_wrong_usage_is_explained(arguments: list[str], message: str) -> None:
         app(arguments, standalone_mode=False)
 
 
-@pytest.mark.parametrize("arguments", [["run", "--k", "0"], ["run", "--seed", "-3"], ["synthetic", "/etc/hostname"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "--k", "0"], ["run", "--seed", "-3"], ["data", "a", "b", "--rows", "-5"], ["synthetic", "/etc/hostname"]],
+)
 def test_values_out_of_range_are_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 

@@ -76,6 +76,9 @@ def test_nothing_is_written_where_the_arguments_do_not_fit(tmp_path: Path) -> No
     for jitter, message in (("sizes", "no column sizes"), ("kind", "column kind is string")):
         with pytest.raises(DataError, match=message):
             grow(source, tmp_path / "out", 1000, held_out=QUERIES, jitter=jitter)
+    for rows in (-5, ROWS - QUERIES - 1):
+        with pytest.raises(DataError, match=f"394 real rows are left beside the queries, more than the {rows}"):
+            grow(source, tmp_path / "out", rows, held_out=QUERIES)
     assert len(datasets.open_dataset(tmp_path / "out").base) == ROWS - QUERIES
 
 

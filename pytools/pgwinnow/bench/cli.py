@@ -352,7 +352,9 @@ def data(
         ),
     ],
     out: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write the data set to.")],
-    rows: Annotated[int, typer.Option(help="Rows to grow to; by default the real rows alone.")] = 0,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows to grow to; by default the real rows alone.", show_default=False)
+    ] = None,
     queries: Annotated[int, typer.Option(min=1, help="Rows held out as queries.")] = 1000,
     jitter: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Integer column that is varied in grown rows.")
@@ -375,7 +377,7 @@ def data(
                 tasks[name] = progress.add_task(name, total=total)
             progress.update(tasks[name], completed=done)
 
-        made = grow(source, out, rows, held_out=queries, seed=seed, jitter=jitter, progress=step)
+        made = grow(source, out, rows or 0, held_out=queries, seed=seed, jitter=jitter, progress=step)
     Console().print(f"{made:,} rows and {queries:,} queries in {out}, seed {seed}")
 
 

@@ -47,7 +47,7 @@ def grow(
     jitter: str | None = None,
     progress: Progress = lambda step, done, total: None,
 ) -> int:
-    """Write a data set of at least ``rows`` rows to ``out`` and return how many it has.
+    """Write a data set of ``rows`` rows to ``out``, or with 0 of the real rows alone, and return how many it has.
 
     ``source`` holds one of SOURCES (of any float type) and ``attributes.parquet``. The attributes of a mixed row
     are those of its real row, except for the integer column ``jitter``, which is scaled at random, and a new column
@@ -79,7 +79,12 @@ def grow(
     order = rng.permutation(len(vectors))
     query_rows, real_rows = order[:held_out], order[held_out:]
     real = vectors[real_rows]
-    rows = max(rows, len(real))
+    if rows and rows < len(real):
+        raise DataError(
+            f"{source}: {len(real):,} real rows are left beside the queries, more than the {rows:,} asked for",
+            "--rows grows a data set: leave it out for the real rows alone, or hold out more of them as --queries",
+        )
+    rows = rows or len(real)
     check_room(out, rows, real.shape[1])
     origin = np.concatenate([np.arange(len(real)), rng.integers(0, len(real), rows - len(real))])
 
