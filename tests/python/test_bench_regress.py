@@ -201,10 +201,22 @@ def test_what_is_missing_is_noted() -> None:
 def test_runs_over_other_data_are_refused() -> None:
     other = made_run()
     other.environment["fingerprint"] = "g"
-    with pytest.raises(WinnowError, match="different data: fingerprint f and g"):
+    with pytest.raises(WinnowError, match="different data: fingerprint f before, g now"):
         compare(made_run(), other)
     with pytest.raises(WinnowError, match="nothing in common"):
         compare(made_run(("winnow",)), made_run(("pgvector",)))
+
+
+def test_runs_over_a_table_are_compared_where_they_asked_the_same() -> None:
+    old, new = made_run(), slowed(made_run(), 2.0, "winnow")
+    old.environment["fingerprint"] = {"none": "a", "EM own": "b"}
+    new.environment["fingerprint"] = {"EM own": "b", "price < $price": "c", "none": "a"}
+    assert compare(old, new).regressions
+    new.environment["fingerprint"]["none"] = "d"
+    with pytest.raises(WinnowError, match="different data: fingerprint none a before, d now") as caught:
+        compare(old, new)
+    assert "--table" in str(caught.value.hint)
+    assert "--queries" in str(caught.value.hint)
 
 
 def test_table_shows_what_changed_or_everything() -> None:

@@ -336,6 +336,13 @@ def test_a_filter_has_the_rows_that_it_needs(shop: Connection, measuring: Connec
     assert "NULL is never put in" in str(caught.value.hint)
 
 
+def test_a_filter_more_is_no_other_table(shop: Connection, measuring: Connection) -> None:
+    one, two = (run(measuring, filters).environment["fingerprint"] for filters in (["id > 5"], ["price < 7", "id > 5"]))
+    assert set(two) == {"price < 7", "id > 5"}
+    assert one == {"id > 5": two["id > 5"]}
+    assert run(measuring, ["id > 5"], queries=QUERIES - 1).environment["fingerprint"] != one
+
+
 @contextmanager
 def interrupted_at_sleep(connection: Connection) -> Iterator[None]:
     """Ctrl-C as soon as the server sleeps. Who does not end that sleep then loses the connection."""

@@ -103,10 +103,13 @@ def compare(
     """
     for part, name in (("fingerprint", "data"), ("metric", "metrics")):
         before, after = old.environment.get(part), new.environment.get(part)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):  # of a table, with one for each workload
+            before, after = ({each: run[each] for each in before if each in after} for run in (before, after))
         if before != after:
             raise BenchError(
-                f"the two runs measured different {name}: {part} {before} and {after}",
-                "compare runs that were made with the same --data and --metric",
+                f"the two runs measured different {name}: {part} {differing(before, after)}",
+                "compare runs that were made with the same --data, or with the same --table, its rows unchanged, and"
+                " --queries and --seed; and with the same --metric",
             )
     figures = [figures_of(old), figures_of(new)]
     common = [side for side in figures[0] if side in figures[1]]

@@ -270,13 +270,14 @@ def measure_table(
         ]
         targets = [each for each in targets if each not in different]
         counts = [len(sample.places) for sample in samples]
-        drawn = b"".join(sorted({sample.vectors.tobytes() for sample in samples}))
         results = Results(
             {
                 "command": command(sys.argv[1:]),
                 "data": f"table {table}, column {vector}: {rows:,} x {samples[0].vectors.shape[1]}, "
                 f"{'up to ' if len(set(counts)) > 1 else ''}{max(counts)} of its rows as queries",
-                "fingerprint": hashlib.sha256(repr(str(table)).encode() + drawn).hexdigest()[:16],
+                "fingerprint": {
+                    name_of(each): fingerprint(table, sample) for each, sample in zip(asked, samples, strict=True)
+                },
                 "metric": targets[0].side.metric.value,
                 "sides": ", ".join(f"{each.side.name} on {each.column.name}" for each in targets),
                 **(
@@ -300,6 +301,16 @@ def measure_table(
             connection.rollback()
 
 
+def name_of(condition: Condition | None) -> str:
+    """What the workload of a condition is called."""
+    return condition.text if condition else NO_FILTER
+
+
+def fingerprint(table: Table, sample: Sample) -> str:
+    """A digest of what one workload asks: the table and the queries."""
+    return hashlib.sha256(repr(str(table)).encode() + sample.vectors.tobytes()).hexdigest()[:16]
+
+
 def search(
     contestants: Sequence[ColumnContestant],
     asked: Sequence[tuple[Condition | None, Sample]],
@@ -313,7 +324,7 @@ def search(
     first = contestants[0]
     with bar(progress, f"k = {k}", len(asked) * (steps(len(contestants), options.rounds) + 1 + options.curve)) as step:
         for condition, sample in asked:
-            workload = Workload(condition.text if condition else NO_FILTER, (None,) * len(sample.places))
+            workload = Workload(name_of(condition), (None,) * len(sample.places))
             step.show(f"k = {k}: {workload.name}, exact answers")
             exact = TableExact(first.connection, first.table, condition, first.columns, sample, rows=rows, k=k)
             truth = exact.answer(first.target)
