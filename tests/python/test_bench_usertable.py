@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ pytest.importorskip("pyarrow")
 testing = pytest.importorskip("typer.testing")
 
 from pgwinnow import _tables  # noqa: E402
+from pgwinnow.bench import usertable  # noqa: E402
 from pgwinnow.bench.cli import app  # noqa: E402
 from pgwinnow.bench.prepared import BenchError, Statement, vector_call  # noqa: E402
 from pgwinnow.bench.report import Results  # noqa: E402
@@ -229,8 +231,10 @@ def test_pgvector_beside_it(shop: Connection, measuring: Connection) -> None:
         ({"name": "shop.items"}, "there is no table shop.items"),
         ({"vector": "price"}, "not a vector"),
         ({"filters": ["price < $cost"]}, "has no column 'cost'"),
-        ({"filters": ["price <"]}, "the filter failed: syntax error"),
-        ({"filters": ["shop.nothing(price)"]}, "the filter failed"),
+        ({"filters": ["price <"]}, "the filter 'price <' failed: syntax error"),
+        ({"filters": ["shop.nothing(price)"]}, r"the filter 'shop.nothing\(price\)' failed"),
+        ({"filters": ["id / 0 = 1"]}, "the filter 'id / 0 = 1' failed: division by zero"),
+        ({"filters": ["true", " "]}, "a filter is empty"),
         ({"metric": Metric.COSINE}, "no index for the distance cosine"),
         ({"name": "shop.plain"}, "has no index of winnow's or pgvector's"),
         ({"filters": ["price < $1"]}, r"\$1 in the filter 'price < \$1' is no placeholder"),
@@ -414,6 +418,22 @@ def test_capital_letters_of_placeholders(shop: Connection, measuring: Connection
     with pytest.raises(WinnowError, match="has no column 'kind'") as caught:
         run(measuring, ['"Kind" = $Kind'])
     assert '$"Kind"' in str(caught.value.hint)
+    with pytest.raises(WinnowError, match='has no column "\\$Kind"') as caught:
+        run(measuring, ['"Kind" = "$Kind"'])
+    assert str(caught.value.hint).endswith(' $"Kind"')
+    shop.execute('ALTER TABLE shop."Items" ADD COLUMN "$Kind" int')
+    shop.commit()
+    assert run(measuring, ['"$Kind" IS NULL']).answers
+
+
+@pytest.mark.parametrize("wrong", ["price <", "price = 'x' AND id = $id", "tags && $price"])
+def test_filters_are_checked_before_anything_is_measured(
+    shop: Connection, measuring: Connection, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setattr(usertable, "draw_sample", None)
+    with pytest.raises(BenchError, match=f"^the filter {re.escape(repr(wrong))} failed: .*") as caught:
+        run(measuring, ["id > 5", wrong])
+    assert "\n" not in str(caught.value)
 
 
 def test_no_index_for_another_reason(shop: Connection, measuring: Connection) -> None:

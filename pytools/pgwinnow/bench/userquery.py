@@ -22,6 +22,7 @@ from psycopg.types import TypeInfo
 
 from pgwinnow._tables import Column, Table, pick_column
 from pgwinnow.bench.datasets import Vectors
+from pgwinnow.bench.filters import identifier
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.rivals import Effort, Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.errors import UnknownName
@@ -122,6 +123,8 @@ class Condition:
     @classmethod
     def parse(cls, text: str) -> Condition:
         """Find the placeholders of a condition."""
+        if not text.strip():
+            raise BenchError("a filter is empty", "--filter takes an SQL condition; leave it out to search all rows")
         matches = list(_PLACEHOLDER.finditer(text))
         if numbered := next((match[0] for match in matches if match["number"]), None):
             raise BenchError(
@@ -132,13 +135,19 @@ class Condition:
         return cls(text, tuple(dict.fromkeys(name for name in names if name is not None)))
 
     def check(self, columns: dict[str, Column], table: Table) -> None:
-        """UnknownName where a placeholder stands for no column of the table."""
+        """UnknownName where a placeholder stands for no column of the table, or is quoted with its dollar."""
+        for match in _PLACEHOLDER.finditer(self.text):
+            if match[0].startswith('"$') and match[0] not in map(identifier, columns):
+                raise UnknownName(
+                    f"table {table} has no column {match[0]}, as in the filter {self.text!r}",
+                    f'the quotes of a placeholder come after the dollar: $"{match[0][2:]}',
+                )
         for name in self.names:
             alike = [other for other in columns if other.lower() == name.lower()]
             if name not in columns and alike:
-                quoted = " or ".join('$"{}"'.format(other.replace('"', '""')) for other in alike)
+                meant = " or ".join("$" + identifier(other) for other in alike)
                 raise UnknownName(
-                    f"table {table} has no column {name!r}", f"capital letters are kept in quotes only: {quoted}"
+                    f"table {table} has no column {name!r}", f"capital letters are kept in quotes only: {meant}"
                 )
             pick_column(columns, name, table)
 
@@ -349,13 +358,30 @@ def ordering_index(explained: str) -> str | None:
     return None
 
 
-def run_filter(cursor: psycopg.RawCursor[Any], statement: str, values: Sequence[Any]) -> psycopg.RawCursor[Any]:
+def check_filter(
+    connection: psycopg.Connection[Any],
+    table: Table,
+    target: Target,
+    condition: Condition,
+    columns: dict[str, Column],
+) -> None:
+    """Raise BenchError where the server does not understand the condition; nothing is executed."""
+    statement = f"EXPLAIN {count_sql(table, target, condition, columns).as_string(connection)}"
+    run_filter(psycopg.RawCursor(connection), condition, statement, [None] * (2 + len(condition.names)))
+
+
+def run_filter(
+    cursor: psycopg.RawCursor[Any], condition: Condition | None, statement: str, values: Sequence[Any]
+) -> psycopg.RawCursor[Any]:
     """Execute a statement that holds the user's condition, and blame the condition for what goes wrong."""
     try:
         return cursor.execute(statement.encode(), values)
     except psycopg.Error as error:
+        if condition is None:
+            raise
+        reason = (error.diag.message_primary or str(error)).partition("\n")[0]
         raise BenchError(
-            f"the filter failed: {error.diag.message_primary or error}",
+            f"the filter {condition.text!r} failed: {reason}",
             error.diag.message_hint or "--filter takes an SQL condition; $name stands for a row's value of a column",
         ) from error
 
@@ -406,7 +432,7 @@ def passing(
     places = [f"({block},{offset})" for block, offset in zip(answers["block"], answers["offset"], strict=True)]
     with without_index_scans(connection):
         cursor = psycopg.RawCursor(connection)
-        found = run_filter(cursor, statement.as_string(connection), [places, *values]).fetchall()
+        found = run_filter(cursor, condition, statement.as_string(connection), [places, *values]).fetchall()
     return {key(oid, place) for oid, place in found} & set(keys(answers))  # partitions have rows of the same ctid
 
 

@@ -33,6 +33,7 @@ from pgwinnow.bench.userquery import (
     Key,
     Sample,
     Target,
+    check_filter,
     count_rows,
     count_sql,
     draw_sample,
@@ -101,7 +102,7 @@ class TableExact:
             counting = count_sql(self.table, target, self.condition, self.columns).as_string(self.connection)
             made: dict[int, Statement] = {}
             for i in range(count):
-                row = run_filter(cursor, counting, [*self.sample.places[i], *self.values(i)]).fetchone()
+                row = run_filter(cursor, self.condition, counting, [*self.sample.places[i], *self.values(i)]).fetchone()
                 found, own = row if row else (0, 0)
                 limit = self.k + own
                 call = vector_call(self.queries[i], self.values(i))
@@ -261,6 +262,8 @@ def measure_table(
             each.check(columns, table)
         connection.execute("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
         targets = find_targets(connection, table, columns, column, metric, options.recall)
+        for each in conditions:
+            check_filter(connection, table, targets[0], each, columns)
         # One filter's NULLs are no matter of another's: each has its own sample, the same rows where it can.
         asked: list[Condition | None] = [*conditions] or [None]
         samples = [draw_sample(connection, table, targets[0], each, queries, options.seed) for each in asked]
