@@ -153,6 +153,13 @@ def test_upkeep_is_drawn() -> None:
     assert panels["99th percentile of a search while 2 clients insert, ms"] == {"winnow": 3.0}
 
 
+def test_what_took_no_time_is_not_drawn() -> None:
+    run = made_run()
+    run.inserts = [replace(each, rows_per_second=0.0) for each in run.inserts]
+    run.upkeep = [UpkeepCost("winnow", "COPY", 1, 100, 0.0, 4000)]
+    assert not {"time to insert a row, ms", "COPY: ms a row"} & set(dict(plot.cost_panels(run)))
+
+
 def test_red_cells_are_marked() -> None:
     table = Table(title="a < b")
     table.add_column("name")

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import functools
 import io
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +22,8 @@ testing = pytest.importorskip("typer.testing")
 
 from rich.console import Console
 
+from pgwinnow._cli_common import plain
+from pgwinnow.bench import cli
 from pgwinnow.bench.cli import app
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
@@ -243,10 +249,88 @@ def test_exit_status_of_the_command(tmp_path: Path) -> None:
     worse = runner.invoke(app, ["regress", str(files[0]), str(files[2])])
     assert worse.exit_code == 1
     assert "slower" in worse.output
-    (tmp_path / "none.json").write_text("[]")
-    none = runner.invoke(app, ["regress", str(files[0]), str(tmp_path / "none.json")])
-    assert none.exit_code == 2
-    assert "no results in" in none.output
+
+
+NO_RUNS = {
+    "": "no results in",
+    "[]": "holds no run",
+    '"run"': "holds no run",
+    "{}": "holds no run",
+    '{"environment": 3}': "holds no run",
+    "[" * 10_000: "no results in",
+}
+
+
+@pytest.mark.parametrize("content", NO_RUNS)
+def test_what_is_no_run(tmp_path: Path, content: str) -> None:
+    run, none = tmp_path / "run.json", tmp_path / "none.json"
+    made_run().write(run)
+    none.write_text(content)
+    for words in (["regress", str(run), str(none)], ["plot", str(none), "--out", str(tmp_path)]):
+        with pytest.raises(WinnowError, match=NO_RUNS[content]):
+            Results.read(none)
+        done = testing.CliRunner().invoke(app, words)
+        assert done.exit_code == (2 if words[0] == "regress" else 1)
+        assert isinstance(done.exception, (SystemExit, WinnowError))
+
+
+def everywhere(kept: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of values in JSON, of lists those of the first."""
+    places = kept.items() if isinstance(kept, dict) else enumerate(kept[:1]) if isinstance(kept, list) else ()
+    for name, value in places:
+        yield (*path, name)
+        yield from everywhere(value, (*path, name))
+
+
+def test_runs_that_are_not_whole_are_refused_or_read(tmp_path: Path) -> None:
+    """Any one value is missing or another: read as a run that can be shown and compared, or refused with a message."""
+    whole = made_run()
+    whole.answers, whole.builds = whole.answers[:2], whole.builds[::2]
+    whole.points = [Point("none", "winnow", 10, "recall 0.8", 1.0, 0.85, 100, 100, dict(whole.answers[0].milliseconds))]
+    whole.upkeep = [UpkeepCost(side, "COPY", 1, 100, 1.0, 4000) for side in ("winnow", "pgvector")]
+    whole.busy = [BusySearch("winnow", "bucket 1 %", {"p50": 1.0, "p99": 2.0}, {"p50": 1.0, "p99": 3.0}, 2)]
+    whole.environment["memory_bytes_per_second"] = 1e9
+    whole.answers[0] = replace(whole.answers[0], counters={"lists_needed": 3.0, "lists_probed": 4.0})
+    original, file = plain(whole.as_json()), tmp_path / "run.json"
+    assert original["answers"][0].pop("milliseconds")["p50"] == 2.0
+    file.write_text(json.dumps(original))
+    with pytest.raises(WinnowError, match=r"is not whole: answers\[0\] has no 'milliseconds'"):
+        Results.read(file)
+    odd: list[Any] = [-1, math.nan, True, [], {}]
+    for wrong in odd:
+        original["answers"][0]["milliseconds"] = {"mean": 1.0, "p50": 1.0, "p95": wrong, "p99": 1.0}
+        file.write_text(json.dumps(original))
+        with pytest.raises(WinnowError, match=r"is not whole: answers\[0\]: 'milliseconds': 'p95' is"):
+            Results.read(file)
+    original, refused = plain(whole.as_json()), 0
+    missing = object()
+    for place in everywhere(original):
+        for value in (missing, None, "x", 0):
+            broken = copy.deepcopy(original)
+            holder = functools.reduce(lambda each, name: each[name], place[:-1], broken)
+            if value is missing:
+                del holder[place[-1]]
+            else:
+                holder[place[-1]] = value
+            file.write_text(json.dumps(broken))
+            read = None
+            with contextlib.suppress(WinnowError):
+                read = Results.read(file)
+            if read is None:
+                refused += 1
+                continue
+            show(read, Console(file=io.StringIO(), width=160))
+            with contextlib.suppress(WinnowError):  # that they are not comparable
+                list(summary(compare(whole, read)))
+    assert refused > 250
+
+
+def test_regress_ends_with_1_for_what_is_worse_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_run().write(tmp_path / "run.json")
+    monkeypatch.setattr(cli, "regress_table", None)
+    done = testing.CliRunner().invoke(app, ["regress", str(tmp_path / "run.json"), str(tmp_path / "run.json")])
+    assert done.exit_code == 2
+    assert "TypeError" in done.output
 
 
 def test_upkeep_and_searches_meanwhile_are_compared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -300,15 +301,19 @@ def regress(
         comparison = compare(
             Results.read(old), Results.read(new), tolerance=tolerance, recall_tolerance=recall_tolerance
         )
+        table = regress_table(comparison, everything=everything)
+        if table.row_count:
+            console.print(table)
+        for line in summary(comparison):
+            console.print(line)
+        worse = bool(comparison.regressions)
     except WinnowError as error:
         print_error(str(error), error.hint)
         raise typer.Exit(2) from error
-    table = regress_table(comparison, everything=everything)
-    if table.row_count:
-        console.print(table)
-    for line in summary(comparison):
-        console.print(line)
-    if comparison.regressions:
+    except Exception as error:  # whatever it is: 1 is for what became worse alone
+        traceback.print_exc()
+        raise typer.Exit(2) from error
+    if worse:
         raise typer.Exit(1)
 
 

@@ -284,7 +284,10 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
             "the same without most page images, kB",
             {c.side: c.index_wal_bytes_per_row_again / 1e3 for c in results.inserts if c.wal_bytes_per_row_again},
         ),
-        ("time to insert a row, ms", {cost.side: 1e3 / cost.rows_per_second for cost in results.inserts}),
+        (
+            "time to insert a row, ms",
+            {cost.side: 1e3 / cost.rows_per_second for cost in results.inserts if cost.rows_per_second},
+        ),
         *upkeep_panels(results),
         ("VACUUM, s", {cost.side: cost.seconds for cost in results.vacuums}),
         ("WAL of VACUUM, MB", {cost.side: cost.wal_bytes / 1e6 for cost in results.vacuums}),
@@ -299,7 +302,9 @@ def cost_panels(results: Results) -> list[tuple[str, Mapping[str, float]]]:
 def upkeep_panels(results: Results) -> Iterator[tuple[str, dict[str, float]]]:
     """What rows take that come or change one way, and a search meanwhile."""
     for task, clients in dict.fromkeys((cost.task, cost.clients) for cost in results.upkeep):
-        costs = [cost for cost in results.upkeep if (cost.task, cost.clients) == (task, clients) and cost.rows]
+        costs = [
+            cost for cost in results.upkeep if (cost.task, cost.clients) == (task, clients) and cost.rows_per_second
+        ]
         crowd = f", {clients} clients" if clients > 1 else ""
         yield f"{task}{crowd}: ms a row", {cost.side: 1e3 / cost.rows_per_second for cost in costs}
     for writers in dict.fromkeys(search.writers for search in results.busy):

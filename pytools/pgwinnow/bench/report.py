@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import compress, groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from pgwinnow._cli_common import plain
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
+from pgwinnow.bench.records import record, records
 from pgwinnow.bench.tables import BUILD_SETTINGS, Build
 from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
@@ -28,9 +29,29 @@ from pgwinnow.errors import WinnowError
 
 OWN = "winnow"  # the side that the others are compared with
 PAGE = 8192
+SURPLUS = (("lists_probed", "lists_needed"), ("rows_tested", "rows_needed"))  # counters: had, needed
 FILE_WIDTH = 160  # columns of a report that does not go to a terminal
 FULL_WIDTH = 110  # columns that the table of all figures takes
 LEFT_OUT = ("matching", "worst", "p95", "effort")  # where there are fewer
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What reports need of a run's environment, which has more."""
+
+    recall: float
+    memory_bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a record of the throughput has."""
+
+    workload: str
+    k: int
+    side: str
+    clients: int
+    queries_per_second: float
 
 
 @dataclass
@@ -63,24 +84,31 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """The results that an earlier run wrote to a JSON file. Raises BenchError where it holds none."""
+        """The results that an earlier run wrote to a JSON file. Raises BenchError where it holds no whole run."""
+        hint = "name a file that 'pgwinnow bench run --json' wrote"
         try:
             kept = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError) as error:
+            raise BenchError(f"no results in {path}: {error}", hint) from error
+        if not isinstance(kept, dict) or not isinstance(kept.get("environment"), dict):
+            raise BenchError(f"{path} holds no run", hint)
+        kept = {"points": [], "upkeep": [], "busy": [], **kept}  # which older runs lack
+        try:
+            if math.isnan(record(Environment, kept["environment"], "environment").recall):
+                raise ValueError("environment: 'recall' is None")
             return cls(
-                environment=dict(kept["environment"]),
-                builds=[Build(**each) for each in kept["builds"]],
-                answers=[Answer(**known(each)) for each in kept["answers"]],
-                points=[Point(**each) for each in kept.get("points", ())],
-                throughput=list(kept["throughput"]),
-                inserts=[InsertCost(**measured(each)) for each in kept["inserts"]],
-                upkeep=[UpkeepCost(**each) for each in kept.get("upkeep", ())],
-                busy=[BusySearch(**each) for each in kept.get("busy", ())],
-                vacuums=[VacuumCost(**measured(each)) for each in kept["vacuums"]],
+                environment=kept["environment"],
+                builds=records(Build, kept, "builds"),
+                answers=records(Answer, kept, "answers"),
+                points=records(Point, kept, "points"),
+                throughput=[asdict(each) for each in records(Rate, kept, "throughput")],
+                inserts=records(InsertCost, kept, "inserts"),
+                upkeep=records(UpkeepCost, kept, "upkeep"),
+                busy=records(BusySearch, kept, "busy"),
+                vacuums=records(VacuumCost, kept, "vacuums"),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BenchError(
-                f"no results in {path}: {error}", "name a file that 'pgwinnow bench run --json' wrote"
-            ) from error
+        except ValueError as error:
+            raise BenchError(f"the run in {path} is not whole: {error}", hint) from error
 
     def write(self, path: Path) -> None:
         """Write the results to a JSON file, which holds all of them or, until that is done, the earlier ones."""
@@ -88,12 +116,6 @@ class Results:
         partial = path.with_name(path.name + ".partial")
         partial.write_text(json.dumps(plain(self.as_json()), indent=1) + "\n")
         partial.replace(path)
-
-
-def known(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An answer as it was written, with NaN where JSON has null: no query has a row that matches."""
-    worst = answer["worst_decile"]
-    return {**answer, "worst_decile": math.nan if worst is None else worst}
 
 
 def check_writable(path: Path | None) -> None:
@@ -256,9 +278,11 @@ def surplus_table(answers: Sequence[Answer]) -> Table:
     for name in ("workload", "lists read", "needed", "x", "rows tested", "needed", "x"):
         table.add_column(name, justify="left" if name == "workload" else "right")
     for (workload, k), row in by_workload(answers):
-        for counters in (answer.counters for answer in row if answer.counters.get("lists_needed")):
+        for counters in (answer.counters for answer in row):
+            if not all(counters.get(name) for pair in SURPLUS for name in pair):
+                continue
             cells = [label(workload, k)]
-            for had, needed in (("lists_probed", "lists_needed"), ("rows_tested", "rows_needed")):
+            for had, needed in SURPLUS:
                 cells += [f"{counters[had]:.0f}", f"{counters[needed]:.0f}", f"{counters[had] / counters[needed]:.1f}"]
             table.add_row(*cells)
     return table
@@ -349,7 +373,7 @@ def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
         row = rates.setdefault((each["workload"], each["k"]), {})
         row[each["side"], each["clients"]] = each["queries_per_second"]
     for (workload, k), row in rates.items():
-        table.add_row(label(workload, k), *(f"{row[crowd]:,.0f}" for crowd in crowds))
+        table.add_row(label(workload, k), *(f"{row[crowd]:,.0f}" if crowd in row else "-" for crowd in crowds))
     return table
 
 
@@ -392,7 +416,7 @@ def upkeep_table(costs: Sequence[UpkeepCost]) -> Table:
                 f"{cost.seconds:.3f} s",
                 f"{cost.rows_per_second:,.0f}",
                 size(cost.wal_bytes / cost.rows) if cost.rows else "-",
-                "" if first else f"{row[0].rows_per_second / cost.rows_per_second:.2f}",
+                f"{row[0].rows_per_second / cost.rows_per_second:.2f}" if not first and cost.rows_per_second else "",
             )
         table.add_section()
     return table
@@ -418,11 +442,6 @@ def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
         own = size(cost.index_wal_bytes) if cost.plain_wal_bytes else "-"
         table.add_row(cost.side, f"{cost.deleted:,}", f"{cost.seconds:.2f} s", size(cost.wal_bytes), own)
     return table
-
-
-def measured(cost: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cost is made from, without what is derived from it."""
-    return {name: value for name, value in cost.items() if not name.startswith("index_")}
 
 
 def label(workload: str, k: int) -> str:

@@ -56,7 +56,7 @@ class UpkeepCost:
     @property
     def rows_per_second(self) -> float:
         """All clients together."""
-        return self.rows / self.seconds
+        return self.rows / self.seconds if self.seconds else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
