@@ -374,6 +374,15 @@ def test_a_narrow_table_names_every_workload() -> None:
         assert all(f"{workload} (k 10)" in table for workload in WORKLOADS)
 
 
+def test_pages_are_said_to_count_each_time() -> None:
+    console = Console(width=160, file=io.StringIO())
+    show(made_run(), console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue().partition("Where the time goes")[2]
+    assert "a page counts each time it is accessed" in shown
+    assert "page accesses" in shown
+
+
 def test_text_of_a_filter_is_no_markup() -> None:
     odd = made_run()
     odd.answers = [replace(each, workload="name ~ '[/]' AND x <> '[/b]'") for each in odd.answers]

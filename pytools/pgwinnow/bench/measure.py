@@ -45,7 +45,7 @@ class Answer:
     expected: int
     wrong: int
     milliseconds: Mapping[str, float]  # mean, p50, p95, p99
-    pages: float  # 8 kB pages touched, mean
+    pages: float  # accesses to 8 kB pages, mean
     plans: Mapping[str, int]
     counters: Mapping[str, float]
     bitmap_milliseconds: float | None = None  # to make the filter's bitmap, beside the query's time
@@ -60,7 +60,7 @@ class Look:
     """How one workload was answered, from some of its queries; nothing of it is timed but the bitmaps."""
 
     counters: Mapping[str, float]  # means
-    pages: float  # 8 kB pages touched, mean
+    pages: float  # accesses to 8 kB pages, mean
     plans: Mapping[str, int]
     bitmap_milliseconds: float | None = None  # mean; None where the filter is part of the query
 
@@ -166,15 +166,15 @@ class ServerContestant(Contestant):
         self.effort = effort
 
     def look(self, queries: Sequence[int]) -> Look:
-        """Counters, pages touched and plans."""
+        """Counters, accesses to pages and plans."""
         counted: dict[str, list[float]] = {}
         pages, plans = [], Counter[str]()
         for query in queries:
-            kind, touched = plan_kind(self.statements[query].explain(self.calls[query]))
+            kind, accessed = plan_kind(self.statements[query].explain(self.calls[query]))
             for name, value in self.side.counters(self.connection, kind).items():
                 counted.setdefault(name, []).append(value)
             plans[kind] += 1
-            pages.append(touched)
+            pages.append(accessed)
         counters = {name: float(np.mean(values)) for name, values in counted.items()}
         return Look(counters, float(np.mean(pages)), dict(plans))
 
@@ -301,7 +301,7 @@ def throughput(contestants: Sequence[Contestant], seconds: float) -> float:
 
 
 def memory_bandwidth() -> float:
-    """Bytes per second that one core reads from memory, the limit that pages touched are held against."""
+    """Bytes per second that one core reads from memory, the limit that page accesses are held against."""
     block = np.ones(1 << 26, dtype=np.float32)
     best = math.inf
     for _ in range(4):

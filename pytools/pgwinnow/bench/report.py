@@ -248,20 +248,21 @@ def answer_cells(answer: Answer, target: float) -> list[str]:
 
 
 def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Table:
-    """What each side touched, and how far that is from reading the same bytes at the speed of memory."""
-    table = Table(title="Where the time goes (means over some queries)")
-    for name in ("workload", "side", "plan", "pages", "MB", "mean ms", "x memory limit", "counters"):
-        table.add_column(name, justify="right" if name in ("pages", "MB", "mean ms", "x memory limit") else "left")
+    """The pages that each side accessed, and how far that is from reading as many bytes at the speed of memory."""
+    table = Table(title="Where the time goes (means over some queries; a page counts each time it is accessed)")
+    numbers = ("page accesses", "MB", "mean ms", "x memory limit")
+    for name in ("workload", "side", "plan", *numbers, "counters"):
+        table.add_column(name, justify="right" if name in numbers else "left")
     for (workload, k), row in by_workload(answers):
         for answer in row:
-            touched = answer.pages * PAGE
-            limit = touched / bytes_per_second * 1000 if bytes_per_second else 0.0
+            accessed = answer.pages * PAGE
+            limit = accessed / bytes_per_second * 1000 if bytes_per_second else 0.0
             table.add_row(
                 label(workload, k),
                 answer.side,
                 escape(", ".join(f"{plan} {count}" for plan, count in answer.plans.items())),
-                f"{answer.pages:.0f}" if touched else "-",
-                f"{touched / 1e6:.2f}" if touched else "-",
+                f"{answer.pages:.0f}" if accessed else "-",
+                f"{accessed / 1e6:.2f}" if accessed else "-",
                 f"{answer.milliseconds['mean']:.2f}",
                 f"{answer.milliseconds['mean'] / limit:.1f}" if limit else "-",
                 ", ".join(f"{name} {value:g}" for name, value in answer.counters.items() if value)

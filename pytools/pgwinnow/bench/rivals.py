@@ -251,7 +251,7 @@ def numbers_of(names: list[str], rows: list[tuple[Any, ...]]) -> dict[str, float
 
 
 def plan_kind(explained: str) -> tuple[str, int]:
-    """What answers a query, by index name or scan, and the 8 kB pages it touched, from EXPLAIN in JSON."""
+    """What answers a query, by index name or scan, and its accesses to 8 kB pages, from EXPLAIN in JSON."""
     plan = json.loads(explained)[0]["Plan"]
     pages = plan.get("Shared Hit Blocks", 0) + plan.get("Shared Read Blocks", 0)
     names: list[str] = []
