@@ -24,7 +24,7 @@ from pgwinnow.bench.inprocess import LIBRARIES, Library, LibraryContestant
 from pgwinnow.bench.measure import LOOKED_AT, Contestant, Look, mean_recall, rotated
 from pgwinnow.bench.prepared import BenchError
 from pgwinnow.bench.rivals import CURVE_RECALLS, Effort, Ivfflat, Pgvector, Side, Winnow
-from pgwinnow.bench.run import Options, run
+from pgwinnow.bench.run import Options, run, search
 from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Judge
 from pgwinnow.bench.workloads import Workload, make_workloads
@@ -116,6 +116,19 @@ def test_curves_stop_where_nothing_is_left_to_find(dataset: Dataset) -> None:
     assert [side.effort.label for side in sides] == ["8", "1", "5"]
     # All are done at once, with efforts left.
     assert len(trace(sides[:1], workload, exact, exact.answer(workload))) == 2
+
+
+def test_what_is_shown_after_ctrl_c_is_kept(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*unused: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pgwinnow.bench.run.trace", interrupted)
+    kept: list[int] = []
+    options = Options(phases=["query"], curve=True, rounds=1, save=lambda results: kept.append(len(results.answers)))
+    results, workloads = report.Results({}), make_workloads(dataset, seed=1, patterns=["none"])
+    with pytest.raises(KeyboardInterrupt):
+        search("", dataset, workloads, [Known("winnow", [10], dataset)], options, results, Progress(disable=True))
+    assert kept == [len(results.answers)] == [1]
 
 
 @pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")

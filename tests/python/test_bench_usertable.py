@@ -93,9 +93,8 @@ def measuring(shop: Connection, dsn: str) -> Iterator[Connection]:
 
 
 def run(connection: Connection, filters: list[str], name: str = 'shop."Items"', **values: Any) -> Results:
-    options = Options(
-        ks=values.pop("ks", [10]), recall=values.pop("recall", 0.95), rounds=1, curve=values.pop("curve", False)
-    )
+    of_options = {name: values.pop(name) for name in ("ks", "recall", "curve", "save") if name in values}
+    options = Options(rounds=1, **of_options)
     arguments: dict[str, Any] = {
         "vector": "embedding",
         "queries": QUERIES,
@@ -384,6 +383,19 @@ def test_ctrl_c_ends_a_running_search(shop: Connection, measuring: Connection) -
         statement.explain(vector_call(np.ones(3, dtype=np.float32)))
     measuring.rollback()
     assert measuring.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_what_is_shown_after_ctrl_c_is_kept(
+    shop: Connection, measuring: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*unused: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(usertable, "trace", interrupted)
+    kept: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run(measuring, [], curve=True, save=lambda results: kept.append(len(results.answers)))
+    assert kept[-1] == 1
 
 
 def test_placeholders() -> None:

@@ -213,6 +213,7 @@ def search(
                 )
                 if "query" in options.phases:
                     results.answers += answers
+                    options.save(results)
                     if options.curve:
                         step.show(f"k = {k}: {workload.name}, curve")
                         results.points += trace(contestants, workload, exact, truth, step)

@@ -344,6 +344,7 @@ def search(
                 known=options.efforts,
                 progress=step,
             )
+            options.save(results)
             if options.curve:
                 results.points += trace(contestants, workload, exact, truth, step)
-            options.save(results)
+                options.save(results)
