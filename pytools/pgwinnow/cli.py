@@ -17,6 +17,7 @@ except ModuleNotFoundError:
 
 from . import __version__
 from ._cli_common import (
+    INTERRUPTED,
     Dsn,
     Group,
     Json,
@@ -349,8 +350,10 @@ def _mount(name: str, module: str, extra: str, summary: str) -> None:
             if (missing.name or "").startswith("pgwinnow"):
                 raise
             raise MissingExtra(missing.name or module, extra) from missing
-        # Not standalone, so that errors reach Group.invoke; then an exit code is what it returns.
+        # Not standalone, so that errors reach Group.invoke; then an exit code is what it returns, of Ctrl-C too.
         code = mounted.app(args=context.args, prog_name=f"pgwinnow {name}", standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         if isinstance(code, int):
             raise typer.Exit(code)
 

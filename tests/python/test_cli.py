@@ -265,3 +265,22 @@ def test_public_names_are_there() -> None:
     assert all(getattr(pgwinnow, name) is not None for name in pgwinnow.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pgwinnow.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("words", "function"),
+    [
+        (["server", "status"], "pgwinnow._cli_server._report"),
+        (["demo"], "pgwinnow.demo.cli.run"),
+        (["bench", "kernels"], "pgwinnow.bench.kernels.run"),
+        (["check", "--index", "i", "--dsn", ""], "pgwinnow.index.check_index"),
+    ],
+)
+def test_ctrl_c_is_said(monkeypatch: pytest.MonkeyPatch, words: list[str], function: str) -> None:
+    def interrupted(*unused: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(function, interrupted)
+    done = testing.CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 130
+    assert "error: interrupted" in done.output
