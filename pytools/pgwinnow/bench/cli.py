@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import platformdirs
 import typer
@@ -31,6 +31,8 @@ from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.errors import WinnowError
 from pgwinnow.server import Server
 from pgwinnow.types import MAX_DIMENSIONS, Metric
+
+ValueT = TypeVar("ValueT")
 
 app = typer.Typer(
     help="Measure winnow and others side by side at the same recall, and compare runs.",
@@ -217,8 +219,8 @@ def run_command(
     names = chosen_rivals(rival)
     options = Options(
         phases=phases,
-        workloads=workload or ["*"],
-        ks=k or [10],
+        workloads=once(workload) or ["*"],
+        ks=once(k) or [10],
         metric=metric or Metric.COSINE,
         recall=recall,
         rounds=rounds,
@@ -241,7 +243,7 @@ def run_command(
                 connection,
                 table,
                 vector=vector,
-                filters=where or [],
+                filters=once(where),
                 queries=queries,
                 metric=metric,
                 options=noting,
@@ -462,6 +464,11 @@ def reporting(options: Options, json_file: Path | None) -> Iterator[Options]:
                 console.print(f"raw results: {json_file}", markup=False)
 
 
+def once(values: Iterable[ValueT] | None) -> list[ValueT]:
+    """What was given to a repeatable option, each once."""
+    return list(dict.fromkeys(values or ()))
+
+
 def chosen_phases(only: str) -> list[str]:
     """The phases named on the command line."""
     chosen = split_names(only) or []
@@ -474,7 +481,7 @@ def chosen_phases(only: str) -> list[str]:
 
 def chosen_rivals(names: list[str] | None) -> list[str]:
     """The rivals named on the command line, each once; pgvector's HNSW unless any is named."""
-    chosen = list(dict.fromkeys(names or ["hnsw"]))
+    chosen = once(names) or ["hnsw"]
     if unknown := [name for name in chosen if name not in (*RIVALS, "none")]:
         raise WinnowError(f"unknown rival {', '.join(unknown)}", f"there are {', '.join(RIVALS)} and none")
     return [name for name in chosen if name != "none"]
