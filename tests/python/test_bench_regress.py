@@ -28,7 +28,7 @@ from pgwinnow.bench.cli import app
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.regress import Change, Comparison, compare, regress_table, summary
-from pgwinnow.bench.report import Results, show
+from pgwinnow.bench.report import Results, show, verdict
 from pgwinnow.bench.tables import Build
 from pgwinnow.bench.upkeep import BusySearch, UpkeepCost
 from pgwinnow.bench.writes import InsertCost, VacuumCost
@@ -381,6 +381,21 @@ def test_pages_are_said_to_count_each_time() -> None:
     shown = console.file.getvalue().partition("Where the time goes")[2]
     assert "a page counts each time it is accessed" in shown
     assert "page accesses" in shown
+
+
+def test_sentences_name_k_where_there_are_several() -> None:
+    answers = changed(made_run(), "winnow", "none", recall=0.5).answers
+    answers += [answer("winnow", "no limit 1 %", 2.0), answer("pgvector", "no limit 1 %", 1.0)]
+    answers[-2:] = [replace(each, k=None) for each in answers[-2:]]
+    one = "\n".join(verdict(answers, 0.95))
+    assert "(missed: none)" in one
+    assert "pgvector is quicker on: no limit 1 % (0.50)" in one
+    missing = changed(made_run(), "winnow", "EM own", returned=1).answers
+    answers += [replace(each, k=100, milliseconds={"mean": 2.0 - (each.side != "winnow")}) for each in missing]
+    several = "\n".join(verdict(answers, 0.95))
+    assert "(missed: none (k 10))" in several
+    assert "too few rows on: EM own (k 100)" in several
+    assert "quicker on: no limit 1 % (0.50), none (k 100) (0.50), EM own (k 100) (0.50)" in several
 
 
 def test_text_of_a_filter_is_no_markup() -> None:

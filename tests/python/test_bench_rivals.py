@@ -131,6 +131,18 @@ def test_what_is_shown_after_ctrl_c_is_kept(dataset: Dataset, monkeypatch: pytes
     assert kept == [len(results.answers)] == [1]
 
 
+def test_workloads_without_limit_are_measured_once(dataset: Dataset) -> None:
+    options = Options(phases=["query"], ks=[5, 10], rounds=1, curve=True)
+    results, workloads = report.Results({}), make_workloads(dataset, seed=1, patterns=["none", "no limit*"])
+    search("", dataset, workloads, [Known("winnow", [10], dataset)], options, results, Progress(disable=True))
+    expected = [("none", 5), ("no limit 1 %", None), ("none", 10)]
+    assert [(each.workload, each.k) for each in results.answers] == expected
+    assert [(each.workload, each.k) for each in results.points] == expected
+    console = Console(file=io.StringIO(), width=200)
+    console.print(report.answers_table(results.answers, 0.9))
+    assert "no limit 1 % (k" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 @pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_more_effort_finds_more(dataset: Dataset, name: str) -> None:

@@ -585,7 +585,7 @@ def serving(
             server.stop()
 
 
-def known_efforts(path: Path) -> dict[tuple[str, int, str], str]:
+def known_efforts(path: Path) -> dict[tuple[str, int | None, str], str]:
     """The efforts of an earlier run's raw results, by workload, k and side."""
     return {(each.workload, each.k, each.side): each.effort for each in Results.read(path).answers}
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgwinnow.bench.measure import Contestant, latencies, mean_recall, rotated
-from pgwinnow.bench.truth import Judge, Score, Truth
+from pgwinnow.bench.truth import Judge, Score, Truth, rows_asked
 from pgwinnow.bench.workloads import Workload
 
 COMPLETE = 0.9995  # recall from which more effort shows nothing
@@ -21,7 +21,7 @@ class Point:
 
     workload: str
     side: str
-    k: int
+    k: int | None  # rows asked for; None: all that match
     effort: str
     matching: float  # share of rows that pass the filter, mean over queries
     recall: float
@@ -83,7 +83,7 @@ def step(
         Point(
             workload=workload.name,
             side=contestants[place].name,
-            k=judge.k,
+            k=rows_asked(workload, judge),
             effort=contestants[place].effort.label,
             matching=float(truth.matching.mean() / judge.rows),
             recall=mean_recall(scores[place]),

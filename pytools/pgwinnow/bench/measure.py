@@ -20,7 +20,7 @@ import psycopg
 
 from pgwinnow.bench.prepared import Call, Statement, vector_call
 from pgwinnow.bench.rivals import Effort, Side, plan_kind
-from pgwinnow.bench.truth import Judge, Score, Truth
+from pgwinnow.bench.truth import Judge, Score, Truth, rows_asked
 from pgwinnow.bench.workloads import Workload
 
 TUNING_QUERIES = 50
@@ -35,7 +35,7 @@ class Answer:
 
     workload: str
     side: str
-    k: int
+    k: int | None  # rows asked for; None: all that match
     effort: str
     reached: bool  # whether some effort reached the recall on the tuning queries
     matching: float  # share of rows that pass the filter, mean over queries
@@ -149,7 +149,7 @@ class ServerContestant(Contestant):
         made: dict[str, Statement] = {}
         self.calls, self.statements = [], []
         for i, wanted in enumerate(workload.filters):
-            sql, values = self.side.search_sql(wanted, judge.k if workload.limited else None)
+            sql, values = self.side.search_sql(wanted, rows_asked(workload, judge))
             if sql not in made:
                 made[sql] = Statement(self.connection, sql)
             self.statements.append(made[sql])
@@ -187,7 +187,7 @@ def measure(
     *,
     target: float,
     rounds: int,
-    known: Mapping[tuple[str, int, str], str] | None = None,
+    known: Mapping[tuple[str, int | None, str], str] | None = None,
     progress: Progress = lambda: None,
 ) -> list[Answer]:
     """Measure one workload on all sides in turn, each at the least effort that reaches ``target`` recall.
@@ -198,7 +198,7 @@ def measure(
     reached = []
     for contestant in contestants:
         contestant.prepare(workload, judge)
-        label = (known or {}).get((workload.name, judge.k, contestant.name))
+        label = (known or {}).get((workload.name, rows_asked(workload, judge), contestant.name))
         reached.append(contestant.choose_effort(workload, judge, truth, target, label))
         progress()
 
@@ -224,7 +224,7 @@ def measure(
             Answer(
                 workload=workload.name,
                 side=contestant.name,
-                k=judge.k,
+                k=rows_asked(workload, judge),
                 effort=contestant.effort.label,
                 reached=reached[place],
                 matching=matching,

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
-from pgwinnow.bench.report import OWN, Results, by_workload, curve_of, points_in_order, ratio, rivals
+from pgwinnow.bench.report import OWN, Results, by_workload, curve_of, points_in_order, ratio, rivals, short_name
 
 WIDTH = 5.0  # inches
 DPI = 180
@@ -214,8 +214,9 @@ def curves(results: Results, sides: Sequence[str]) -> Iterator[Chart]:
     points = points_in_order(results.points or [as_point(answer) for answer in results.answers])
     for (workload, k), group in groupby(points, key=lambda each: (each.workload, each.k)):
         listed = list(group)
-        title = f"{workload}, k = {k}, {listed[0].matching:.2%} of the rows match"
-        name = f"curve-{slug(workload)[:LONGEST_NAME]}-k{k}"
+        asked = "" if k is None else f"k = {k}, "
+        title = f"{workload}, {asked}{listed[0].matching:.2%} of the rows match"
+        name = f"curve-{slug(workload)[:LONGEST_NAME]}" + ("" if k is None else f"-k{k}")
         used[name] = used.get(name, 0) + 1
         yield Chart(name if used[name] == 1 else f"{name}-{used[name]}", title, curve(listed, sides))
 
@@ -341,9 +342,9 @@ def cost_bars(panels: Sequence[tuple[str, Mapping[str, float]]], sides: Sequence
     return draw
 
 
-def label(workload: str, k: int, groups: Sequence[tuple[tuple[str, int], object]]) -> str:
+def label(workload: str, k: int | None, groups: Sequence[tuple[tuple[str, int | None], Sequence[Answer]]]) -> str:
     """The name of a workload on an axis, with k where there are several."""
-    name = workload if len({each for (_, each), _ in groups}) == 1 else f"{workload} (k {k})"
+    name = short_name(workload, k, [answer for _, row in groups for answer in row])
     return folded(name, NAME_WIDTH, 2)
 
 

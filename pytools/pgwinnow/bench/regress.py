@@ -18,7 +18,7 @@ from rich.table import Table
 from pgwinnow.bench.curve import Point
 from pgwinnow.bench.measure import Answer
 from pgwinnow.bench.prepared import BenchError
-from pgwinnow.bench.report import OWN, Results, size
+from pgwinnow.bench.report import OWN, Results, called, size
 from pgwinnow.bench.tables import Build
 
 TOLERANCE = 0.1
@@ -153,13 +153,13 @@ def figures_of(results: Results) -> dict[str, dict[Key, Figure]]:
 
     for answer in results.answers:
         for name, figure in answer_figures(answer):
-            add(answer.side, f"{answer.workload} (k {answer.k})", name, figure)
+            add(answer.side, called(answer.workload, answer.k), name, figure)
     for point in results.points:  # their times are not compared: rivals have other efforts, hence give no drift
-        where = f"{point.workload} (k {point.k}) at {point.effort}"
+        where = f"{called(point.workload, point.k)} at {point.effort}"
         for name, figure in found_figures(point):
             add(point.side, where, name, figure)
     for each in results.throughput:
-        where = f"{each['workload']} (k {each['k']})"
+        where = called(each["workload"], each["k"])
         add(each["side"], where, f"{each['clients']} clients", Figure(inverse(each["queries_per_second"]), "time"))
     for side in dict.fromkeys(build.side for build in results.builds):
         own = [build for build in results.builds if build.side == side]

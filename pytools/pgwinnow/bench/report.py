@@ -48,7 +48,7 @@ class Rate:
     """What a record of the throughput has."""
 
     workload: str
-    k: int
+    k: int | None
     side: str
     clients: int
     queries_per_second: float
@@ -294,8 +294,8 @@ def verdict(answers: Sequence[Answer], target: float) -> list[str]:
     lines = []
     for side in dict.fromkeys(answer.side for answer in answers):
         own = [answer for answer in answers if answer.side == side]
-        missed = [answer.workload for answer in own if answer.recall < target]
-        short = [answer.workload for answer in own if answer.returned < answer.expected]
+        missed = [short_name(answer.workload, answer.k, answers) for answer in own if answer.recall < target]
+        short = [short_name(answer.workload, answer.k, answers) for answer in own if answer.returned < answer.expected]
         lines.append(
             f"{side}: recall {target:g} on {len(own) - len(missed)} of {len(own)} workloads"
             + (f" (missed: {', '.join(missed)})" if missed else "")
@@ -309,8 +309,8 @@ def verdict(answers: Sequence[Answer], target: float) -> list[str]:
 def rival_verdict(rival: str, answers: Sequence[Answer], target: float) -> list[str]:
     """How winnow does against one rival where both have the recall."""
     same = [
-        (workload, value)
-        for (workload, _), row in by_workload(answers)
+        (short_name(workload, k, answers), value)
+        for (workload, k), row in by_workload(answers)
         if all(answer.recall >= target for answer in row if answer.side in (OWN, rival))
         and (value := ratio(row, rival)) is not None
     ]
@@ -346,17 +346,17 @@ def curves_table(points: Sequence[Point]) -> Table:
     return table
 
 
-def curve_of(point: Point) -> tuple[str, int, str]:
+def curve_of(point: Point) -> tuple[str, int | None, str]:
     """What the points of one curve have in common."""
     return point.workload, point.k, point.side
 
 
 def points_in_order(points: Sequence[Point]) -> list[Point]:
     """The points of each curve together, curves and efforts in the order they were measured."""
-    first: dict[tuple[str, int, str], int] = {}
+    first: dict[tuple[str, int | None, str], int] = {}
     for place, point in enumerate(points):
         first.setdefault(curve_of(point), place)
-    workloads: dict[tuple[str, int], int] = {}
+    workloads: dict[tuple[str, int | None], int] = {}
     for place, point in enumerate(points):
         workloads.setdefault((point.workload, point.k), place)
     return sorted(points, key=lambda each: (workloads[each.workload, each.k], first[curve_of(each)]))
@@ -369,7 +369,7 @@ def throughput_table(measured: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("workload")
     for side, clients in crowds:
         table.add_column(f"{side}, {clients} client{'s' if clients > 1 else ''}", justify="right")
-    rates: dict[tuple[str, int], dict[tuple[str, int], float]] = {}
+    rates: dict[tuple[str, int | None], dict[tuple[str, int], float]] = {}
     for each in measured:
         row = rates.setdefault((each["workload"], each["k"]), {})
         row[each["side"], each["clients"]] = each["queries_per_second"]
@@ -445,14 +445,25 @@ def vacuums_table(costs: Iterable[VacuumCost]) -> Table:
     return table
 
 
-def label(workload: str, k: int) -> str:
+def called(workload: str, k: int | None) -> str:
+    """A workload's name with the rows asked for, if it has a LIMIT."""
+    return workload if k is None else f"{workload} (k {k})"
+
+
+def label(workload: str, k: int | None) -> str:
     """A workload's name in a table; a filter of the user's may hold what looks like markup."""
-    return escape(f"{workload} (k {k})")
+    return escape(called(workload, k))
 
 
-def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int], list[Answer]]]:
+def short_name(workload: str, k: int | None, answers: Iterable[Answer]) -> str:
+    """A workload's name where k need not be said unless the answers have several."""
+    several = len({answer.k for answer in answers if answer.k is not None}) > 1
+    return called(workload, k) if several else workload
+
+
+def by_workload(answers: Sequence[Answer]) -> list[tuple[tuple[str, int | None], list[Answer]]]:
     """Answers grouped by workload and k, in the order they were measured."""
-    groups: dict[tuple[str, int], list[Answer]] = {}
+    groups: dict[tuple[str, int | None], list[Answer]] = {}
     for answer in answers:
         groups.setdefault((answer.workload, answer.k), []).append(answer)
     return list(groups.items())

@@ -23,7 +23,7 @@ from pgwinnow.bench.inprocess import Library, LibraryContestant, build
 from pgwinnow.bench.measure import Contestant, ServerContestant, measure, memory_bandwidth, steps, throughput
 from pgwinnow.bench.report import Results
 from pgwinnow.bench.rivals import Side
-from pgwinnow.bench.truth import Exact
+from pgwinnow.bench.truth import Exact, rows_asked
 from pgwinnow.bench.upkeep import STEPS, Plan, upkeep
 from pgwinnow.bench.workloads import Workload, make_workloads
 from pgwinnow.bench.writes import insert_costs, vacuum_costs
@@ -56,7 +56,7 @@ class Options:
     vacuum_share: float = 0.05
     cache: Path | None = None  # folder for exact answers
     curve: bool = False  # recall and time at several efforts besides
-    efforts: Mapping[tuple[str, int, str], str] = field(default_factory=dict)  # found before: workload, k, side
+    efforts: Mapping[tuple[str, int | None, str], str] = field(default_factory=dict)  # found before: workload, k, side
     save: Callable[[Results], None] = lambda results: None  # called whenever there is something new
 
 
@@ -195,9 +195,10 @@ def search(
     """The query and clients phases over every workload and k."""
     for k in options.ks:
         exact = Exact(dataset, k, metric=options.metric, cache=options.cache)
-        total = len(workloads) * (steps(len(contestants), options.rounds) + 1 + options.curve)
+        chosen = [each for each in workloads if each.limited or k == options.ks[0]]  # without LIMIT, once
+        total = len(chosen) * (steps(len(contestants), options.rounds) + 1 + options.curve)
         with bar(progress, f"k = {k}", total) as step:
-            for workload in workloads:
+            for workload in chosen:
                 step.show(f"k = {k}: {workload.name}, exact answers")
                 truth = exact.answer(workload)
                 step(f"k = {k}: {workload.name}")
@@ -241,7 +242,7 @@ def several_clients(
                 found.append(
                     {
                         "workload": workload.name,
-                        "k": exact.k,
+                        "k": rows_asked(workload, exact),
                         "side": contestant.name,
                         "clients": clients,
                         "queries_per_second": throughput(crowd[:clients], options.client_seconds),

@@ -72,6 +72,11 @@ class Judge(Protocol):
         """Score what came back for one query."""
 
 
+def rows_asked(workload: Workload, judge: Judge) -> int | None:
+    """The LIMIT of the workload's queries; None where they have none."""
+    return judge.k if workload.limited else None
+
+
 class Exact:
     """Answers workloads of one data set exactly and scores what a server returned."""
 
@@ -116,7 +121,7 @@ class Exact:
     def _cache_file(self, workload: Workload) -> Path | None:
         if self.cache is None:
             return None
-        asked = repr((FORMAT, self._asked, self.k, self.metric.value, workload.limited, workload.filters))
+        asked = repr((FORMAT, self._asked, rows_asked(workload, self), self.metric.value, workload.filters))
         return self.cache / f"{hashlib.sha256(asked.encode()).hexdigest()[:24]}.npz"
 
     def _compute(self, workload: Workload, progress: Progress) -> Truth:
