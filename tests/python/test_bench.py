@@ -215,6 +215,8 @@ def test_vectors_without_direction_come_last_and_count(dataset: Dataset) -> None
 def test_summaries() -> None:
     scores = [Score(1.0, 10, 10, 0)] * 18 + [Score(0.5, 5, 10, 0), Score(0.3, 3, 10, 0), Score(float("nan"), 0, 0, 0)]
     assert mean_recall(scores) == pytest.approx((18 + 0.8) / 20)
+    assert np.isnan(mean_recall(scores[-1:]))
+    assert mean_recall([Score(float("nan"), 3, 0, 3)]) == 0
     assert worst_decile(scores) == pytest.approx(0.4)
     assert latencies([0.001] * 99 + [0.101])["mean"] == pytest.approx(2.0)
     assert numbers_of(["name", "value"], [("lists", 3), ("index", "text")]) == {"lists": 3.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -151,6 +152,15 @@ def test_upkeep_is_drawn() -> None:
     panels = dict(plot.cost_panels(run))
     assert panels["COPY: ms a row"] == {"winnow": 10.0, "pgvector": 10.0}
     assert panels["99th percentile of a search while 2 clients insert, ms"] == {"winnow": 3.0}
+
+
+def test_what_has_no_matches_is_not_drawn() -> None:
+    run = made_run()
+    run.answers = [replace(each, recall=math.nan) if each.workload == "none" else each for each in run.answers]
+    drawn = {chart.name: chart for chart in plot.charts(run, ["winnow", "pgvector"])}
+    assert set(drawn) == {"ratios", "ranges", "curve-em-own-k10", "costs"}
+    labels = drawn["ratios"].draw(plot.LIGHT).axes[0].get_yticklabels()
+    assert [label.get_text() for label in labels] == ["EM own"]
 
 
 def test_what_took_no_time_is_not_drawn() -> None:

@@ -383,6 +383,29 @@ def test_pages_are_said_to_count_each_time() -> None:
     assert "page accesses" in shown
 
 
+def test_filters_that_match_nothing_are_not_measured() -> None:
+    run = made_run()
+    nothing = [
+        replace(each, recall=math.nan, worst_decile=math.nan, returned=0, expected=0, queries=20, answered=0)
+        for each in made_run().answers[2:]
+    ]
+    run.answers = [replace(each, queries=20, answered=15) for each in run.answers[:2]] + nothing
+    console = Console(width=160, file=io.StringIO())
+    show(run, console)
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    (line,) = (line for line in shown.splitlines() if "EM own (k 10)" in line)
+    assert "no matches" in line
+    assert "1.000" not in line
+    assert "15 of 20 queries have matches" in shown
+    assert "winnow: recall 0.95 on 1 of 1 workloads" in shown
+    assert "reach it (1 workloads)" in shown
+    assert not [change for change in compare(run, run).changes if change.where == "EM own (k 10)"]
+    run.answers = nothing
+    assert verdict(run.answers, 0.95) == []
+    show(run, console)
+
+
 def test_sentences_name_k_where_there_are_several() -> None:
     answers = changed(made_run(), "winnow", "none", recall=0.5).answers
     answers += [answer("winnow", "no limit 1 %", 2.0), answer("pgvector", "no limit 1 %", 1.0)]

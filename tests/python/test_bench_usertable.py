@@ -346,6 +346,15 @@ def test_a_filter_more_is_no_other_table(shop: Connection, measuring: Connection
     assert run(measuring, ["id > 5"], queries=QUERIES - 1).environment["fingerprint"] != one
 
 
+def test_queries_without_an_answer_are_told(shop: Connection, measuring: Connection) -> None:
+    results = run(measuring, ["id < 0", "id > $id AND id < 400"], curve=True)
+    nothing, some = results.answers
+    assert (np.isnan(nothing.recall), nothing.answered, nothing.queries, nothing.reached) == (True, 0, QUERIES, True)
+    assert some.answered is not None
+    assert 0 < some.answered < QUERIES
+    assert {point.workload for point in results.points} == {some.workload}
+
+
 @contextmanager
 def interrupted_at_sleep(connection: Connection) -> Iterator[None]:
     """Ctrl-C as soon as the server sleeps. Who does not end that sleep then loses the connection."""

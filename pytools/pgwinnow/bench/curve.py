@@ -44,8 +44,12 @@ def trace(
     """The points of one workload, which the contestants have prepared; their efforts are left as they were.
 
     Sides take turns query by query, each at its own n-th effort. A side that has found everything climbs no further,
-    but is asked all the same, so that no effort is timed with warmer caches than another.
+    but is asked all the same, so that no effort is timed with warmer caches than another. There is no point where no
+    row matches any query.
     """
+    if not truth.expected.any():
+        progress()
+        return []
     before = [contestant.effort for contestant in contestants]
     ladders = [contestant.curve_efforts() for contestant in contestants]
     climbing = list(range(len(contestants)))

@@ -39,8 +39,8 @@ class Answer:
     effort: str
     reached: bool  # whether some effort reached the recall on the tuning queries
     matching: float  # share of rows that pass the filter, mean over queries
-    recall: float
-    worst_decile: float  # mean recall of the worst tenth of the queries
+    recall: float  # mean over the queries that a row matches; NaN if there is none
+    worst_decile: float  # mean recall of the worst tenth of these queries
     returned: int
     expected: int
     wrong: int
@@ -49,6 +49,13 @@ class Answer:
     plans: Mapping[str, int]
     counters: Mapping[str, float]
     bitmap_milliseconds: float | None = None  # to make the filter's bitmap, beside the query's time
+    queries: int | None = None  # None: an older run, which does not say
+    answered: int | None = None  # queries that a row matches
+
+    @property
+    def measured(self) -> bool:
+        """Whether there was anything to find."""
+        return not math.isnan(self.recall)
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -114,7 +121,8 @@ class Contestant(ABC):
             self.apply(effort)
             answers = [self.ask(i) for i in queries]
             scores = [judge.score(workload, truth, i, ids) for i, (ids, _) in zip(queries, answers, strict=True)]
-            tried.append((mean_recall(scores), sum(seconds for _, seconds in answers), effort))
+            recall = mean_recall(scores)
+            tried.append((1.0 if math.isnan(recall) else recall, sum(seconds for _, seconds in answers), effort))
             if len(tried) >= 2 and target <= tried[-2][0] and target <= tried[-1][0] and tried[-2][1] <= tried[-1][1]:
                 break  # enough recall already before this step, and it only cost time
         good = [each for each in tried if each[0] >= target]
@@ -238,6 +246,8 @@ def measure(
                 plans=look.plans,
                 counters=look.counters,
                 bitmap_milliseconds=look.bitmap_milliseconds,
+                queries=count,
+                answered=int((truth.expected > 0).sum()),
             )
         )
     return answers
@@ -255,9 +265,11 @@ def rotated(places: Sequence[int], turn: int) -> list[int]:
 
 
 def mean_recall(scores: Sequence[Score]) -> float:
-    """Mean recall over the queries that have an answer; 1 when none has one and none was given."""
+    """Mean recall over the queries that have an answer; NaN when none has one, or 0 if one was given all the same."""
     known = [score.recall for score in scores if not math.isnan(score.recall)]
-    return float(np.mean(known)) if known else float(all(score.returned == 0 for score in scores))
+    if not known:
+        return 0.0 if any(score.returned for score in scores) else math.nan
+    return float(np.mean(known))
 
 
 def worst_decile(scores: Sequence[Score]) -> float:

@@ -9,7 +9,7 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from matplotlib import rc_context
@@ -83,6 +83,7 @@ class Chart:
 def charts(results: Results, sides: Sequence[str]) -> list[Chart]:
     """Every chart that the results have figures for; ``sides`` gives each side its colour."""
     found: list[Chart] = []
+    results = replace(results, answers=[each for each in results.answers if each.measured])
     if rivals(results.answers):
         found.append(Chart("ratios", "Time of the rivals, as a multiple of winnow's", ratios(results, sides)))
     if results.answers:

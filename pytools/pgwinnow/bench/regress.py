@@ -194,7 +194,9 @@ def inverse(rate: float) -> float:
 
 
 def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
-    """Figures of one workload."""
+    """Figures of one workload; none where no row matches."""
+    if not answer.measured:
+        return
     yield from found_figures(answer)
     yield "wrong rows", Figure(answer.wrong, "count", answer.effort)
     for name in ("p50", "p99"):

@@ -155,8 +155,9 @@ def tables(results: Results, *, full: bool = True) -> Iterator[Table]:
         yield builds_table(results.builds)
     if results.answers:
         yield answers_table(results.answers, float(results.environment["recall"]), full=full)
-        yield work_table(results.answers, results.environment.get("memory_bytes_per_second"))
-        if (surplus := surplus_table(results.answers)).row_count:
+    if measured := [each for each in results.answers if each.measured]:
+        yield work_table(measured, results.environment.get("memory_bytes_per_second"))
+        if (surplus := surplus_table(measured)).row_count:
             yield surplus
     if results.points:
         yield curves_table(results.points)
@@ -225,12 +226,14 @@ def answers_table(answers: Sequence[Answer], target: float, *, full: bool = True
         for answer in row:
             first = answer is row[0]
             cells = [
-                label(workload, k) if first else "",
+                label(workload, k) + some_queries(answer) if first else "",
                 f"{answer.matching:.2%}" if first else "",
                 answer.side,
                 *answer_cells(answer, target),
                 ratio_text(row, answer.side),
-                answer.effort if answer.reached else f"[red]never reaches it[/], best: {answer.effort}",
+                answer.effort
+                if answer.reached or not answer.measured
+                else f"[red]never reaches it[/], best: {answer.effort}",
             ]
             table.add_row(*compress(cells, shown))
         table.add_section()
@@ -239,12 +242,21 @@ def answers_table(answers: Sequence[Answer], target: float, *, full: bool = True
 
 def answer_cells(answer: Answer, target: float) -> list[str]:
     """Recall, rows and times; red where the recall is missed, rows are missing or wrong."""
+    if not answer.measured:
+        return ["no matches", *(["-"] * 6)]
     recall = f"{answer.recall:.3f}" if answer.recall >= target else f"[red]{answer.recall:.3f}[/]"
     rows = "all" if answer.returned == answer.expected else f"[red]{answer.returned / max(1, answer.expected):.1%}[/]"
     if answer.wrong:
         rows = f"[bold red]{answer.wrong} wrong[/]"
     worst = "-" if math.isnan(answer.worst_decile) else f"{answer.worst_decile:.2f}"
     return [recall, worst, rows, *(f"{answer.milliseconds[name]:.2f}" for name in ("mean", "p50", "p95", "p99"))]
+
+
+def some_queries(answer: Answer) -> str:
+    """For how many queries there was an answer, where not for all."""
+    if not answer.answered or answer.answered == answer.queries:
+        return ""
+    return f", {answer.answered} of {answer.queries} queries have matches"
 
 
 def work_table(answers: Sequence[Answer], bytes_per_second: float | None) -> Table:
@@ -291,6 +303,7 @@ def surplus_table(answers: Sequence[Answer]) -> Table:
 
 def verdict(answers: Sequence[Answer], target: float) -> list[str]:
     """The run in a few sentences, losses as plainly as wins."""
+    answers = [answer for answer in answers if answer.measured]
     lines = []
     for side in dict.fromkeys(answer.side for answer in answers):
         own = [answer for answer in answers if answer.side == side]
@@ -476,8 +489,8 @@ def rivals(answers: Sequence[Answer]) -> list[str]:
 
 
 def ratio(row: Sequence[Answer], rival: str) -> float | None:
-    """The rival's mean time over winnow's; None where one of them is missing or had nothing to do."""
-    times = {answer.side: answer.milliseconds["mean"] for answer in row}
+    """The rival's mean time over winnow's; None where one of them is missing or had nothing to do or to find."""
+    times = {answer.side: answer.milliseconds["mean"] for answer in row if answer.measured}
     if not times.get(OWN) or not times.get(rival):
         return None
     return times[rival] / times[OWN]
