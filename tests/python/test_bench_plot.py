@@ -61,13 +61,16 @@ class Page(HTMLParser):
 def test_page_is_complete_and_needs_nothing(tmp_path: Path) -> None:
     odd = made_run()
     odd.environment["command"] = "pgwinnow <script>alert(1)</script>"
-    page = write_page([("one", with_points(made_run())), ("two", odd)], tmp_path / "new" / "plots")
+    steps: list[tuple[int, int]] = []
+    runs = [("one", with_points(made_run())), ("two", odd)]
+    page = write_page(runs, tmp_path / "new" / "plots", lambda done, total: steps.append((done, total)))
     text = page.read_text()
     parsed = Page(text)
     assert not parsed.open
     pictures = [attrs for tag, attrs in parsed.tags if tag in ("img", "source")]
     files = sorted(page.parent.glob("*.png"))
     assert len(pictures) == 2 * len(files)
+    assert steps == [(done, len(files)) for done in range(len(files) + 1)]
     for attrs in pictures:
         kind, _, data = str(attrs.get("src") or attrs["srcset"]).partition(",")
         assert kind == "data:image/png;base64"
@@ -83,6 +86,7 @@ def test_page_is_complete_and_needs_nothing(tmp_path: Path) -> None:
     }
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in parsed.tags
     assert "prefers-color-scheme: dark" in text
+    assert re.search(r"^body \{[^}]* overflow-wrap: anywhere;", text, re.M)
     without_data = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", text)
     assert not re.search(r"https?:|url\(|<link|<script|@import", without_data)
     assert not re.search(r"[^-]width: *\d+px", without_data)
@@ -190,8 +194,12 @@ def test_names_of_files(name: str, expected: str) -> None:
 def test_command(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         made_run().write(tmp_path / folder / "run.json")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "holiday.png").touch()
     done = testing.CliRunner().invoke(cli.app, ["plot", str(tmp_path / "a/run.json"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
+    written = len(list((tmp_path / "out").glob("run-*.png")))
+    assert f"and {written} pictures beside it" in " ".join(done.output.split())
     assert (tmp_path / "out" / "index.html").is_file()
     with pytest.raises(WinnowError, match="several files are called run"):
         cli.app(

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -25,7 +26,6 @@ from pgwinnow.bench.report import Results, check_writable, show, wide_console
 from pgwinnow.bench.rivals import Ivfflat, Pgvector, Side, Winnow
 from pgwinnow.bench.run import DATABASE, PHASES, Options, progress_bars, run, server_settings
 from pgwinnow.bench.synthetic import generate
-from pgwinnow.bench.truth import check_metric
 from pgwinnow.bench.usertable import measure_table
 from pgwinnow.demo.corpus import DATASET, corpus_folder
 from pgwinnow.errors import WinnowError
@@ -65,6 +65,14 @@ Settings = Annotated[
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of everything drawn at random.")]
 
 
+class Distance(str, Enum):
+    """The metrics that indexes are for."""
+
+    COSINE = "cosine"
+    L2 = "l2"
+    IP = "ip"
+
+
 # The options of "run", which has many
 
 Data = Annotated[Path | None, typer.Option(help="Data set folder; by default the demo's, or a small synthetic one.")]
@@ -74,8 +82,8 @@ RowsAskedFor = Annotated[list[int] | None, typer.Option("--k", min=1, help="Rows
 Queries = Annotated[int, typer.Option(min=1, help="Queries of each workload.")]
 Recall = Annotated[float, typer.Option(min=0.5, max=1.0, help="Recall every side must reach.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Times each query is timed.")]
-Distance = Annotated[
-    Metric | None,
+MetricName = Annotated[
+    Distance | None,
     typer.Option(help="Distance; by default cosine, or with --table that of its index.", show_default=False),
 ]
 TableName = Annotated[
@@ -148,9 +156,7 @@ def refuse(context: typer.Context, names: Sequence[str], other: str, reason: str
         raise WinnowError(f"{other} takes no {', '.join(given)}: {reason}", f"leave out {other}, or the others")
 
 
-def check_together(
-    context: typer.Context, *, table: str | None, where: list[str] | None, metric: Metric | None, dsn: str | None
-) -> None:
+def check_together(context: typer.Context, *, table: str | None, where: list[str] | None, dsn: str | None) -> None:
     """Raise WinnowError where options of "run" do not go together."""
     if table is None and where:
         raise WinnowError("--filter needs a table of yours", "name it: --table; --workload chooses those of a data set")
@@ -158,8 +164,6 @@ def check_together(
         refuse(context, OF_DATA_SETS, "--table", "it searches by the indexes that the table has, and does nothing else")
     elif dsn is not None:
         refuse(context, OF_EMBEDDED_SERVERS, "--dsn", "they are for the embedded server")
-    if table is None and metric is not None:
-        check_metric(metric)
 
 
 @app.command("run")
@@ -172,7 +176,7 @@ def run_command(
     queries: Queries = 200,
     recall: Recall = 0.95,
     rounds: Rounds = 3,
-    metric: Distance = None,
+    metric: MetricName = None,
     table: TableName = None,
     vector: VectorName = "embedding",
     where: Conditions = None,
@@ -213,7 +217,7 @@ def run_command(
 
         pgwinnow bench run --table items --filter 'price < $price AND category = $category' --k 10 --k 100
     """
-    check_together(context, table=table, where=where, metric=metric, dsn=dsn)
+    check_together(context, table=table, where=where, dsn=dsn)
     phases = chosen_phases(only)
     check_writable(json_file)
     names = chosen_rivals(rival)
@@ -221,7 +225,7 @@ def run_command(
         phases=phases,
         workloads=once(workload) or ["*"],
         ks=once(k) or [10],
-        metric=metric or Metric.COSINE,
+        metric=Metric(metric or Metric.COSINE),
         recall=recall,
         rounds=rounds,
         seed=seed,
@@ -245,7 +249,7 @@ def run_command(
                 vector=vector,
                 filters=once(where),
                 queries=queries,
-                metric=metric,
+                metric=Metric(metric) if metric else None,
                 options=noting,
                 progress=progress,
             )
@@ -346,8 +350,12 @@ def plot(
         raise WinnowError(
             f"several files are called {', '.join(repeated)}", "rename them: pictures are called after their files"
         )
-    page = write_page([(file.stem, Results.read(file)) for file in results], out)
-    wide_console().print(f"{page}, and {len(list(out.glob('*.png')))} pictures beside it")
+    runs = [(file.stem, Results.read(file)) for file in results]
+    with progress_bars(Console(stderr=True)) as progress:
+        task = progress.add_task("pictures", total=None)
+        page = write_page(runs, out, lambda done, total: progress.update(task, completed=done, total=total))
+        pictures = int(progress.tasks[0].completed)
+    wide_console().print(f"{page}, and {pictures} pictures beside it")
 
 
 @app.command()

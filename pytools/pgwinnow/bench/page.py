@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -19,32 +19,42 @@ STYLE = """
   :root { --text: #e6edf3; --ground: #12161c; --line: #30363d; --bad: #ff8a80; }
 }
 body { margin: 0 auto; padding: 1rem; max-width: 80rem; font: 1rem/1.5 system-ui, sans-serif;
-  color: var(--text); background: var(--ground); }
+  color: var(--text); background: var(--ground); overflow-wrap: anywhere; }
 .charts { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr));
   align-items: start; }
 caption { font-weight: 600; text-align: left; padding: .25rem 0; }
 img { width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
+th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
+  overflow-wrap: normal; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bad { color: var(--bad); }
-code { overflow-wrap: anywhere; }
 """
 
 
-def write_page(runs: Sequence[tuple[str, Results]], out: Path) -> Path:
-    """Write every chart of the named runs as a PNG file, and the page ``index.html``, into the folder ``out``."""
+def write_page(
+    runs: Sequence[tuple[str, Results]], out: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
+    """Write every chart of the named runs as a PNG file, and the page ``index.html``, into the folder ``out``.
+
+    ``progress`` is told how many of the pictures are written.
+    """
     out.mkdir(parents=True, exist_ok=True)
     sides = side_order([results for _, results in runs])
+    drawn = [charts(results, sides) for _, results in runs]
+    done, total = 0, sum(map(len, drawn))
     sections = []
-    for name, results in runs:
+    for (name, results), own in zip(runs, drawn, strict=True):
         pictures = []
-        for chart in charts(results, sides):
+        for chart in own:
+            progress(done, total)
             light, dark = chart.png(LIGHT), chart.png(DARK)
             (out / f"{name}-{chart.name}.png").write_bytes(light)
             pictures.append(picture(chart, light, dark))
+            done += 1
         sections.append(section(name, results, pictures))
+    progress(done, total)
     page = out / "index.html"
     page.write_text(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
