@@ -333,8 +333,10 @@ class Server:
             if died or time.monotonic() > deadline:
                 what = "did not start" if died else f"did not become ready within {START_TIMEOUT:.0f} s"
                 words = self.log_path.read_text(errors="replace").splitlines()[-20:]
+                refused = [name for name in self._settings if any(f'parameter "{name}"' in word for word in words)]
                 raise ServerError(
-                    f"the server of {self.data_dir} {what}; its log {self.log_path} ends:\n" + "\n".join(words)
+                    f"the server of {self.data_dir} {what}; its log {self.log_path} ends:\n" + "\n".join(words),
+                    f"It refuses the setting {', '.join(refused)}: correct it or leave it out." if refused else None,
                 )
             time.sleep(0.02)
 

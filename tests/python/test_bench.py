@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from cluster import VERSION, Cluster
+from cluster import VERSION, Cluster, temporary_server
 from pgwinnow.bench import datasets, filters, loading, report, tables
 from pgwinnow.bench.cli import app
 from pgwinnow.bench.datasets import DataError, Dataset, Roles
@@ -30,7 +30,7 @@ from pgwinnow.bench.synthetic import generate
 from pgwinnow.bench.truth import Exact, Score
 from pgwinnow.bench.upkeep import Plan
 from pgwinnow.bench.workloads import Workload, make_workloads
-from pgwinnow.errors import WinnowError
+from pgwinnow.errors import ServerError, WinnowError
 from pgwinnow.types import Metric
 
 ROWS = 1500
@@ -408,6 +408,22 @@ def test_counters_are_those_of_the_search(cluster: Cluster, dataset: Dataset) ->
         assert used.counters["lists_probed"] > 0
         connection.execute("SET enable_seqscan = on; SET enable_indexscan = off")
         assert contestant.look(range(2)).counters == {}
+
+
+def test_fewer_queries_than_asked_for_are_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*unused: object, **named: object) -> None:
+        raise WinnowError("that is far enough")
+
+    monkeypatch.setattr("pgwinnow.bench.cli.run", stop)
+    words = ["run", "--data", str(folder), "--rival", "none", "--dsn", "", "--queries"]
+    assert "note: small has 12 queries, not 13; all are taken" in CliRunner().invoke(app, [*words, "13"]).output
+    assert "note" not in CliRunner().invoke(app, [*words, "12"]).output
+
+
+def test_a_setting_that_the_server_refuses_is_named() -> None:
+    with pytest.raises(ServerError, match="did not start; its log") as caught, temporary_server(nonsense="1"):
+        pass
+    assert caught.value.hint == "It refuses the setting nonsense: correct it or leave it out."
 
 
 def test_ways_to_load_give_equal_tables(cluster: Cluster, dataset: Dataset) -> None:

@@ -190,7 +190,10 @@ def test_pgvector_beside_it(shop: Connection, measuring: Connection) -> None:
         pytest.skip("this server has no pgvector")
     shop.execute("CREATE SCHEMA pgvector")
     shop.execute(f"CREATE EXTENSION vector SCHEMA pgvector; GRANT USAGE ON SCHEMA pgvector TO {READER}")
-    shop.execute('ALTER TABLE shop."Items" ADD COLUMN old pgvector.vector(8)')
+    shop.execute('ALTER TABLE shop."Items" ADD COLUMN old pgvector.vector(8), ADD COLUMN half pgvector.halfvec(8)')
+    shop.commit()
+    with pytest.raises(BenchError, match=r"column 'half' .* is a halfvec; only columns of type vector are measured"):
+        run(measuring, [], vector="half")
     shop.execute('UPDATE shop."Items" SET old = embedding::real[]::pgvector.vector')
     shop.commit()
     with pytest.raises(WinnowError, match="has no index of winnow's or pgvector's") as caught:

@@ -259,6 +259,10 @@ def run_command(
     sides = server_sides(ours, names, options)
     with reporting(options, json_file) as noting, progress_bars(Console(stderr=True)) as progress:
         dataset = datasets.open_dataset(data or default_data(seed), queries=queries)
+        if len(dataset.queries) < queries:
+            typer.echo(
+                f"note: {dataset.name} has {len(dataset.queries)} queries, not {queries}; all are taken", err=True
+            )
         shown = f"{dataset.name}: {len(dataset.base):,} x {dataset.dimensions}, seed {seed}"
         wide_console().print(shown, markup=False)
         with serving(dsn, version, server_dir, setting, keep) as address:

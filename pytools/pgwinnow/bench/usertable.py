@@ -51,6 +51,7 @@ from pgwinnow.bench.workloads import Workload
 from pgwinnow.types import Metric
 
 NO_FILTER = "none"
+OTHER_VECTORS = ("halfvec", "sparsevec")  # of pgvector
 
 
 class TableExact:
@@ -256,6 +257,11 @@ def measure_table(
     try:
         table = _tables.get_table(connection, name)
         columns = _tables.get_columns(connection, table)
+        if (kind := _tables.pick_column(columns, vector, table).type_name) in OTHER_VECTORS:
+            raise BenchError(
+                f"column {vector!r} of table {table} is a {kind}; only columns of type vector are measured",
+                f"name a column of that type as --vector; a cast turns a {kind} into one: {vector}::vector",
+            )
         column = _tables.pick_vector(columns, vector, table)
         conditions = [Condition.parse(text) for text in filters]
         for each in conditions:
