@@ -77,6 +77,12 @@
 /* A search is long that has read so many times the usual number of lists */
 #define LONG_SEARCH 1.5
 
+/*
+ * That they would take as many lists again is not so where few are left: then these count, as the
+ * square of their number over this
+ */
+#define FEW_LEFT 16
+
 /* The filter passes no more than so many times the rows in lists not read that it does in others */
 #define MOST_ABOVE 16
 
@@ -511,8 +517,9 @@ winnow_recall_reached(WinnowRecall *recall, WinnowQueue *unread, double threshol
 	double		matching = rows / recall->tested * nlists;	/* lists with a match, read or not */
 	double		usual = winnow_recall_usual_lists(matching, (double) k,
 												  Min(k / (rows * pass_rate), 1));
+	double		left = matching - (double) nlists;
 	double		bearable = winnow_recall_bearable(tolerance_for(recall->tolerance, (double) k),
-												 (double) nlists,
+												 Min((double) nlists, left * left / FEW_LEFT),
 												 usual * winnow_recall_effort(recall->target));
 
 	recall->next_check = recall->nread + 1 + floor(CHECK_GROWTH * recall->nread);

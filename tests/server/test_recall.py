@@ -205,6 +205,30 @@ def test_target_is_reached_within_a_category(
     assert found / 960 >= TARGET - SLACK
 
 
+def test_few_lists_are_left(connection: psycopg.Connection, seed: int) -> None:
+    """Of a remote category, whose rows are all about as far away, the best are in all its lists."""
+    random = np.random.default_rng(seed)
+    remote = random.permutation(ROWS + 60) < ROWS // 6
+    centres = random.standard_normal((60, 64)) * 3
+    near = centres[random.integers(0, 60, ROWS + 60)] + 0.5 * random.standard_normal((ROWS + 60, 64))
+    vectors = float32(np.where(remote[:, None], 4 + random.standard_normal(near.shape), near))
+    connection.autocommit = True
+    connection.execute("CREATE EXTENSION IF NOT EXISTS winnow; CREATE TABLE items (b bool, e vector(64))")
+    with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
+        for b, vector in zip(remote[:ROWS].tolist(), vectors, strict=False):
+            copy.write_row((b, to_text(vector)))
+    connection.execute("CREATE INDEX ON items USING winnow (e, b) WITH (list_size = 32); ANALYZE items")
+    connection.execute("SET enable_seqscan = off")
+    read = {}
+    for recall in (TARGET, 1):
+        connection.execute(f"SET winnow.recall = {recall}")
+        read[recall] = 0
+        for query in vectors[ROWS:][~remote[ROWS:]]:
+            connection.execute("SELECT FROM items WHERE b ORDER BY e <-> %s LIMIT 10", [to_text(query)]).fetchall()
+            read[recall] += counters(connection)["lists_probed"]
+    assert read[TARGET] > 0.9 * read[1]
+
+
 def lists_of(connection: psycopg.Connection) -> int:
     row = connection.execute("SELECT lists FROM winnow_index_info('items_e_b_idx')").fetchone()
     assert row is not None
