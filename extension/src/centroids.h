@@ -23,7 +23,7 @@ typedef struct WinnowCentroids
 #define WINNOW_SAMPLE_PER_LIST 64
 
 extern void winnow_centroids_train(WinnowTeam *team, int64 nsample, int nlists,
-											   double least);
+								   double least);
 extern void winnow_centroids_groups(WinnowTeam *team);
 extern void winnow_centroids_refine(WinnowTeam *team);
 extern WinnowCentroids *winnow_centroids_read(const WinnowTeam *team);

@@ -220,19 +220,43 @@ has_parameter(Node *node, void *context)
 	return IsA(node, Param) || expression_tree_walker(node, has_parameter, context);
 }
 
-/* Does it have a function that may raise an error? */
+/* Is there something in it that may raise an error? */
 static bool
 may_fail(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	return check_functions_in_node(node, is_not_leakproof, context) ||
-		   expression_tree_walker(node, may_fail, context);
+	switch (nodeTag(node))
+	{
+		case T_List:
+		case T_Const:
+		case T_Param:
+		case T_RelabelType:
+		case T_CollateExpr:
+		case T_ArrayExpr:
+		case T_BoolExpr:
+		case T_NullTest:
+		case T_BooleanTest:
+			break;
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_DistinctExpr:
+		case T_NullIfExpr:
+		case T_ScalarArrayOpExpr:
+		case T_CoerceViaIO:
+			if (check_functions_in_node(node, is_not_leakproof, context))
+				return true;
+			break;
+		default:
+			return true;
+	}
+	return expression_tree_walker(node, may_fail, context);
 }
 
 /*
  * Is an expression a constant for the length of a scan, and one that can be evaluated before it, although
- * the executor may not come to it?  What has no parameter the planner has evaluated already.
+ * the executor may not come to it?  What a column is compared with the planner has evaluated already, to know how many
+ * rows match, unless there is a parameter in it.
  */
 static bool
 is_constant(Node *expression)
@@ -576,7 +600,7 @@ compile(Compiler *compiler, Node *expression, int wanted)
 		return never();
 	if (wanted == IS_ANY_OUTCOME)
 		return NULL;
-	if (is_constant(expression))
+	if (is_constant(expression) && !(contain_mutable_functions(expression) && may_fail(expression, NULL)))
 	{
 		bool		isnull;
 		bool		value = DatumGetBool(evaluate(compiler, expression, &isnull));

@@ -201,11 +201,15 @@ static bool
 reveals_rows(PlannerInfo *root, IndexPath *path)
 {
 	const IndexOptInfo *index = path->indexinfo;
+	List	   *conditions = index->indrestrictinfo;
 
-	return index->indexkeys[vector_column(path)] == 0 &&
-		index->rel->baserestrict_min_security < root->qual_security_level &&
-		winnow_looks_names_up((Node *) index->indexprs, NULL) &&
-		!winnow_may_test(extract_actual_clauses(index->indrestrictinfo, false), path->indexorderbys);
+	if (index->indexkeys[vector_column(path)] != 0 ||
+		index->rel->baserestrict_min_security >= root->qual_security_level ||
+		!winnow_looks_names_up((Node *) index->indexprs, NULL))
+		return false;
+	if (path->path.param_info != NULL)
+		conditions = list_concat_copy(conditions, path->path.param_info->ppi_clauses);
+	return !winnow_may_test(extract_actual_clauses(conditions, false), path->indexorderbys);
 }
 
 /* Is it a relation whose rows need not match for a row of the others to be kept? */

@@ -7,9 +7,9 @@
  * more, and rows of one search come in perfect order, so it is worth knowing:
  * while a plan runs, the scan looks for itself in that plan.  Where the number
  * of rows does not follow from the nodes above, the search starts small and
- * deepens; rows that are found then may be nearer than some that have been returned, which
- * nodes that rely on the order (Unique, a merge join) cannot bear.  The node also has the conditions that the planner left to the
- * executor (condition.c).
+ * deepens.  Rows that are found then may be nearer than some that have been
+ * returned, which nodes that rely on the order (Unique, a merge join) cannot bear.
+ * The node also has the conditions that the planner left to the executor (condition.c).
  *
  * The library is loaded when the plan is made, so this needs no preloading.
  */
@@ -115,6 +115,16 @@ found_scan(IndexScanState *node, ScanFinder *finder, Asked asked)
 	return true;
 }
 
+/* Below a node that hands on the rows of its child, but for some */
+static Asked
+below_filter(const PlanState *node, Asked asked)
+{
+	if (asked.in_order && asked.rows != WINNOW_WANTED_ALL &&
+		(node->plan->qual != NIL || IsA(node, LockRowsState)))
+		asked.rows = WINNOW_WANTED_UNKNOWN;
+	return asked;
+}
+
 /*
  * Look for the scan at and below a node that is asked for so many rows.  Only
  * what is below nodes that hand rows on one by one, or that read all that there
@@ -123,10 +133,10 @@ found_scan(IndexScanState *node, ScanFinder *finder, Asked asked)
 static bool
 find_scan(PlanState *node, ScanFinder *finder, Asked asked)
 {
-	const Asked all = {WINNOW_WANTED_ALL, false};
 	const Asked all_in_order = {WINNOW_WANTED_ALL, true};
 	Asked		all_or_unknown = asked;
 	Asked		below = asked;
+	bool		found = false;
 
 	if (node == NULL)
 		return false;
@@ -135,78 +145,70 @@ find_scan(PlanState *node, ScanFinder *finder, Asked asked)
 	switch (nodeTag(node))
 	{
 		case T_IndexScanState:
-			if (((IndexScanState *) node)->iss_ScanDesc != finder->scan)
-				break;
-			return found_scan((IndexScanState *) node, finder, asked);
+			if (((IndexScanState *) node)->iss_ScanDesc == finder->scan)
+				return found_scan((IndexScanState *) node, finder, asked);
+			break;
 		case T_LimitState:
 			below.rows = limit_wanted((LimitState *) node, asked.rows);
-			if (find_scan(outerPlanState(node), finder, below))
-				return true;
+			found = find_scan(outerPlanState(node), finder, below);
 			break;
 		case T_LockRowsState:
 		case T_ResultState:
-			if (find_scan(outerPlanState(node), finder, asked))
-				return true;
+			found = find_scan(outerPlanState(node), finder, below_filter(node, asked));
 			break;
 		case T_SubqueryScanState:
-			if (find_scan(((SubqueryScanState *) node)->subplan, finder, asked))
-				return true;
+			found = find_scan(((SubqueryScanState *) node)->subplan, finder, below_filter(node, asked));
+			break;
+		case T_CteScanState:
+			/* otherwise it is found as the plan of the CTE, which several scans may share */
+			found = asked.in_order &&
+				find_scan(((CteScanState *) node)->cteplanstate, finder, all_or_unknown);
 			break;
 		case T_WindowAggState:
 			/* it stops where its run condition fails */
 			if (asked.rows == WINNOW_WANTED_ALL && ((WindowAgg *) node->plan)->runCondition != NIL)
 				below.rows = WINNOW_WANTED_UNKNOWN;
 			below.rows = and_one_more(below.rows);
-			if (find_scan(outerPlanState(node), finder, below))
-				return true;
+			found = find_scan(outerPlanState(node), finder, below);
 			break;
 		case T_IncrementalSortState:
 			below.rows = and_one_more(asked.rows);
-			if (find_scan(outerPlanState(node), finder, below))
-				return true;
+			found = find_scan(outerPlanState(node), finder, below);
 			break;
 		case T_SortState:
-			if (find_scan(outerPlanState(node), finder, all))
-				return true;
+			found = find_scan(outerPlanState(node), finder, (Asked){WINNOW_WANTED_ALL, false});
 			break;
 		case T_AggState:
 		case T_GroupState:
 		case T_UniqueState:
-			/* these read all there is, or need it in perfect order */
-			if (find_scan(outerPlanState(node), finder, all_in_order))
-				return true;
-			break;
+		case T_SetOpState:
 		case T_MergeJoinState:
-			if (find_scan(outerPlanState(node), finder, all_in_order) ||
-				find_scan(innerPlanState(node), finder, all_in_order))
-				return true;
+			/* these read all there is, or need it in perfect order */
+			found = find_scan(outerPlanState(node), finder, all_in_order) ||
+				find_scan(innerPlanState(node), finder, all_in_order);
 			break;
 		case T_MaterialState:
 		case T_ProjectSetState:
-			if (find_scan(outerPlanState(node), finder, all_or_unknown))
-				return true;
+			found = find_scan(outerPlanState(node), finder, all_or_unknown);
 			break;
 		case T_ModifyTableState:
 		case T_NestLoopState:
 			/* what is on the inner side may be asked for less */
-			if (find_scan(outerPlanState(node), finder, all_or_unknown) ||
-				find_scan(innerPlanState(node), finder, (Asked){WINNOW_WANTED_UNKNOWN, false}))
-				return true;
+			found = find_scan(outerPlanState(node), finder, all_or_unknown) ||
+				find_scan_anywhere(innerPlanState(node), finder);
 			break;
 		case T_MergeAppendState:
-			if (find_in_array(((MergeAppendState *) node)->mergeplans,
-							  ((MergeAppendState *) node)->ms_nplans, finder, asked))
-				return true;
+			found = find_in_array(((MergeAppendState *) node)->mergeplans,
+								  ((MergeAppendState *) node)->ms_nplans, finder, asked);
 			break;
 		case T_AppendState:
-			if (find_in_array(((AppendState *) node)->appendplans,
-							  ((AppendState *) node)->as_nplans, finder, all_or_unknown))
-				return true;
+			found = find_in_array(((AppendState *) node)->appendplans,
+								  ((AppendState *) node)->as_nplans, finder, all_or_unknown);
 			break;
 		default:
 			return planstate_tree_walker(node, find_scan_anywhere, finder);
 	}
-	return find_in_subplans(node->initPlan, finder) || find_in_subplans(node->subPlan, finder);
+	return found || find_in_subplans(node->initPlan, finder) || find_in_subplans(node->subPlan, finder);
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "owner.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "compat.h"
@@ -65,33 +66,40 @@ sets_search_path(HeapTuple function)
 	return false;
 }
 
-/* Does a function look names up when it runs?  Compiled ones do not, nor do bodies of standard SQL. */
+/* May a function look names up when it runs?  Compiled ones do not.  (A body of standard SQL does not, but what it calls may.) */
 static bool
 looks_names_up(Oid id, void *context)
 {
 	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(id));
 	Oid			language;
-	bool		no_body;
 	bool		result;
 
 	if (!HeapTupleIsValid(function))
 		elog(ERROR, "cache lookup failed for function %u", id);
 	language = ((Form_pg_proc) GETSTRUCT(function))->prolang;
-	SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosqlbody, &no_body);
-	result = language != INTERNALlanguageId && language != ClanguageId && no_body &&
-		!sets_search_path(function);
+	result = language != INTERNALlanguageId && language != ClanguageId && !sets_search_path(function);
 	ReleaseSysCache(function);
 	return result;
 }
 
-/* Do expressions call functions that look names up by the search path? */
+/* Do expressions call functions that may look names up by the search path?  A domain's checks may. */
 bool
 winnow_looks_names_up(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	return check_functions_in_node(node, looks_names_up, context) ||
+	return IsA(node, CoerceToDomain) || check_functions_in_node(node, looks_names_up, context) ||
 		   expression_tree_walker(node, winnow_looks_names_up, context);
+}
+
+/* Does an attribute of the index's row in pg_index have such?  The relation cache would evaluate constant parts. */
+static bool
+has_lookups(Relation rel, AttrNumber attno)
+{
+	bool		isnull;
+	Datum		expressions = SysCacheGetAttr(INDEXRELID, rel->rd_indextuple, attno, &isnull);
+
+	return !isnull && winnow_looks_names_up(stringToNode(TextDatumGetCString(expressions)), NULL);
 }
 
 /* May an index's expressions be run for rows that the user need not be allowed to see? */
@@ -102,6 +110,5 @@ winnow_may_run(Relation heap, Relation rel)
 
 	return WINNOW_RESTRICTS_PATH ||
 		(has_privs_of_role(GetUserId(), owner) && has_privs_of_role(GetOuterUserId(), owner)) ||
-		!(winnow_looks_names_up((Node *) RelationGetIndexExpressions(rel), NULL) ||
-		  winnow_looks_names_up((Node *) RelationGetIndexPredicate(rel), NULL));
+		!(has_lookups(rel, Anum_pg_index_indexprs) || has_lookups(rel, Anum_pg_index_indpred));
 }

@@ -9,7 +9,8 @@
  * needed many will need as many again to find what is missing, and the same
  * effort finds more for other queries.  So the mean recall is had for the least
  * reading, and no query reads most of the lists for its last row.  Beyond 1.5
- * times the usual number of lists it grows faster, with the cube.  Both
+ * times the usual number of lists it grows faster, with the cube; where few lists
+ * are left, it falls.  Both
  * estimates take the space to be isotropic with d dimensions; as the tolerance
  * makes up for the level of the estimates, the same d does for most data.  r is
  * the score of the k-th best row found.
@@ -78,8 +79,8 @@
 #define LONG_SEARCH 1.5
 
 /*
- * That they would take as many lists again is not so where few are left: then these count, as the
- * square of their number over this
+ * A search that has read many lists would have to read as many again for what is missing.  Not where few are left that
+ * have a match: no more count than the square of their number over this
  */
 #define FEW_LEFT 16
 

@@ -121,13 +121,13 @@ def split_names(names: str | None) -> list[str] | None:
     return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
 
 
-def split_pairs(option: str, pairs: Sequence[str] | None, example: str) -> dict[str, str]:
-    """What was given to an option that takes NAME=VALUE; wrong usage where that is something else."""
+def split_pairs(option: str, pairs: Sequence[str] | None, example: str, *, empty: bool = False) -> dict[str, str]:
+    """What was given to an option that takes NAME=VALUE; wrong usage where that is something else, or empty."""
     split = {}
     for pair in pairs or ():
         name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE, for example {example}", param_hint=option)
+        if not (name and equals and (value or empty)):
+            raise typer.BadParameter(f"{pair!r} is not of the form {example}", param_hint=option)
         split[name] = value
     return split
 

@@ -52,7 +52,7 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Start the server, after installing PostgreSQL and building the extension when that is needed."""
-    settings = split_pairs("--set", setting, "work_mem=64MB")
+    settings = split_pairs("--set", setting, "work_mem=64MB", empty=True)
     server = Server(data_dir, version=version, port=port, settings=settings)
     before = postmaster.find(server.data_dir)
     server.start()

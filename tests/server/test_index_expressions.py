@@ -21,7 +21,8 @@ def reader(connection: Connection, dsn: str) -> Iterator[tuple[Connection, list[
     """
     connection.execute(
         "CREATE FUNCTION embed(body text) RETURNS vector(2) IMMUTABLE LANGUAGE plpgsql AS"
-        " $$ BEGIN RETURN ARRAY[length(body), ascii(body)]::real[]::public.vector; END $$;"
+        " $$ BEGIN RAISE DEBUG '% %', current_user, current_setting('search_path');"
+        " RETURN ARRAY[length(body), ascii(body)]::real[]::public.vector; END $$;"
         " CREATE TABLE t (body text, who integer);"
         f" INSERT INTO t SELECT repeat('x', i) || ' secret', i % 10 FROM generate_series(1, {SECRETS}) i;"
         " CREATE INDEX t_index ON t USING winnow ((embed(body)::vector(2)) vector_l2_ops) WITH (list_size = 8);"
@@ -63,12 +64,18 @@ def test_a_search_evaluates_no_hidden_row(
 def test_an_insert_that_splits_shows_no_row(connection: Connection, reader: tuple[Connection, list[str]]) -> None:
     """From PostgreSQL 17 on the expression is run as the owner would, before that the list is left as it is."""
     other, shown = reader
+    runs: list[str] = []
+    other.add_notice_handler(lambda diag: runs.append(diag.message_primary or "") if diag.severity == "DEBUG" else None)
+    other.execute("SET client_min_messages = debug1")
     lists = "SELECT lists FROM winnow_index_info('t_index')"
     before = column(connection, lists)
     for number in range(30):
         other.execute("INSERT INTO t VALUES (%s, 1)", [f"mine {number}"])
     assert not [body for body in shown if "secret" in body]
     assert (column(connection, lists) != before) == (VERSION >= 17)
+    by_others = [run for run in runs if not run.startswith("reader ")]
+    assert bool(by_others) == (VERSION >= 17)
+    assert all(run.endswith(" pg_catalog, pg_temp") for run in by_others)
     # the owner's rows, and vacuum, split and regroup as ever
     connection.execute("INSERT INTO t SELECT 'mine too', 1 FROM generate_series(1, 30)")
     assert column(connection, lists) != before

@@ -82,7 +82,11 @@ cosine_distance(const float *a, const float *b, int dim)
 			return NAN;
 	}
 	similarity = ab / sqrt(aa * bb);
-	return 1 - fmax(-1, fmin(1, similarity));
+	if (similarity > 1)
+		similarity = 1;
+	if (similarity < -1)
+		similarity = -1;
+	return 1 - similarity;
 }
 
 double

@@ -586,7 +586,7 @@ def serving(
         yield dsn
         return
     folder = server_dir or Server(version=version).data_dir.with_name(f"bench-{version}")
-    settings = server_settings(split_pairs("--set", setting, "work_mem=64MB"))
+    settings = server_settings(split_pairs("--set", setting, "work_mem=64MB", empty=True))
     server = Server(folder, version=version, settings=settings)
     server.stop()  # settings take effect at the start
     server.start()
