@@ -600,6 +600,8 @@ compile(Compiler *compiler, Node *expression, int wanted)
 		return never();
 	if (wanted == IS_ANY_OUTCOME)
 		return NULL;
+
+	/* of a whole arm the planner has not evaluated what is stable */
 	if (is_constant(expression) && !(contain_mutable_functions(expression) && may_fail(expression, NULL)))
 	{
 		bool		isnull;

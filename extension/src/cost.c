@@ -212,6 +212,21 @@ reveals_rows(PlannerInfo *root, IndexPath *path)
 	return !winnow_may_test(extract_actual_clauses(conditions, false), path->indexorderbys);
 }
 
+/*
+ * Would the path give a wrong answer?  Rows without a vector are missing in the index, so only a search by
+ * distance is right, and it must not show rows that are hidden.
+ */
+static bool
+is_wrong(PlannerInfo *root, IndexPath *path)
+{
+	const IndexOptInfo *index = path->indexinfo;
+
+	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) || is_minimum(root))
+		return true;
+	return !(is_search(root, index->rel) || has_vectors(root, path->indexinfo, vector_column(path))) ||
+		reveals_rows(root, path);
+}
+
 /* Is it a relation whose rows need not match for a row of the others to be kept? */
 static bool
 is_optional(PlannerInfo *root, int relid)
@@ -478,10 +493,8 @@ winnow_costestimate(PlannerInfo *root, IndexPath *path, double loop_count,
 
 	*correlation = 0;
 	*pages = index->pages;
-	if (path->indexorderbys == NIL || wants_null_vector(path, vector_column(path)) || is_minimum(root) ||
-		!(is_search(root, index->rel) || has_vectors(root, index, vector_column(path))) || reveals_rows(root, path))
+	if (is_wrong(root, path))
 	{
-		/* rows without a vector are missing: only a search by distance is right */
 		*startup = FORBIDDEN_COST;
 		*total = FORBIDDEN_COST;
 		*selectivity = 0;

@@ -106,12 +106,11 @@ limit_wanted(const LimitState *limit, int64 wanted)
 static bool
 found_scan(IndexScanState *node, ScanFinder *finder, Asked asked)
 {
-	bool		drops = node->ss.ps.plan->qual != NIL && !winnow_tests_rows(node);
-
 	finder->node = node;
-	finder->wanted = asked.in_order && (asked.rows == WINNOW_WANTED_UNKNOWN || drops) ?
-		WINNOW_WANTED_ALL :
-		asked.rows;
+	finder->wanted = asked.rows;
+	if (asked.in_order && (asked.rows == WINNOW_WANTED_UNKNOWN ||
+						   (node->ss.ps.plan->qual != NIL && !winnow_tests_rows(node))))
+		finder->wanted = WINNOW_WANTED_ALL;
 	return true;
 }
 

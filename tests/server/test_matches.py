@@ -118,6 +118,21 @@ def test_what_the_executor_does_not_come_to(connection: Connection, query: str) 
     assert column(connection, query.format(search=search.format(z="zero.z"))) == [3, 12, 21]
 
 
+@pytest.mark.parametrize("part", ["a = $1::positive", "refuse()"])
+def test_a_check_that_the_executor_does_not_come_to(connection: Connection, part: str) -> None:
+    connection.execute(
+        "CREATE DOMAIN positive AS integer CHECK (VALUE > 0);"
+        " CREATE FUNCTION refuse() RETURNS boolean STABLE LANGUAGE plpgsql AS $$ BEGIN RAISE 'asked'; END $$;"
+        " CREATE TABLE t (id integer, a integer, e vector(2));"
+        " INSERT INTO t SELECT i, i % 9, ARRAY[i, 0]::real[]::vector FROM generate_series(1, 200) i;"
+        " CREATE INDEX ON t USING winnow (e, a); ANALYZE t"
+    )
+    connection.execute(f"{INDEX_ONLY}; SET plan_cache_mode = force_generic_plan")
+    condition = f"(a = -1 AND {part}) OR (a = 3 AND $1 <= 0)"
+    connection.execute(f"PREPARE p (integer) AS SELECT id FROM t WHERE {condition} ORDER BY e <-> '[0,0]' LIMIT 3")
+    assert column(connection, "EXECUTE p(0)") == [3, 12, 21]
+
+
 WORDS = ["a", "A", "b", "B", "ab", "aB ", "AB", "é", "É", "", "  ", "zz"]
 
 

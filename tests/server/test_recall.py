@@ -226,6 +226,7 @@ def test_few_lists_are_left(connection: psycopg.Connection, seed: int) -> None:
         for query in vectors[ROWS:][~remote[ROWS:]]:
             connection.execute("SELECT FROM items WHERE b ORDER BY e <-> %s LIMIT 10", [to_text(query)]).fetchall()
             read[recall] += counters(connection)["lists_probed"]
+    # at most one in fifty is left; by a tolerance that grows with what has been read, a sixth and more
     assert read[TARGET] > 0.9 * read[1]
 
 
