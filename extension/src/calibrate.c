@@ -61,13 +61,10 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 
 /*
- * The effective dimension that comes first is halved until this tolerance does for a recall of
- * .95.  Estimates that are far too small leave nothing to be tolerated; nor do those that are far too large.  So
- * if it never does, the dimension is the one with which searches for .95 to .99 read the fewest lists, or the least
- * one if the recall cannot be had at all.
+ * The effective dimension that comes first is halved as long as searches for .95 to .99 read no more lists then.
+ * Estimates that are far too small leave nothing to be tolerated; nor do those that are far too large.
  */
 #define FIRST_DIM 96
-#define LEAST_TOLERANCE 0.005
 #define LEAST_TARGET 4
 #define HARD_TARGET 6
 #define LEAST_DIM 2
@@ -84,9 +81,10 @@ const double winnow_calibration_targets[WINNOW_RECALL_TARGETS] =
 
 /*
  * Before anything is known of the data: the dimension, and tolerances smaller than most kinds of data ask for.
- * For inner products they are smaller still, as vectors may be of very different lengths.
+ * For inner products both are smaller still, as vectors may be of very different lengths.
  */
 #define EFFECTIVE_DIM 64
+#define EFFECTIVE_DIM_IP 4
 #define DEFAULT_SHARE_IP 0.2
 static const float defaults[WINNOW_RECALL_TARGETS] =
 	{0.4f, 0.2f, 0.1f, 0.035f, 0.01f, 0.0015f, 0.0005f, 0.00025f};
@@ -96,7 +94,7 @@ winnow_calibration_default(WinnowMeta *meta)
 {
 	bool		inner = meta->metric == WINNOW_METRIC_IP;
 
-	meta->effective_dim = Min(meta->dims, inner ? WINNOW_CAREFUL_DIM_IP : EFFECTIVE_DIM);
+	meta->effective_dim = Min(meta->dims, inner ? EFFECTIVE_DIM_IP : EFFECTIVE_DIM);
 	for (int t = 0; t < WINNOW_RECALL_TARGETS; t++)
 	{
 		double		tolerance = defaults[t] * (inner ? DEFAULT_SHARE_IP : 1);
@@ -170,6 +168,14 @@ choose_others(WinnowCalibration *calibration, int i)
 	for (int f = RANDOM_FILTERS; f < FILTERS; f++)
 		calibration->asked.other[f][i] = f == FARTHEST_FILTER ? farthest :
 			(i + nqueries / 2) % nqueries;
+}
+
+/* The score that a query gives to a vector, from their distance */
+static inline float
+score_of(const WinnowCalibration *calibration, int query, float distance2, float length2)
+{
+	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
+		(distance2 - length2 - calibration->asked.query2[query]) / 2;
 }
 
 /* How near a row must be to pass such a filter, judging by the sample */
@@ -335,14 +341,6 @@ winnow_calibration_open(WinnowTeam *team)
 	return calibration;
 }
 
-/* The score that a query gives to a vector, from their distance */
-static inline float
-score_of(const WinnowCalibration *calibration, int query, float distance2, float length2)
-{
-	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
-		(distance2 - length2 - calibration->asked.query2[query]) / 2;
-}
-
 /* Lists of tables that have grown are not always split in time, so they may have more rows than can be counted */
 static inline void
 count_row(uint16 *rows, bool passes)
@@ -350,30 +348,28 @@ count_row(uint16 *rows, bool passes)
 	*rows += passes && *rows < PG_UINT16_MAX;
 }
 
-/* Offer one row of a list to every query, under every filter that it passes */
-static void
-offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *row)
+/* A row of a list */
+typedef struct Offered
 {
-	const WinnowIndex *index = calibration->index;
-	const Questions *asked = &calibration->asked;
-	float	   *distance2 = calibration->distance2;
-	float		length2 = 0;
-	double		draw = winnow_key_draw(key, WINNOW_SALT_FILTER);
-	int			nqueries = draw < RARE_SHARE ? asked->nqueries :
-		Min(asked->nqueries, COMMON_QUERIES);
+	uint64		list;
+	uint64		key;
+	float		length2;		/* its squared length, for inner products */
+	double		draw;			/* for random filters */
+} Offered;
 
-	winnow_kernels->l2_squared_many(row, calibration->queries, index->dims, nqueries,
-									index->dims, distance2);
-	if (index->metric == WINNOW_METRIC_IP)
-		length2 = winnow_kernels->inner_product(row, row, index->dims);
-	for (int f = 0; f < RANDOM_FILTERS; f++)
-		count_row(&calibration->notes.random[f], draw < shares[f]);
-	for (int i = 0; i < nqueries; i++)
+/* Offer a row to some of the queries, whose distances are known, under every filter that it passes */
+static void
+offer_to(WinnowCalibration *calibration, const Offered *row, int first, int end)
+{
+	const Questions *asked = &calibration->asked;
+	const float *distance2 = calibration->distance2;
+
+	for (int i = first; i < end; i++)
 	{
-		Neighbour	neighbour = {score_of(calibration, i, distance2[i], length2), list};
+		Neighbour	neighbour = {score_of(calibration, i, distance2[i], row->length2), row->list};
 
 		/* the query itself */
-		if (key == asked->key[i])
+		if (row->key == asked->key[i])
 			continue;
 		for (int f = 0; f < FILTERS; f++)
 		{
@@ -381,14 +377,48 @@ offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *
 				continue;
 			if (f >= RANDOM_FILTERS)
 			{
-				if (draw >= shares[f] * calibration->stray[i] &&
+				if (row->draw >= shares[f] * calibration->stray[i] &&
 					distance2[asked->other[f][i]] > asked->radius2[f][i])
 					continue;
 				count_row(&calibration->notes.passed[f][i], true);
 			}
-			else if (draw >= shares[f])
+			else if (row->draw >= shares[f])
 				continue;
 			neighbours_offer(&calibration->nearest[f][i], neighbour);
+		}
+	}
+}
+
+/* Offer one row of a list to every query, under every filter that it passes */
+static void
+offer_row(WinnowCalibration *calibration, uint64 list, uint64 key, const float *vector)
+{
+	const WinnowIndex *index = calibration->index;
+	int			dims = index->dims;
+	int			nqueries = calibration->asked.nqueries;
+	Offered		row = {.list = list, .key = key};
+
+	if (index->metric == WINNOW_METRIC_IP)
+		row.length2 = winnow_kernels->inner_product(vector, vector, dims);
+	winnow_kernels->l2_squared_many(vector, calibration->queries, dims, Min(nqueries, COMMON_QUERIES), dims,
+									calibration->distance2);
+	for (int d = 0; d < DRAWS; d++)
+	{
+		row.draw = winnow_key_draw(key, WINNOW_SALT_FILTER + d);
+		for (int f = 0; f < RANDOM_FILTERS; f++)
+			count_row(&calibration->notes.random[f][d], row.draw < shares[f]);
+		for (int first = d * DRAW_QUERIES; first < nqueries; first += COMMON_QUERIES)
+		{
+			int			end = Min(first + DRAW_QUERIES, nqueries);
+
+			if (first >= COMMON_QUERIES)
+			{
+				if (row.draw >= RARE_SHARE)
+					break;
+				winnow_kernels->l2_squared_many(vector, calibration->queries + (Size) first * dims, dims,
+												end - first, dims, calibration->distance2 + first);
+			}
+			offer_to(calibration, &row, first, end);
 		}
 	}
 }
@@ -546,25 +576,19 @@ least_tolerances(const Tolerances *found, double share, float *tolerance)
 static float
 find_dimension(WinnowTeam *team, int nqueries, float first, Tolerances *best)
 {
-	float		best_dim = first;
+	float		dim = first;
+	Tolerances	found;
 
-	for (float dim = first; dim == first || dim >= LEAST_DIM; dim /= 2)
+	find_tolerances(team, nqueries, first, 10, best);
+	while (dim / 2 >= LEAST_DIM)
 	{
-		float		tolerance[WINNOW_RECALL_TARGETS];
-		Tolerances	found;
-		bool		known;
-
-		find_tolerances(team, nqueries, dim, 10, &found);
-		known = least_tolerances(&found, safety[WINNOW_FOR_10], tolerance);
-		if (dim == first || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE || found.lists <= best->lists)
-		{
-			best_dim = dim;
-			*best = found;
-		}
-		if (!known || tolerance[LEAST_TARGET] >= LEAST_TOLERANCE)
+		find_tolerances(team, nqueries, dim / 2, 10, &found);
+		if (found.lists > best->lists)
 			break;
+		*best = found;
+		dim /= 2;
 	}
-	return best_dim;
+	return dim;
 }
 
 /* Filters that pass too few rows to be played for many are taken to be as much harder as is usual */

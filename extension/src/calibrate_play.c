@@ -425,7 +425,7 @@ alloc_notes(WinnowCalibration *calibration, int most)
 	calibration->estimates = palloc_extended(sizeof(float) * nlists * most, MCXT_ALLOC_HUGE);
 	for (int f = 0; f < FILTERS; f++)
 		calibration->passed[f] = palloc_extended(sizeof(uint16) * nlists *
-													 (f < RANDOM_FILTERS ? 1 : most),
+													 (f < RANDOM_FILTERS ? DRAWS : most),
 												 MCXT_ALLOC_HUGE);
 }
 
@@ -454,7 +454,7 @@ load_notes(WinnowCalibration *calibration, int first, int nplayed)
 			memcpy(calibration->centroids + at, notes->centroid + first, sizeof(float) * nplayed);
 			memcpy(calibration->estimates + at, notes->estimate + first, sizeof(float) * nplayed);
 			for (int f = 0; f < RANDOM_FILTERS; f++)
-				calibration->passed[f][list] = notes->random[f];
+				memcpy(calibration->passed[f] + (Size) list * DRAWS, notes->random[f], sizeof(notes->random[f]));
 			for (int f = RANDOM_FILTERS; f < FILTERS && first < COMMON_QUERIES; f++)
 				memcpy(calibration->passed[f] + at, notes->passed[f] + first,
 					   sizeof(uint16) * Min(nplayed, COMMON_QUERIES - first));

@@ -16,6 +16,14 @@
 #define RANDOM_FILTERS 4
 
 /*
+ * How often rows are drawn for a random filter.  With one draw for all queries the few rows that pass, of which some
+ * may be special, would decide alone.  So many queries in a row have a draw in common.
+ */
+#define DRAWS WINNOW_FILTER_DRAWS
+#define DRAW_QUERIES (COMMON_QUERIES / DRAWS)
+#define draw_of(query) ((query) / DRAW_QUERIES % DRAWS)
+
+/*
  * Queries.  Under the filters that few rows pass, as drawn at random, searches are
  * the hardest, and to ask more costs little:  those count on all queries, the
  * others on the first of them.
@@ -77,7 +85,7 @@ typedef struct ListNotes
 	float		code[2];		/* what the code begins with: how far off estimates are */
 	float		centroid[QUERIES];	/* its scores */
 	float		estimate[QUERIES];	/* of these, by its code */
-	uint16		random[RANDOM_FILTERS]; /* rows that pass, whatever the query */
+	uint16		random[RANDOM_FILTERS][DRAWS]; /* rows that pass, by draw */
 	uint16		passed[FILTERS][COMMON_QUERIES];	/* rows that pass another filter */
 } ListNotes;
 
@@ -105,7 +113,7 @@ struct WinnowCalibration
 	float	   *codes;			/* see ListNotes, a pair a list */
 	float	   *centroids;		/* scores of every list's centroid, a query after the other */
 	float	   *estimates;		/* likewise, by codes */
-	uint16	   *passed[FILTERS];	/* likewise; of random filters, only one number a list */
+	uint16	   *passed[FILTERS];	/* likewise; of random filters, by draw */
 };
 
 /* How many queries are played under a filter */
@@ -122,7 +130,7 @@ static inline int
 rows_passed(const WinnowCalibration *calibration, int filter, int list, int query)
 {
 	if (filter < RANDOM_FILTERS)
-		return calibration->passed[filter][list];
+		return calibration->passed[filter][(Size) list * DRAWS + draw_of(query)];
 	return calibration->passed[filter][(Size) list * calibration->nplayed + query - calibration->first];
 }
 

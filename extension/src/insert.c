@@ -115,6 +115,7 @@ change_child(Relation rel, const WinnowIndex *index, const WinnowStep *step,
 	uint8		image[sizeof(WinnowChildStats) + WINNOW_MAX_IMAGE];
 	uint8	   *summary = image + sizeof(WinnowChildStats);
 	WinnowChildStats stats;
+	bool		farther;
 	Buffer		first;
 	Buffer		group;
 
@@ -124,8 +125,9 @@ change_child(Relation rel, const WinnowIndex *index, const WinnowStep *step,
 	memcpy(&stats, image, sizeof(stats));
 	if (weight > 0)
 		count_row(index, &stats, weight, squared);
+	farther = winnow_stats_reach(index, &stats, squared);
 	memcpy(image, &stats, sizeof(stats));
-	if (winnow_summary_add_row(&index->schema, summary, leaf_image) || weight > 0)
+	if (winnow_summary_add_row(&index->schema, summary, leaf_image) || farther || weight > 0)
 	{
 		GenericXLogState *xlog = GenericXLogStart(rel);
 		Page		page = GenericXLogRegisterBuffer(xlog, group, 0);
@@ -174,7 +176,7 @@ lock_path(Relation rel, const WinnowIndex *index, const WinnowPath *path,
 			winnow_row_image(&index->inner, BufferGetPage(group), step->slot, image);
 			memcpy(&stats, image, sizeof(stats));
 			weight = weight < 0 ? drawn_weight(index, &stats, path->squared[i]) : 0;
-			covered = weight == 0 &&
+			covered = weight == 0 && !winnow_stats_reach(index, &stats, path->squared[i]) &&
 				winnow_summary_covers_row(&index->schema, image + sizeof(WinnowChildStats),
 										  leaf_image);
 			/* those of inner nodes are full */

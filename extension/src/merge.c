@@ -245,7 +245,7 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 	const WinnowLayout *layout = winnow_layout(index, level);
 	uint8		row[WINNOW_MAX_CHILD_IMAGE];
 	float	   *norm2 = palloc(sizeof(float) * layout->capacity);
-	WinnowChildStats stats = {0, 0};
+	WinnowChildStats stats = {0};
 	Distances	distances = {0};
 	WinnowChain chain;
 	Buffer		buffer = first;
@@ -268,8 +268,10 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 				continue;
 			winnow_row_image(layout, page, slot, row);
 			below = winnow_describe_row(index, level, row, &stats, image);
-			if (!isinf(norm2[slot]))
-				add_distance(&distances, norm2[slot], &below);
+			if (isinf(norm2[slot]))
+				continue;
+			add_distance(&distances, norm2[slot], &below);
+			winnow_stats_reach(index, &stats, norm2[slot] + (double) below.farthest2);
 		}
 		next = WinnowPageGetGroup(page)->next;
 		if (buffer != first)

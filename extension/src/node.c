@@ -54,7 +54,7 @@ winnow_describe_row(const WinnowIndex *index, int level, const uint8 *row, Winno
 					uint8 *image)
 {
 	uint8	   *summary = image + sizeof(WinnowChildStats);
-	WinnowChildStats below = {1, 0};
+	WinnowChildStats below = {.rows = 1};
 
 	if (level == 0)
 	{
@@ -80,10 +80,11 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 {
 	const WinnowLayout *layout = winnow_layout(index, level);
 	int			nknown = rows->nknown;
-	WinnowChildStats stats = {0, 0};
-	double	   *squared = palloc_extended(sizeof(double) * (5 * (Size) nknown + index->dims), MCXT_ALLOC_HUGE);
+	WinnowChildStats stats = {0};
+	double	   *squared = palloc_extended(sizeof(double) * (6 * (Size) nknown + index->dims), MCXT_ALLOC_HUGE);
 	double	   *weights = squared + nknown;
 	double	   *below = weights + nknown;
+	double	   *farthest = below + nknown;
 	double		far = INFINITY;
 
 	winnow_summary_reset(&index->schema, node->image + sizeof(stats));
@@ -97,12 +98,15 @@ describe_node(const WinnowIndex *index, int level, const WinnowRows *rows,
 			continue;
 		weights[i] = Max(child.rows, 1);
 		below[i] = child.radius2;
+		farthest[i] = child.farthest2;
 	}
 	memset(node->centroid, 0, sizeof(float) * index->dims);
 	if (nknown > 0)
 		far = winnow_mean(rows->vectors, weights, below, nknown, index->dims, node->centroid, squared,
-						  below + nknown);
+						  farthest + nknown);
 	stats.radius2 = winnow_mean_radius2(index, nknown, squared, weights, below, far);
+	for (int i = 0; i < nknown; i++)
+		winnow_stats_reach(index, &stats, squared[i] + farthest[i]);
 	memcpy(node->image, &stats, sizeof(stats));
 	pfree(squared);
 }
@@ -460,6 +464,7 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
 	const BlockNumber *blocks = (BlockNumber *) ((char *) page + layout->id_offset);
 	const uint32 *rows = (uint32 *) ((char *) page + layout->page_offset[0]);
 	const float *radius2 = (float *) ((char *) page + layout->page_offset[1]);
+	const float *farthest2 = (float *) ((char *) page + layout->page_offset[2]);
 
 	for (int i = 0; i < view->nselected; i++)
 	{
@@ -468,6 +473,7 @@ view_children(const WinnowLayout *layout, Page page, WinnowView *view)
 		view->ids[i] = blocks[slot];
 		view->stats[i].rows = rows[slot];
 		view->stats[i].radius2 = radius2[slot];
+		view->stats[i].farthest2 = farthest2[slot];
 	}
 }
 

@@ -199,6 +199,7 @@ winnow_layout_init(WinnowLayout *layout, const WinnowSchema *schema, int dims,
 	{
 		add_column(layout, sizeof(uint32));
 		add_column(layout, sizeof(float));
+		add_column(layout, sizeof(float));
 	}
 	layout->schema_column = layout->ncolumns;
 	for (int i = 0; i < (leaf ? schema->nleaf : schema->ninner); i++)

@@ -39,6 +39,7 @@ typedef struct WinnowQueueItem
 								 * see winnow_queue_learned */
 	float		mean;			/* of the rows' scores */
 	float		inverse_sd;		/* one over their standard deviation, the next one's part included */
+	float		inverse_far_sd;	/* likewise, of the row that is the farthest from the centroid; 0: as the others */
 	float		error;			/* standard deviation of the estimate of the next; 0: it is exact */
 	float		centroid_score;
 	float		radius2;		/* mean squared distance of the rows to the centroid */

@@ -19,7 +19,8 @@
  * query q, are taken to be normally distributed.  For squared distances, with
  * g = |q - c| and R^2 the list's mean squared residual, their mean is g^2 + R^2
  * and their standard deviation 2 g R / sqrt(d), or of an inner node 2 R sqrt((g^2 + R^2 / 2) / d), as R is large
- * beside g there; for inner products the mean is -<q, c>, the deviation |q| R / sqrt(d).  The number of better rows that match
+ * beside g there; for inner products the mean is -<q, c>, the deviation |q| R / sqrt(d), and the row that is the
+ * farthest from c has a deviation of its own, as long rows are what is looked for.  The number of better rows that match
  * is expected to be the sum over the lists not read of
  *		rows * (share of rows that pass the filter) * Phi((r - mean) / deviation).
  * The share is that of the lists read, or more, if the planner expects more.
@@ -246,8 +247,7 @@ winnow_recall_init(WinnowRecall *recall, double target, const WinnowIndex *index
 
 /*
  * About that many rows are in the index, which may have grown since the calibration.  Tolerances
- * are less in larger indexes; and long vectors that came later are in lists that do not look like it, so that the
- * best inner products may be farther from the mean.
+ * are less in larger indexes.
  */
 void
 winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows)
@@ -258,9 +258,13 @@ winnow_recall_grown(WinnowRecall *recall, const WinnowIndex *index, double nrows
 		return;
 	for (int i = 0; i < WINNOW_RECALL_KINDS; i++)
 		recall->tolerance[i] /= growth;
-	if (recall->metric == WINNOW_METRIC_IP)
-		recall->effective_dim = Max(recall->effective_dim / sqrtf((float) growth),
-									Min(recall->effective_dim, WINNOW_CAREFUL_DIM_IP));
+}
+
+/* One over the standard deviation of scores, of which one part is how far off the estimate of their mean may be */
+static inline float
+inverse_deviation(float sd, float error)
+{
+	return sd > 0 || error > 0 ? (float) (1 / sqrt((double) sd * sd + (double) error * error)) : 1e30f;
 }
 
 /*
@@ -275,6 +279,8 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 	float		dim = recall->effective_dim;
 	float		square;
 	float		sd;
+	float		far_sd = 0;
+	float		reach;
 
 	item->rows = Max(stats->rows, 1);
 	item->centroid_score = centroid_score;
@@ -284,6 +290,7 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 	{
 		item->mean = centroid_score;
 		sd = sqrtf((float) recall->query2) * sqrtf(item->radius2 / dim);
+		far_sd = sqrtf((float) recall->query2) * sqrtf(stats->farthest2 / dim);
 	}
 	else
 	{
@@ -294,11 +301,15 @@ winnow_recall_describe(WinnowRecall *recall, float centroid_score, float error,
 		sd = 2 * sqrtf(square) * sqrtf(item->radius2 / dim);
 	}
 	item->error = error * recall->error_share;
-	item->inverse_sd = sd > 0 || item->error > 0 ?
-						   (float) (1 / sqrt((double) sd * sd + (double) item->error * item->error)) :
-						   1e30f;
-	item->key = item->mean -
-		(stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
+	item->inverse_sd = inverse_deviation(sd, item->error);
+	reach = (stats->rows < lengthof(best_of) ? best_of[stats->rows] : expected_best(item->rows)) * sd;
+	item->inverse_far_sd = 0;
+	if (far_sd > sd)
+	{
+		item->inverse_far_sd = inverse_deviation(far_sd, item->error);
+		reach = Max(reach, far_sd);
+	}
+	item->key = item->mean - reach;
 	if (isnan(item->key))
 		item->key = INFINITY;
 	recall->unread += item->rows;
@@ -383,7 +394,11 @@ winnow_recall_ball_share(const WinnowQueueItem *list, float scale)
 float
 winnow_recall_better_rows(const WinnowQueueItem *list, float threshold)
 {
-	return list->rows * phi((threshold - list->mean) * list->inverse_sd);
+	float		rows = list->rows * phi((threshold - list->mean) * list->inverse_sd);
+
+	if (list->inverse_far_sd > 0)
+		rows += phi((threshold - list->mean) * list->inverse_far_sd);
+	return rows;
 }
 
 /*

@@ -60,9 +60,6 @@ extern void winnow_recall_place(const WinnowRecall *recall, WinnowQueueItem *lis
 extern float winnow_recall_ball_share(const WinnowQueueItem *list, float scale);
 extern float winnow_recall_better_rows(const WinnowQueueItem *list, float threshold);
 
-/* The effective dimension of inner products that is small enough for all kinds of data, about */
-#define WINNOW_CAREFUL_DIM_IP 4
-
 /* Tolerances of searches for more than 100 rows fall with that power of the number */
 #define WINNOW_MORE_ROWS 0.5
 

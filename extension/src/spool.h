@@ -71,6 +71,9 @@ extern WinnowBatch *winnow_spool_load(WinnowSpool *spool, int64 most, int salt);
 extern void winnow_batch_free(WinnowBatch *batch);
 extern void winnow_rows_arrange(WinnowRows *rows, int image_bytes, int dims, int32 *from);
 
+/* How often the rows are drawn that pass a filter of the calibration */
+#define WINNOW_FILTER_DRAWS 16
+
 /* What a row's draws are for: each has its own */
 typedef enum WinnowSalt
 {
@@ -80,8 +83,8 @@ typedef enum WinnowSalt
 	WINNOW_SALT_BLOCK,
 	WINNOW_SALT_LARGE,			/* rows of a large list */
 	WINNOW_SALT_SEED,
-	WINNOW_SALT_FILTER,
-	WINNOW_SALT_LOOKED_AT,
+	WINNOW_SALT_FILTER,			/* the first of WINNOW_FILTER_DRAWS */
+	WINNOW_SALT_LOOKED_AT = WINNOW_SALT_FILTER + WINNOW_FILTER_DRAWS,
 	WINNOW_SALT_SAMPLED,
 	WINNOW_SALT_PIECE			/* the last: the pieces of a large list's pieces have those that follow */
 } WinnowSalt;

@@ -338,7 +338,7 @@ check_child(WinnowCheck *check, NodeCheck *node, const WinnowCheckedRow *row)
 		winnow_check_failed(check, row,
 							psprintf("claims an impossible number of rows, %u, for its child, block %u",
 									 stats.rows, (BlockNumber) row->id));
-	if (stats.radius2 < 0)
+	if (!(stats.radius2 >= 0 && stats.farthest2 >= 0))
 		winnow_check_failed(check, row,
 							psprintf("has a negative radius for its child, block %u",
 									 (BlockNumber) row->id));

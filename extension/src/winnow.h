@@ -25,7 +25,7 @@
 #include "wait.h"
 
 #define WINNOW_MAGIC		0x57494E4E	/* "WINN" */
-#define WINNOW_VERSION		13	/* of the pages, and of what sessions rely on in each other's locks */
+#define WINNOW_VERSION		14	/* of the pages, and of what sessions rely on in each other's locks */
 #define WINNOW_META_BLOCK	0
 
 /* Page id in the last bytes of the special space, as other index types do */
@@ -195,6 +195,7 @@ typedef struct WinnowChildStats
 {
 	uint32		rows;			/* heap rows below, when it was written */
 	float		radius2;		/* their mean squared distance to its centroid */
+	float		farthest2;		/* of inner products: the largest squared distance to it */
 } WinnowChildStats;
 
 /* Count rows as well, as far as the number goes */
@@ -210,10 +211,10 @@ winnow_add_rows(WinnowChildStats *stats, uint32 rows)
 
 /*
  * Where things are on the head pages of a level.  Columns are those of the
- * row image, in order: for inner rows the two of WinnowChildStats, then the
+ * row image, in order: for inner rows the three of WinnowChildStats, then the
  * schema's.
  */
-#define WINNOW_STATS_COLUMNS	2
+#define WINNOW_STATS_COLUMNS	3
 #define WINNOW_LAYOUT_COLUMNS	(WINNOW_MAX_COLUMNS + WINNOW_STATS_COLUMNS)
 
 typedef struct WinnowLayout
@@ -257,6 +258,21 @@ typedef struct WinnowIndex
 } WinnowIndex;
 
 #define winnow_layout(index, level) ((level) == 0 ? &(index)->leaf : &(index)->inner)
+
+/*
+ * Let the statistics reach as far as a row at that squared distance.  Only for inner products, where one long vector
+ * may be better than all others.  Returns whether they did not.
+ */
+static inline bool
+winnow_stats_reach(const WinnowIndex *index, WinnowChildStats *stats, double squared)
+{
+	float		distance2 = winnow_to_float(squared);
+
+	if (index->metric != WINNOW_METRIC_IP || distance2 <= stats->farthest2)
+		return false;
+	stats->farthest2 = distance2;
+	return true;
+}
 
 #define WINNOW_MASK_MAX		WINNOW_MASK_WORDS(WINNOW_MAX_LIST_SIZE)
 

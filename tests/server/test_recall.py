@@ -59,6 +59,13 @@ def lengths(random: Generator, n: int) -> Floats:
     return float32(vectors * np.exp(0.5 * random.standard_normal((n, 1))))
 
 
+def popular(random: Generator, n: int) -> Floats:
+    """Factors of none below zero, as long as popular, of which a few are forty times as long as the others."""
+    factors = random.gamma(0.5, 1, (30, 50))[random.integers(0, 30, n)] + random.gamma(0.3, 1, (n, 50))
+    factors /= np.linalg.norm(factors, axis=1, keepdims=True)
+    return float32(factors * np.sqrt(random.pareto(1.5, (n, 1)) + 1))
+
+
 def heavy_tail(random: Generator, n: int) -> Floats:
     """Rows of very different distances from the middle, hardly outliers."""
     return float32(random.standard_normal((n, 32)) / np.sqrt(random.chisquare(2.5, (n, 1)) / 2.5))
@@ -161,6 +168,7 @@ def tight(random: Generator, n: int) -> Floats:
         (lengths, 12000, "", "<#>", 0),  # nobody has calibrated it yet
         (walks, 12000, "", "<->", 0),
         (lengths, 12000, "", "<#>", 1200),  # calibrated when it was a tenth as large
+        (popular, 60000, "", "<#>", 30000),  # long rows come to lists of short ones
     ],
 )
 def test_target_is_reached_within_a_category(
