@@ -20,10 +20,10 @@ RETIRED = 1
 REMOVED = 64
 CHILD, TID = 4, 6
 CONTENTS = 24
-# Bytes of the columns of SCHEMA's index.  Leaves: null bits, and texts as hash and prefix.  Inner nodes: rows below and
-# radius, then flags and bounds or Bloom filters.
+# Bytes of the columns of the index of SCHEMA.  Leaves: null bits, texts as hash and prefix.  Inner nodes: rows, mean
+# and largest squared distance of these, flags and bounds or Bloom filters.
 LEAF_COLUMNS = (1, 1, 4, 8, *(8, 8) * 8, 16, 16, 8, 8, 1)
-INNER_COLUMNS = (4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8, 8, 1, 8, 8, 1, 1, 1)
+INNER_COLUMNS = (4, 4, 4, 1, 4, 4, 1, 8, 8, *(1, 16, 8, 8) * 8, 1, 16, 1, 16, 1, 8, 8, 1, 8, 8, 1, 1, 1)
 LEAF_ROWS, INNER_ROWS = 41, 21
 # There is room for as many groups as hold 64 rows, and one.
 LEAF_IDS, INNER_IDS = (REMOVED + 8 * (1 + -(-64 // rows)) for rows in (LEAF_ROWS, INNER_ROWS))

@@ -629,14 +629,19 @@ def child_radius(index: IndexFile) -> None:
     index.put(index.nodes(1)[0], index.column(1, leaf=False), -1, "f")
 
 
+@fault("has a negative radius")
+def farthest_row_nearer_than_any(index: IndexFile) -> None:
+    index.put(index.nodes(1)[0], index.column(2, leaf=False), -1, "f")
+
+
 @fault("has a summary that does not hold")
 def summary_without_values(index: IndexFile) -> None:
-    index.put(index.nodes(1)[0], index.column(2, leaf=False), 0, "B")
+    index.put(index.nodes(1)[0], index.column(3, leaf=False), 0, "B")
 
 
 @fault("has a summary that does not hold")
 def summary_too_narrow(index: IndexFile) -> None:
-    index.put(index.nodes(1)[0], index.column(3, leaf=False), 3)
+    index.put(index.nodes(1)[0], index.column(4, leaf=False), 3)
 
 
 @fault("kind is not the one expected")
