@@ -61,7 +61,7 @@ static const double shares[FILTERS] = {1, 0.1, RARE_SHARE, 0.001, 0.05, 0.02};
 static const double safety[WINNOW_RECALL_KINDS] = {0.4, 0.65, 0.85};
 
 /*
- * The effective dimension that comes first is halved as long as searches for .95 to .99 read no more lists then.
+ * The effective dimension that comes first is halved as long as searches for .95 to .99 read fewer lists then.
  * Estimates that are far too small leave nothing to be tolerated; nor do those that are far too large.
  */
 #define FIRST_DIM 96
@@ -168,14 +168,6 @@ choose_others(WinnowCalibration *calibration, int i)
 	for (int f = RANDOM_FILTERS; f < FILTERS; f++)
 		calibration->asked.other[f][i] = f == FARTHEST_FILTER ? farthest :
 			(i + nqueries / 2) % nqueries;
-}
-
-/* The score that a query gives to a vector, from their distance */
-static inline float
-score_of(const WinnowCalibration *calibration, int query, float distance2, float length2)
-{
-	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
-		(distance2 - length2 - calibration->asked.query2[query]) / 2;
 }
 
 /* How near a row must be to pass such a filter, judging by the sample */
@@ -341,6 +333,14 @@ winnow_calibration_open(WinnowTeam *team)
 	return calibration;
 }
 
+/* The score that a query gives to a vector, from their distance */
+static inline float
+score_of(const WinnowCalibration *calibration, int query, float distance2, float length2)
+{
+	return calibration->index->metric != WINNOW_METRIC_IP ? distance2 :
+		(distance2 - length2 - calibration->asked.query2[query]) / 2;
+}
+
 /* Lists of tables that have grown are not always split in time, so they may have more rows than can be counted */
 static inline void
 count_row(uint16 *rows, bool passes)
@@ -486,7 +486,7 @@ typedef struct Tolerances
 {
 	double		largest[FILTERS][WINNOW_RECALL_TARGETS];
 	double		lists;			/* read with what does for all filters, as a geometric mean over these and the targets from
-								 * LEAST_TARGET to HARD_TARGET; infinite if nothing does */
+								 * LEAST_TARGET to HARD_TARGET */
 } Tolerances;
 
 /* The step of the largest tolerance that does for a target under a filter, STEPS if none does */
@@ -503,9 +503,9 @@ find_step(const Outcome *outcome, int target)
 	return step;
 }
 
-/* What "lists" of Tolerances is */
+/* What "lists" of Tolerances is: all nlists, where no tolerance does */
 static double
-mean_lists(const Outcome *outcomes)
+mean_lists(const Outcome *outcomes, int nlists)
 {
 	double		sum = 0;
 	int			n = 0;
@@ -517,12 +517,10 @@ mean_lists(const Outcome *outcomes)
 		for (int f = 0; f < FILTERS; f++)
 			if (outcomes[f].count >= ENOUGH_QUERIES)
 				step = Max(step, find_step(&outcomes[f], t));
-		if (step == STEPS)
-			return INFINITY;
 		for (int f = 0; f < FILTERS; f++)
 			if (outcomes[f].count >= ENOUGH_QUERIES)
 			{
-				sum += log(outcomes[f].lists[t][step] / outcomes[f].count);
+				sum += log(step < STEPS ? outcomes[f].lists[t][step] / outcomes[f].count : nlists);
 				n++;
 			}
 	}
@@ -546,7 +544,7 @@ find_tolerances(WinnowTeam *team, int nqueries, float effective_dim, int k, Tole
 			elog(DEBUG1, "winnow: dimension %g, %d rows, target %g, filter %d (%d queries): tolerance %g",
 				 effective_dim, k, winnow_calibration_targets[t], f, outcomes[f].count, found->largest[f][t]);
 		}
-	found->lists = mean_lists(outcomes);
+	found->lists = mean_lists(outcomes, winnow_calibration_lists(team, NULL));
 	elog(DEBUG1, "winnow: dimension %g, %d rows: %g lists", effective_dim, k, found->lists);
 	pfree(outcomes);
 }
@@ -583,7 +581,7 @@ find_dimension(WinnowTeam *team, int nqueries, float first, Tolerances *best)
 	while (dim / 2 >= LEAST_DIM)
 	{
 		find_tolerances(team, nqueries, dim / 2, 10, &found);
-		if (found.lists > best->lists)
+		if (found.lists >= best->lists)
 			break;
 		*best = found;
 		dim /= 2;
