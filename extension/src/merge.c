@@ -268,10 +268,9 @@ describe_child(Relation rel, const WinnowIndex *index, Buffer first, uint8 *imag
 				continue;
 			winnow_row_image(layout, page, slot, row);
 			below = winnow_describe_row(index, level, row, &stats, image);
-			if (isinf(norm2[slot]))
-				continue;
-			add_distance(&distances, norm2[slot], &below);
 			winnow_stats_reach(index, &stats, norm2[slot] + (double) below.farthest2);
+			if (!isinf(norm2[slot]))
+				add_distance(&distances, norm2[slot], &below);
 		}
 		next = WinnowPageGetGroup(page)->next;
 		if (buffer != first)

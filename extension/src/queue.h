@@ -133,6 +133,7 @@ winnow_queue_extend(WinnowQueueItem *item, float times)
 		return;
 	item->key = item->mean - (item->mean - item->key) * times;
 	item->inverse_sd /= times;
+	item->inverse_far_sd /= times;
 }
 
 /* Put the last item into the queue, by its key */

@@ -65,3 +65,15 @@ def test_shapes() -> None:
     assert _kernels.rotate(np.ones((2, 5)), 1).shape == (2, 5)
     with pytest.raises(ValueError, match="no dimensions"):
         _kernels.rotate(np.ones((2, 0)), 1)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 64, 384, 1000])
+def test_beyond_float(random: np.random.Generator, dim: int) -> None:
+    """What would be beyond the range of float becomes the largest float; the rest is as of a short vector."""
+    most = np.finfo(np.float32).max
+    directions = random.standard_normal((20, dim)).astype(np.float32)
+    vectors = directions / np.abs(directions).max(axis=1, keepdims=True) * most
+    turned = _kernels.rotate(vectors, 5)
+    expected = _kernels.rotate((vectors * np.float32(2.0**-60)).astype(np.float32), 5).astype(np.float64) * 2.0**60
+    assert np.isfinite(turned).all()
+    np.testing.assert_allclose(turned, np.clip(expected, -most, most), rtol=1e-3, atol=1e-4 * most)

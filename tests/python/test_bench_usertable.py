@@ -130,6 +130,7 @@ def test_figures_and_nothing_written(shop: Connection, measuring: Connection) ->
     assert measuring.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
     assert {(each.workload, each.k) for each in results.answers} == {(name, k) for name in filters for k in (1, 10)}
     for answer in results.answers:
+        assert answer.counters["lists_probed"] > 0
         assert answer.side == "winnow"
         assert (answer.recall, answer.wrong, answer.returned) == (1.0, 0, answer.expected), answer
         assert sum(answer.plans.values()) == QUERIES

@@ -213,6 +213,47 @@ def test_target_is_reached_within_a_category(
     assert found / 960 >= TARGET - SLACK
 
 
+@pytest.mark.parametrize("metric", ["<->", "<#>"])
+@pytest.mark.parametrize(("dims", "long"), [(1, 9), (8, 1), (24, 9), (300, 1), (300, 9)])
+def test_rows_longer_than_floats(connection: psycopg.Connection, seed: int, dims: int, long: int, metric: str) -> None:
+    """Rows whose elements are floats, but not their lengths, nor what a rotation makes of them."""
+    random = np.random.default_rng(seed)
+    rows = 8000
+    vectors = float32(random.standard_normal((20, dims))[random.integers(0, 20, rows + 60)])
+    vectors += 0.5 * random.standard_normal(vectors.shape).astype(np.float32)
+    lengths = float32(np.array([[3.4e38], [-3.4028234e38], [1e38], [1e37], [1e36], [-1e36]]))
+    vectors[:long] = np.concatenate([lengths + np.zeros(dims), random.choice([-3.4e38, 1e38, 3.4e38], (3, dims))])[
+        :long
+    ]
+    connection.autocommit = True
+    connection.execute(f"CREATE EXTENSION IF NOT EXISTS winnow; CREATE TABLE items (id int, e vector({dims}))")
+    with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
+        for i, vector in enumerate(vectors[: rows // 2]):
+            copy.write_row((i, to_text(vector)))
+    opclass = {"<->": "vector_l2_ops", "<#>": "vector_ip_ops"}[metric]
+    connection.execute(f"CREATE INDEX ON items USING winnow (e {opclass}); ANALYZE items")
+    with connection.cursor() as cursor, cursor.copy("COPY items FROM STDIN") as copy:
+        for i, vector in enumerate(vectors[: rows // 2]):
+            copy.write_row((i, to_text(vector)))
+    connection.execute("VACUUM items")
+    connection.execute("SELECT winnow_check('items_e_idx', true)")
+    found: dict[str, list[list[float]]] = {}
+    for setting in ("enable_indexscan = off", "enable_seqscan = off; SET winnow.recall = 1", "winnow.recall = 0.95"):
+        connection.execute(f"SET {setting}")
+        found[setting] = []
+        for query in (*vectors[rows:], vectors[0]):
+            search = f"SELECT e {metric} %(q)s FROM items ORDER BY e {metric} %(q)s LIMIT 10"
+            # a plan that is kept would be the first one's
+            answer = connection.execute(search, {"q": to_text(query)}, prepare=False).fetchall()
+            found[setting].append([distance for (distance,) in answer])
+        connection.execute("SET enable_indexscan = on")
+    assert counters(connection)["searches"] == 1
+    truth, exact, usual = found.values()
+    assert exact == truth
+    hits = sum(distance <= right[-1] for answer, right in zip(usual, truth, strict=True) for distance in answer)
+    assert hits / (10 * len(truth)) >= TARGET - SLACK
+
+
 def test_few_lists_are_left(connection: psycopg.Connection, seed: int) -> None:
     """Of a remote category, whose rows are all about as far away, the best are in all its lists."""
     random = np.random.default_rng(seed)

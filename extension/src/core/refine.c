@@ -22,6 +22,7 @@
 
 #include "../kernels/kernels.h"
 #include "refine.h"
+#include "rotate.h"
 
 /*
  * The step that rounds a normal variable of variance one to 2^B values with the
@@ -184,6 +185,8 @@ winnow_refinement_encode(const float *x, const float *centroid, int dim, int bit
 		head[0] = r <= FLT_MAX ? (float) r : INFINITY;	/* also NaN */
 		head[2] = head[0];
 	}
+	if (winnow_beyond_float(x, dim))
+		head[0] = head[2] = INFINITY;
 	memcpy(record, head, sizeof(head));
 }
 

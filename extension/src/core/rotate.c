@@ -2,6 +2,7 @@
  * rotate.c
  *		A seeded random rotation of vectors of any dimension; see rotate.h.
  */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -122,15 +123,53 @@ mix_pairs(float *a, float *b, int n)
 	}
 }
 
-void
-winnow_rotate(const WinnowRotation *r, const float *in, float *out)
+/*
+ * Elements up to here are rotated as they are: those of the result are below 2^128, as the length is at most 127 times
+ * the largest element, and sums on the way sqrt(2) times that.
+ */
+#define LARGE_ELEMENT 0x1p119f
+
+/* Longer vectors are divided by that before they are rotated */
+#define LONG_SCALE 0x1p32f
+
+/* The largest absolute value, as the bits of a float, whose order is that of the numbers; NaN is above all */
+static uint32_t
+largest_bits(const float *v, int dim)
+{
+	uint32_t	largest = 0;
+
+	for (int i = 0; i < dim; i++)
+	{
+		uint32_t	bits;
+
+		memcpy(&bits, v + i, sizeof(bits));
+		bits &= 0x7FFFFFFF;
+		largest = bits > largest ? bits : largest;
+	}
+	return largest;
+}
+
+static uint32_t
+bits_of(float x)
+{
+	uint32_t	bits;
+
+	memcpy(&bits, &x, sizeof(bits));
+	return bits;
+}
+
+bool
+winnow_beyond_float(const float *v, int dim)
+{
+	return largest_bits(v, dim) >= bits_of(FLT_MAX);
+}
+
+static void
+rotate_in_place(const WinnowRotation *r, float *out)
 {
 	int			dim = r->dim;
 	int			words = words_per_round(dim);
 	float		scale = 1.0f / sqrtf((float) r->block);
-
-	if (in != out)
-		memcpy(out, in, (size_t) dim * sizeof(float));
 
 	for (int round = 0; round < WINNOW_ROTATION_ROUNDS; round++)
 	{
@@ -146,5 +185,30 @@ winnow_rotate(const WinnowRotation *r, const float *in, float *out)
 		winnow_kernels->hadamard(block, r->block);
 		if (r->block < dim)
 			mix_pairs(out, out + (dim + 1) / 2, dim / 2);
+	}
+}
+
+void
+winnow_rotate(const WinnowRotation *r, const float *in, float *out)
+{
+	int			dim = r->dim;
+	bool		whole = largest_bits(in, dim) <= bits_of(LARGE_ELEMENT);
+
+	if (in != out)
+		memcpy(out, in, (size_t) dim * sizeof(float));
+	if (whole)
+	{
+		rotate_in_place(r, out);
+		return;
+	}
+	multiply(out, dim, 1 / LONG_SCALE);
+	rotate_in_place(r, out);
+	for (int i = 0; i < dim; i++)
+	{
+		double		x = (double) out[i] * LONG_SCALE;
+
+		if (!(x <= FLT_MAX))	/* also NaN */
+			x = FLT_MAX;
+		out[i] = (float) (x < -FLT_MAX ? -FLT_MAX : x);
 	}
 }

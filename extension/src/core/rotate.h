@@ -29,6 +29,7 @@
 #ifndef WINNOW_ROTATE_H
 #define WINNOW_ROTATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -73,7 +74,17 @@ extern size_t winnow_rotation_bytes(int dim);
 /* Fill in winnow_rotation_bytes(dim) bytes at r, 8-byte aligned. */
 extern void winnow_rotation_init(WinnowRotation *r, int dim, uint64_t seed);
 
-/* out = R in, dim floats each; in may equal out, but not overlap it partly. */
+/*
+ * out = R in, dim floats each; in may equal out, but not overlap it partly.
+ * An element beyond the range of float, as a very long vector may get, becomes
+ * the largest float: means and distances of rows stay numbers.
+ */
 extern void winnow_rotate(const WinnowRotation *r, const float *in, float *out);
+
+/*
+ * Whether an element of a vector may have been beyond the range of float when
+ * it was rotated: then nothing is known of its score.
+ */
+extern bool winnow_beyond_float(const float *v, int dim);
 
 #endif							/* WINNOW_ROTATE_H */

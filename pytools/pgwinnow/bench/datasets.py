@@ -8,6 +8,7 @@ A data set folder holds ``base.f32.npy`` (n x d float32), ``queries.f32.npy`` (m
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -401,6 +402,8 @@ def check_room(folder: Path, rows: int, dimensions: int) -> None:
     """Raise DataError where the disk of a folder, which need not be there yet, has no room for so many vectors."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     needed, free = 4 * rows * dimensions, shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK | os.X_OK) or not shutil.disk_usage(there).total:
+        raise DataError(f"{folder} cannot be written, as {there} cannot", "name another folder")
     if needed > free:
         raise DataError(
             f"{rows:,} rows of {dimensions} dimensions take {needed / 1e9:,.1f} GB, and {folder} has"

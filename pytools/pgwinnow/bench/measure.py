@@ -175,16 +175,21 @@ class ServerContestant(Contestant):
 
     def look(self, queries: Sequence[int]) -> Look:
         """Counters, accesses to pages and plans."""
-        counted: dict[str, list[float]] = {}
-        pages, plans = [], Counter[str]()
-        for query in queries:
-            kind, accessed = plan_kind(self.statements[query].explain(self.calls[query]))
-            for name, value in self.side.counters(self.connection, kind).items():
-                counted.setdefault(name, []).append(value)
-            plans[kind] += 1
-            pages.append(accessed)
-        counters = {name: float(np.mean(values)) for name, values in counted.items()}
-        return Look(counters, float(np.mean(pages)), dict(plans))
+        return look_at(self.side, self.connection, [(self.statements[i], self.calls[i]) for i in queries])
+
+
+def look_at(side: Side, connection: psycopg.Connection[Any], searches: Sequence[tuple[Statement, Call]]) -> Look:
+    """How a side answers these searches, which are run."""
+    counted: dict[str, list[float]] = {}
+    pages, plans = [], Counter[str]()
+    for statement, call in searches:
+        kind, accessed = plan_kind(statement.explain(call))
+        for name, value in side.counters(connection, kind).items():
+            counted.setdefault(name, []).append(value)
+        plans[kind] += 1
+        pages.append(accessed)
+    counters = {name: float(np.mean(values)) for name, values in counted.items()}
+    return Look(counters, float(np.mean(pages)), dict(plans))
 
 
 def measure(

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import psycopg
+from psycopg.sql import SQL
 
+from pgwinnow._tables import extension_function
 from pgwinnow.bench.datasets import NAME_BYTES, Dataset, is_list, postgres_type
 from pgwinnow.bench.filters import Filter, identifier, to_sql
 from pgwinnow.bench.prepared import BenchError
@@ -138,10 +140,15 @@ class Winnow(Side):
         return [recall_effort(recall) for recall in CURVE_RECALLS]
 
     def counters(self, connection: psycopg.Connection, plan: str) -> dict[str, float]:
-        """What ``winnow_last_scan()`` tells; of another plan it tells nothing, but of an earlier search."""
-        if INDEX not in plan.split(" + "):
+        """What ``winnow_last_scan()`` tells; of a plan with no winnow index, or with several, it tells nothing."""
+        used = connection.execute(
+            "SELECT count(*) FROM pg_class JOIN pg_am a ON a.oid = relam WHERE amname = 'winnow' AND relname = ANY(%s)",
+            [plan.split(" + ")],
+        ).fetchone()
+        function = extension_function(connection, "winnow_last_scan")
+        if function is None or used is None or used[0] != 1:
             return {}
-        cursor = connection.execute("SELECT * FROM winnow_last_scan()")
+        cursor = connection.execute(SQL("SELECT * FROM {}()").format(function))
         names = [column.name for column in cursor.description or ()]
         return numbers_of(names, cursor.fetchall())
 

@@ -21,10 +21,10 @@ from pgwinnow import _tables
 from pgwinnow._tables import Column, Table
 from pgwinnow.bench.curve import trace
 from pgwinnow.bench.datasets import Vectors
-from pgwinnow.bench.measure import Contestant, Look, measure, steps
+from pgwinnow.bench.measure import Contestant, Look, look_at, measure, steps
 from pgwinnow.bench.prepared import BenchError, Call, Statement, vector_call
 from pgwinnow.bench.report import Results
-from pgwinnow.bench.rivals import Effort, plan_kind
+from pgwinnow.bench.rivals import Effort
 from pgwinnow.bench.run import Options, bar, circumstances, command
 from pgwinnow.bench.truth import TIE, Score, Truth
 from pgwinnow.bench.userquery import (
@@ -230,10 +230,9 @@ class ColumnContestant(Contestant):
         self.effort = effort
 
     def look(self, queries: Sequence[int]) -> Look:
-        """Plans and pages."""
-        seen = [plan_kind(self.statements[query].explain(self.calls[query])) for query in queries]
-        plans = [plan for plan, _ in seen]
-        return Look({}, float(np.mean([pages for _, pages in seen])), {plan: plans.count(plan) for plan in plans})
+        """Counters, accesses to pages and plans."""
+        searches = [(self.statements[i], self.calls[i]) for i in queries]
+        return look_at(self.target.side, self.connection, searches)
 
 
 def measure_table(
