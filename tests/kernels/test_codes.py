@@ -59,8 +59,8 @@ def test_unbiased(random: np.random.Generator, dim: int, metric: _kernels.Metric
     for trial in trials(random, dim, metric, 1.9):
         errors = trial.estimates - trial.truth
         means.append(errors.mean())
-        # Rarely a sparse query has nothing in common with any row.
-        if trial.unknown.any():
+        # Rarely a sparse query has next to nothing in common with any row, which tells nothing of the slope.
+        if np.abs(trial.unknown).max() > 0.3:
             slopes.append((errors * trial.unknown).sum() / np.square(trial.unknown).sum())
     for averages in (np.array(means), np.array(slopes)):
         assert abs(averages.mean()) < 5 * averages.std() / np.sqrt(len(averages))
