@@ -217,6 +217,7 @@ vacuum_node(VacuumState *state, BlockNumber node, int level, WinnowChild *self)
 	children = list_children(state, node, level, self, &nchildren);
 	for (int i = 0; i < nchildren; i++)
 		vacuum_node(state, children[i].step.child, level - 1, &children[i]);
+	/* what inserts have counted is right on average only */
 	self->changed |= state->stats->num_index_tuples - before != self->told;
 	WINNOW_WAIT_POINT("vacuum-merge");
 	if (winnow_merge_children(state->rel, state->heap, state->index, level - 1, children,

@@ -102,6 +102,15 @@ def extension_function(connection: psycopg.Connection[Any], name: str) -> sql.Id
     return sql.Identifier(row[0], name) if row else None
 
 
+def count_winnow_indexes(connection: psycopg.Connection[Any], names: Sequence[str]) -> int:
+    """How many of the indexes of these names, as a plan has them, are winnow's."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_class JOIN pg_am ON pg_am.oid = relam WHERE amname = 'winnow' AND relname = ANY (%s)",
+        [list(names)],
+    ).fetchone()
+    return row[0] if row else 0
+
+
 def find_table(connection: psycopg.Connection[Any], name: str) -> Table | None:
     """The table SQL would find under ``name`` (``items``, ``shop.items``, ``"Items"``), or None."""
     try:

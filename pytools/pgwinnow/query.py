@@ -150,10 +150,7 @@ def _last_scan(cursor: psycopg.Cursor[Any], statement: sql.Composed, values: dic
     counters = dict(cursor.execute(sql.SQL("SELECT counter, value FROM {}()").format(function)).fetchall())
     row = cursor.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(statement), values).fetchone()
     indexes = _indexes(row[0][0]["Plan"] if row else {})
-    used = cursor.execute(
-        "SELECT FROM pg_class JOIN pg_am ON pg_am.oid = relam WHERE amname = 'winnow' AND relname = ANY (%s)", [indexes]
-    ).rowcount
-    return counters if used else None
+    return counters if _tables.count_winnow_indexes(cursor.connection, indexes) else None
 
 
 def _indexes(plan: dict[str, Any]) -> list[str]:

@@ -308,6 +308,8 @@ def test_more_rows_than_the_disk_holds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="GB free"):
         generate(tmp_path / "out", 999_999_999_999, 8)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="nothing can be written to /proc"):
+        generate(Path("/proc/papers"), 1000, 8)
 
 
 # Columns of one's own

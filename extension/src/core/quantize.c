@@ -120,7 +120,7 @@ winnow_encode(const float *x, const float *centroid, int dim, uint8_t *code)
 	else
 		winnow_residual_sums(x, centroid, dim, &norm, &absolute);
 
-	head[0] = norm <= FLT_MAX && !winnow_beyond_float(x, dim) ? (float) norm : INFINITY; /* also NaN */
+	head[0] = norm <= WINNOW_MOST_KNOWN ? (float) norm : INFINITY;	/* also NaN */
 	head[1] = 1;
 	if (head[0] > 0 && head[0] <= FLT_MAX)
 	{
@@ -242,8 +242,7 @@ winnow_query_prepare(WinnowQueryCode *q, WinnowMetric metric,
 
 	/* beyond the range of float nothing is known; this is also true of NaN */
 	most = high > -low ? high : -low;
-	if (!(q->span <= FLT_MAX && q->centroid_norm <= FLT_MAX && most <= FLT_MAX / 2) ||
-		winnow_beyond_float(query, dim))
+	if (!(q->span <= FLT_MAX && q->centroid_norm <= WINNOW_MOST_KNOWN / 2 && most <= WINNOW_MOST_KNOWN))
 	{
 		q->span = INFINITY;
 		return;

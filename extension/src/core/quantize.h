@@ -25,6 +25,7 @@
 #ifndef WINNOW_QUANTIZE_H
 #define WINNOW_QUANTIZE_H
 
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,14 @@ winnow_code_bytes(int dim)
 {
 	return WINNOW_CODE_HEAD + (size_t) winnow_code_words(dim) * sizeof(uint64_t);
 }
+
+/*
+ * Rows farther than that from their centroid, queries with such an element, and
+ * lists whose centroid is half as long are beyond what is known.  An element that
+ * the rotation has cut off at FLT_MAX is always beyond one of these: if the
+ * centroid's is no more than a quarter of it, what remains is more than a half.
+ */
+#define WINNOW_MOST_KNOWN (FLT_MAX / 2)
 
 /*
  * Encode row x in the list of `centroid`, dim >= 1 floats each, into

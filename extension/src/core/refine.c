@@ -22,7 +22,6 @@
 
 #include "../kernels/kernels.h"
 #include "refine.h"
-#include "rotate.h"
 
 /*
  * The step that rounds a normal variable of variance one to 2^B values with the
@@ -182,11 +181,9 @@ winnow_refinement_encode(const float *x, const float *centroid, int dim, int bit
 
 		/* the length is all that is known, if that */
 		winnow_residual_sums(x, centroid, dim, &r, &absolute);
-		head[0] = r <= FLT_MAX ? (float) r : INFINITY;	/* also NaN */
+		head[0] = r <= WINNOW_MOST_KNOWN ? (float) r : INFINITY;	/* also NaN */
 		head[2] = head[0];
 	}
-	if (winnow_beyond_float(x, dim))
-		head[0] = head[2] = INFINITY;
 	memcpy(record, head, sizeof(head));
 }
 

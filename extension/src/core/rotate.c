@@ -132,38 +132,6 @@ mix_pairs(float *a, float *b, int n)
 /* Longer vectors are divided by that before they are rotated */
 #define LONG_SCALE 0x1p32f
 
-/* The largest absolute value, as the bits of a float, whose order is that of the numbers; NaN is above all */
-static uint32_t
-largest_bits(const float *v, int dim)
-{
-	uint32_t	largest = 0;
-
-	for (int i = 0; i < dim; i++)
-	{
-		uint32_t	bits;
-
-		memcpy(&bits, v + i, sizeof(bits));
-		bits &= 0x7FFFFFFF;
-		largest = bits > largest ? bits : largest;
-	}
-	return largest;
-}
-
-static uint32_t
-bits_of(float x)
-{
-	uint32_t	bits;
-
-	memcpy(&bits, &x, sizeof(bits));
-	return bits;
-}
-
-bool
-winnow_beyond_float(const float *v, int dim)
-{
-	return largest_bits(v, dim) >= bits_of(FLT_MAX);
-}
-
 static void
 rotate_in_place(const WinnowRotation *r, float *out)
 {
@@ -192,8 +160,10 @@ void
 winnow_rotate(const WinnowRotation *r, const float *in, float *out)
 {
 	int			dim = r->dim;
-	bool		whole = largest_bits(in, dim) <= bits_of(LARGE_ELEMENT);
+	bool		whole = true;
 
+	for (int i = 0; i < dim; i++)
+		whole &= fabsf(in[i]) <= LARGE_ELEMENT;
 	if (in != out)
 		memcpy(out, in, (size_t) dim * sizeof(float));
 	if (whole)

@@ -29,7 +29,6 @@
 #ifndef WINNOW_ROTATE_H
 #define WINNOW_ROTATE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -77,14 +76,9 @@ extern void winnow_rotation_init(WinnowRotation *r, int dim, uint64_t seed);
 /*
  * out = R in, dim floats each; in may equal out, but not overlap it partly.
  * An element beyond the range of float, as a very long vector may get, becomes
- * the largest float: means and distances of rows stay numbers.
+ * the largest float: means and distances of rows stay numbers.  quantize.h says
+ * why nothing wrong is concluded from it.
  */
 extern void winnow_rotate(const WinnowRotation *r, const float *in, float *out);
-
-/*
- * Whether an element of a vector may have been beyond the range of float when
- * it was rotated: then nothing is known of its score.
- */
-extern bool winnow_beyond_float(const float *v, int dim);
 
 #endif							/* WINNOW_ROTATE_H */

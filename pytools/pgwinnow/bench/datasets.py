@@ -401,13 +401,14 @@ def check_out(folder: Path) -> None:
 def check_room(folder: Path, rows: int, dimensions: int) -> None:
     """Raise DataError where the disk of a folder, which need not be there yet, has no room for so many vectors."""
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    needed, free = 4 * rows * dimensions, shutil.disk_usage(there).free
-    if not os.access(there, os.W_OK | os.X_OK) or not shutil.disk_usage(there).total:
-        raise DataError(f"{folder} cannot be written, as {there} cannot", "name another folder")
-    if needed > free:
+    needed, disk = 4 * rows * dimensions, shutil.disk_usage(there)
+    # file systems that are none, such as /proc, have no room at all
+    if not os.access(there, os.W_OK | os.X_OK) or disk.total == 0:
+        raise DataError(f"nothing can be written to {there}", "name another folder")
+    if needed > disk.free:
         raise DataError(
             f"{rows:,} rows of {dimensions} dimensions take {needed / 1e9:,.1f} GB, and {folder} has"
-            f" {free / 1e9:,.1f} GB free",
+            f" {disk.free / 1e9:,.1f} GB free",
             "ask for fewer --rows, or name a folder on a larger disk",
         )
 

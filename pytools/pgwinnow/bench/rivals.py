@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.sql import SQL
 
-from pgwinnow._tables import extension_function
+from pgwinnow._tables import count_winnow_indexes, extension_function
 from pgwinnow.bench.datasets import NAME_BYTES, Dataset, is_list, postgres_type
 from pgwinnow.bench.filters import Filter, identifier, to_sql
 from pgwinnow.bench.prepared import BenchError
@@ -141,12 +141,8 @@ class Winnow(Side):
 
     def counters(self, connection: psycopg.Connection, plan: str) -> dict[str, float]:
         """What ``winnow_last_scan()`` tells; of a plan with no winnow index, or with several, it tells nothing."""
-        used = connection.execute(
-            "SELECT count(*) FROM pg_class JOIN pg_am a ON a.oid = relam WHERE amname = 'winnow' AND relname = ANY(%s)",
-            [plan.split(" + ")],
-        ).fetchone()
         function = extension_function(connection, "winnow_last_scan")
-        if function is None or used is None or used[0] != 1:
+        if function is None or count_winnow_indexes(connection, plan.split(" + ")) != 1:
             return {}
         cursor = connection.execute(SQL("SELECT * FROM {}()").format(function))
         names = [column.name for column in cursor.description or ()]
